@@ -10,7 +10,7 @@ import sys
 
 
 def main(arguments: list[str]) -> None:
-    """Replaces this process by `python3 -m` with the arguments, the repository's root on its path."""
+    """Replaces this process by `python3 -m` with the arguments, this folder on its path."""
     root = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (links must stay)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
     environment["PYTHONPATH"] = root
