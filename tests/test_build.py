@@ -73,7 +73,7 @@ def sources_in_no_target(root):
     return [path for path in find_files(root) if path.endswith(".py") and path not in covered]
 
 
-def test_files_without_a_target(root):
+def files_without_a_py_test(root):
     own = {
         source
         for target in read_targets(root).values()
@@ -90,7 +90,7 @@ def test_every_source_file_is_in_a_target():
 
 
 def test_every_test_file_has_a_target():
-    assert test_files_without_a_target(ROOT) == []
+    assert files_without_a_py_test(ROOT) == []
 
 
 def test_the_library_has_its_data():
@@ -127,7 +127,7 @@ def project(tmp_path):
 
 def test_a_project_in_order_passes(project):
     assert sources_in_no_target(project) == []
-    assert test_files_without_a_target(project) == []
+    assert files_without_a_py_test(project) == []
 
 
 def test_a_source_file_outside_the_globs_is_noticed(project):
@@ -145,4 +145,4 @@ def test_a_source_file_in_a_package_of_its_own_is_noticed(project):
 def test_a_test_file_without_its_py_test_is_noticed(project):
     build = (project / "BUILD").read_text()
     (project / "BUILD").write_text(build[: build.index("[\n    py_test(")])
-    assert test_files_without_a_target(project) == ["tests/test_a.py"]
+    assert files_without_a_py_test(project) == ["tests/test_a.py"]
