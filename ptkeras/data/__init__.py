@@ -1,0 +1,7 @@
+"""Real data for the networks: the embedded digits, and everything that TFDS has."""
+
+from ptkeras.data.dataset import Dataset
+from ptkeras.data.epoch_seed import EpochSeed
+from ptkeras.data.pipeline import load
+
+__all__ = ["Dataset", "EpochSeed", "load"]

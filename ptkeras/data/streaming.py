@@ -1,0 +1,103 @@
+"""Data sets that do not fit in memory, or whose images differ in size: read from their files."""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from ptkeras.data import augment
+from ptkeras.data.dataset import EpochBatches
+
+# Records that are put in a random order together, after the files themselves have been.
+_SHUFFLE_WINDOW = 8192
+_FILES_AT_ONCE = 16
+
+# A serialised record to a raw image of any size and its label.
+Parse = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def train_batches(
+    files: list[str], parse: Parse, size: int, statistics: Statistics, seed: int, augmented: bool
+) -> EpochBatches:
+    """Shuffled batches, every random number a function of seed, epoch and place in the epoch.
+
+    Args:
+        files: TFRecord files of the training set.
+        parse: Decodes a record.
+        size: Side of the images, in pixels.
+        statistics: Mean and standard deviation of each channel, in pixel values.
+        seed: Seed of the run.
+        augmented: Whether to crop and mirror images at random; they are shuffled in any case.
+
+    Returns:
+        A function for `one_epoch`.
+    """
+
+    def batches(epoch: tf.Tensor, batch_size: tf.Tensor) -> tf.data.Dataset:
+        order = augment.epoch_order(seed, epoch, len(files))
+        records = _read(tf.gather(tf.constant(files), order))
+        records = _shuffle(records, seed, epoch)
+
+        def example(index: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image, label = parse(record)
+            if augmented:
+                image = augment.random_resized_crop(image, size, seed, epoch, index)
+            else:
+                image = augment.centre_crop(image, size)
+            return augment.normalise(image, *statistics), label
+
+        examples = records.enumerate().map(
+            example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+        return examples.batch(batch_size)
+
+    return batches
+
+
+def test_batches(
+    files: list[str], parse: Parse, size: int, statistics: Statistics, batch_size: int
+) -> tf.data.Dataset:
+    """Batches in the order of the files, the middle of each image.
+
+    Args:
+        files: TFRecord files of the test set.
+        parse: Decodes a record.
+        size: Side of the images, in pixels.
+        statistics: Mean and standard deviation of each channel, in pixel values.
+        batch_size: Examples in a batch.
+
+    Returns:
+        The dataset; its last batch may be smaller.
+    """
+
+    def example(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, label = parse(record)
+        return augment.normalise(augment.centre_crop(image, size), *statistics), label
+
+    examples = _read(tf.constant(files)).map(
+        example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _read(files: tf.Tensor) -> tf.data.Dataset:
+    """The records of several files in turn, in an order that the files' order decides."""
+    return tf.data.Dataset.from_tensor_slices(files).interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=_FILES_AT_ONCE,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
+    )
+
+
+def _shuffle(records: tf.data.Dataset, seed: int, epoch: tf.Tensor) -> tf.data.Dataset:
+    """Shuffles each window of records.
+
+    `Dataset.shuffle` would also depend on the global seed, and so on what else a program does.
+    """
+
+    def window(index: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
+        return tf.gather(records, augment.window_order(seed, epoch, index, tf.size(records)))
+
+    windows = records.batch(_SHUFFLE_WINDOW).enumerate().map(window, deterministic=True)
+    return windows.prefetch(1).unbatch()

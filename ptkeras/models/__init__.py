@@ -1,0 +1,75 @@
+"""The papers' networks, by name."""
+
+import difflib
+
+import keras
+
+from ptkeras.models.applications import application, applications
+from ptkeras.models.mobilenet import mobilenet
+from ptkeras.models.resnet import resnet
+from ptkeras.models.vgg import vgg
+
+__all__ = ["build", "names"]
+
+_FAMILIES = {
+    "resnet20": resnet,
+    "resnet32": resnet,
+    "resnet56": resnet,
+    "resnet110": resnet,
+    "resnet50": resnet,
+    "vgg8": vgg,
+    "vgg11": vgg,
+    "vgg13": vgg,
+    "vgg16": vgg,
+    "vgg19": vgg,
+    "mobilenet": mobilenet,
+}
+
+
+def names() -> list[str]:
+    """The names that `build` knows: the papers' networks, then those of `keras.applications`.
+
+    Returns:
+        The names; case tells `resnet50`, which is ours, from Keras's `ResNet50`.
+    """
+    return [*_FAMILIES, *sorted(applications())]
+
+
+def build(name: str, input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """Builds a network with random weights, to be trained from scratch.
+
+    ```python
+    model = ptkeras.models.build("resnet32", (32, 32, 3), 10)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    ```
+
+    Args:
+        name: A name out of `names()`, such as "resnet32", "vgg13" or "MobileNetV2". `resnet50`, the
+            VGGs and `mobilenet` take their CIFAR form for images under 64 pixels and their ImageNet
+            form otherwise.
+        input_shape: `(height, width, channels)` of an image, in pixels.
+        num_classes: Number of classes.
+
+    Returns:
+        A functional model of plain Keras layers that maps images of shape
+        `(batch, height, width, channels)` to float32 logits of shape `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If the name is unknown, or the shape or number of classes is not one that the
+            network takes.
+    """
+    input_shape = tuple(input_shape)
+    if len(input_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in input_shape):
+        raise ValueError(
+            "input_shape must be three positive integers (height, width, channels); "
+            f"got {input_shape}."
+        )
+    if num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1; got {num_classes}.")
+    if name in _FAMILIES:
+        return _FAMILIES[name](name, input_shape, num_classes)
+    if name in applications():
+        return application(name, input_shape, num_classes)
+    close = difflib.get_close_matches(name, names(), n=3)
+    hint = f" (did you mean {' or '.join(close)}?)" if close else ""
+    raise ValueError(f"Unknown network {name!r}{hint}; the networks are {', '.join(names())}.")
