@@ -1,0 +1,56 @@
+"""Dynamic mini-batch adjustment: the batch grows into the memory that pruning frees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from ptkeras import cost
+
+GRANULARITY = 32
+
+
+class BatchAdjustment:
+    """Grows a batch size so that a training step needs the memory that the first one needed.
+
+    The largest multiple of 32 (of the first batch size, if that is smaller) for which
+
+    `training_memory(model, batch size) <= training_memory(first model, first batch size)`
+
+    holds, and the learning rate grows by the same factor (PruneTrain, section 4.3; Goyal et al.,
+    2017, for the linear scaling).
+
+    Args:
+        variable: the batch size, with `assign(int)` and readable by `int`.
+    """
+
+    def __init__(self, variable: Any) -> None:
+        self.variable = variable
+        self.first = self.size
+
+    @property
+    def size(self) -> int:
+        """The batch size now."""
+        value = self.variable
+        return int(value.numpy()) if hasattr(value, "numpy") else int(value)
+
+    @property
+    def scale(self) -> float:
+        """The batch size over the first one."""
+        return self.size / self.first
+
+    def begin(self, model: keras.Model) -> None:
+        """Notes what memory a step of the first model needs."""
+        self.memory = cost.training_memory(model, self.first)
+
+    def adjust(self, model: keras.Model) -> None:
+        """Sets the batch size and the learning rate for a model that has shrunk."""
+        step = min(GRANULARITY, self.first)
+        one, two = (cost.training_memory(model, n) for n in (1, 2))
+        fits = int((self.memory - one) // max(two - one, 1)) + 1
+        size = max(fits // step * step, self.size)
+        if size > self.size:
+            rate = model.optimizer.learning_rate
+            model.optimizer.learning_rate = float(rate) * size / self.size
+            self.variable.assign(size)

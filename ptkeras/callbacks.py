@@ -1,0 +1,332 @@
+"""PruneTrain as a Keras callback."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras.src.utils import io_utils
+
+from ptkeras import cost, lasso
+from ptkeras.batching import BatchAdjustment
+from ptkeras.channels import ChannelMap, trace
+from ptkeras.gating import shortcut_gates
+from ptkeras.importance import channel_magnitudes, kernel_slices, round_up
+from ptkeras.restore import Generations
+from ptkeras.surgery import reconfigure
+from ptkeras.surgery.constants import DeadEndError
+from ptkeras.surgery.rebuild import kept_positions
+from ptkeras.surgery.reconfigure import scope_of
+
+# Below this share of inference FLOPs a reconfiguration does not earn the retrace that it costs: it
+# is put off to the next interval, except at the end of the training, where nothing follows.
+LEAST_GAIN = 0.01
+
+
+class PruneTrain(keras.callbacks.Callback):
+    """Prunes a network while it trains from scratch (PruneTrain, Lym et al., SC'19).
+
+    A group lasso on every input and output channel drives whole channels to zero from the first
+    step. Every `interval` epochs the channels that arrived there are removed and the network is
+    rebuilt smaller, with its weights, batch-norm statistics and optimiser slots; `fit` goes on with
+    it, and the object that the caller holds is the pruned model.
+
+    ```python
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+    model.fit(x, y, epochs=60, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=10)])
+    ```
+
+    The strength λ of the lasso is set once, behind the first batch, from the lasso penalty ratio:
+    λ·GL / (CE + λ·GL) = ratio (equation 3), where CE is the loss of the initial network on that
+    batch, other regularisation left out, and GL the group lasso of the initial network with
+    strength 1. A channel goes when every group of it, in all kernels that make or read it, is under
+    the threshold (channel union).
+
+    The logs of each epoch get `lasso` (λ·GL), `channels` (those that may still go), `params`,
+    `inference_flops` (of one forward pass of one example) and `training_flops` (of the whole
+    training so far): put it first in the list of callbacks, so that the others see them.
+
+    Args:
+        ratio: the lasso penalty ratio, over 0 and under 1. The paper uses 0.2 to 0.3.
+        interval: the reconfiguration interval, in epochs. The last epoch ends with a
+            reconfiguration too.
+        threshold: the sparsity threshold that a group has to be under, over 0.
+        measure: how large a group is: `"max"`, its largest absolute weight, as the authors have it,
+            or `"mean"` of its absolute weights.
+        channel_gating: whether layers at a shortcut keep only the channels that they use themselves,
+            by selection before and behind them, rather than all that the shortcut has (section 4.2).
+        remove_dead_branches: whether a residual branch all of whose channels in some layer have
+            gone leaves the network. What its last batch norm made of nothing stays, as a constant.
+        min_channels: the least number of channels a layer keeps.
+        channel_multiple: what the number of a layer's channels stays a multiple of; 8 suits tensor
+            cores.
+        batch_size: dynamic mini-batch adjustment (section 4.3): a variable that the input pipeline
+            reads at the start of each epoch (anything with `assign` that `int` reads). As the memory
+            of a step shrinks, the batch grows to fill the memory of the first step, and the
+            learning rate with it. A `LearningRateScheduler` that returns an absolute rate should
+            multiply it by `callback.batch_scale`. None leaves the batch alone.
+        verbose: 0 for silence, 1 for a line for each reconfiguration.
+
+    Attributes:
+        strength: λ, or None before it is set. Setting it before `fit` keeps the value.
+        reconfigurations: one dict for each reconfiguration: `epoch` (counted from 1), `channels`,
+            `params` and `inference_flops` as pairs (before, after), `seconds`, and `layers`, which
+            has for the name of each layer that makes channels their number before and after.
+        batch_scale: the batch size over the first one.
+
+    Raises:
+        ValueError: an argument is out of its range; in `fit`, the model has no graph, nothing that
+            could be pruned, the interval is longer than the training, or the first loss is not
+            finite.
+    """
+
+    def __init__(
+        self,
+        ratio: float = 0.2,
+        interval: int = 10,
+        threshold: float = 1e-4,
+        measure: Literal["max", "mean"] = "max",
+        channel_gating: bool = False,
+        remove_dead_branches: bool = True,
+        min_channels: int = 1,
+        channel_multiple: int = 1,
+        batch_size: Any = None,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__()
+        _check("ratio", ratio, 0 < ratio < 1, "over 0 and under 1")
+        _check("interval", interval, interval == int(interval) >= 1, "a whole number from 1")
+        _check("threshold", threshold, 0 < threshold < math.inf, "over 0 and finite")
+        _check("measure", measure, measure in ("max", "mean"), '"max" or "mean"')
+        for name, value in (("min_channels", min_channels), ("channel_multiple", channel_multiple)):
+            _check(name, value, value == int(value) >= 1, "a whole number from 1")
+        self.ratio = ratio
+        self.interval = int(interval)
+        self.threshold = threshold
+        self.measure = measure
+        self.channel_gating = channel_gating
+        self.remove_dead_branches = remove_dead_branches
+        self.min_channels = int(min_channels)
+        self.channel_multiple = int(channel_multiple)
+        self.verbose = verbose
+        self.strength: float | None = None
+        self.reconfigurations: list[dict] = []
+        self.training_flops = 0
+        self._adjustment = None if batch_size is None else BatchAdjustment(batch_size)
+
+    @property
+    def batch_scale(self) -> float:
+        """The batch size over the first one."""
+        return 1.0 if self._adjustment is None else self._adjustment.scale
+
+    # The hooks of Keras, in the order in which fit calls them.
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Puts the lasso on the model."""
+        self._check_epochs()
+        self._map = trace(self.model)
+        if self._map.frozen.all() or not kernel_slices(self._map):
+            raise ValueError(
+                f"'{self.model.name}' has no channels that PruneTrain could remove: a channel needs "
+                "a convolution or dense layer that makes it and one that reads it."
+            )
+        with scope_of(self.model):
+            self._strength = keras.Variable(
+                0.0 if self.strength is None else self.strength, trainable=False, name="lasso"
+            )
+        self._generations = Generations(self.model)
+        self._base_loss = _regularization(self.model)
+        self._refresh()
+        self._attach()
+        if self._adjustment is not None:
+            self._adjustment.begin(self.model)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._examples: int | None = None
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Sets λ behind the first batch, whose loss is that of the initial network."""
+        if self.strength is None:
+            self._set_strength((logs or {}).get("loss"))
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        # Validation is about to reset the metrics, the number of examples among them.
+        if self._examples is None:
+            self._examples = _examples_seen(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Reconfigures where the interval says so, and adds to the logs."""
+        examples = _examples_seen(self.model) if self._examples is None else self._examples
+        self.training_flops += examples * self._training_flops
+        if logs is not None:
+            logs.update(self._figures())
+        last = epoch + 1 == self.params.get("epochs")
+        if last or (epoch + 1) % self.interval == 0:
+            self.reconfigure(epoch + 1, always=last)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Takes the lasso off the finished model."""
+        lasso.detach(self.model)
+
+    # What they are made of.
+
+    def reconfigure(self, epoch: int, always: bool = True) -> bool:
+        """Removes the channels that have reached zero.
+
+        Args:
+            epoch: the number of epochs trained, for the record.
+            always: whether to do so if little would be gained.
+
+        Returns:
+            Whether the model has changed.
+        """
+        started = time.perf_counter()
+        keep = self._decide()
+        gates = (
+            shortcut_gates(self._map, keep, self.threshold, self.measure)
+            if (self.channel_gating)
+            else {}
+        )
+        gain = _gain(self._map, keep, gates)
+        if (keep.all() and not gates) or (gain < LEAST_GAIN and not always):
+            return False
+        before = self._summary()
+        self._generations.shrinking()
+        self._remove(keep, gates)
+        self._refresh()
+        self._attach()
+        self._record(epoch, before, time.perf_counter() - started)
+        if self._adjustment is not None:
+            self._adjustment.adjust(self.model)
+        return True
+
+    def _decide(self) -> np.ndarray:
+        scores = channel_magnitudes(self._map, self.measure)
+        keep = self._map.frozen | (scores >= self.threshold)
+        self._scores = scores
+        return self._round_up(keep, dead_ok=self.remove_dead_branches)
+
+    def _round_up(self, keep: np.ndarray, dead_ok: bool) -> np.ndarray:
+        return round_up(
+            self._map,
+            keep,
+            self._scores,
+            least=self.min_channels,
+            multiple=self.channel_multiple,
+            dead_ok=dead_ok,
+        )
+
+    def _remove(self, keep: np.ndarray, gates: dict) -> None:
+        """Reconfigures; where a tensor may not lose all of its channels, its best one stays."""
+        while True:
+            try:
+                reconfigure(self.model, keep, channel_map=self._map, gates=gates)
+                return
+            except DeadEndError as error:
+                channels = self._map.tensors[id(error.tensor)]
+                channels = channels[channels >= 0]
+                keep[channels[np.argmax(self._scores[channels])]] = True
+                keep = self._round_up(keep, dead_ok=True)
+
+    def _refresh(self) -> None:
+        self._map = trace(self.model)
+        self._inference_flops = cost.inference_flops(self.model)
+        self._training_flops = cost.training_flops(self.model)
+
+    def _attach(self) -> None:
+        lasso.attach(self._map, self._strength)
+
+    def _set_strength(self, loss: float | None) -> None:
+        data_loss = math.nan if loss is None else float(loss) - self._base_loss
+        if not 0 < data_loss < math.inf:
+            raise ValueError(
+                f"The loss of the first batch is {loss}, of which {self._base_loss:g} is "
+                "regularisation: the lasso penalty ratio needs a positive, finite loss to be a "
+                "share of. Lower the learning rate, or check the data."
+            )
+        self.strength = lasso.strength_for(self.ratio, data_loss, self._initial_norms)
+        self._strength.assign(self.strength)
+        if keras.config.backend() == "jax":
+            # A compiled JAX step holds the value of a variable that is not the model's.
+            self.model.make_train_function(force=True)
+
+    def _figures(self) -> dict[str, float]:
+        return {
+            "lasso": (self.strength or 0.0) * lasso.group_norms(self._map),
+            "channels": int((~self._map.frozen).sum()),
+            "params": self.model.count_params(),
+            "inference_flops": self._inference_flops,
+            "training_flops": self.training_flops,
+        }
+
+    def _summary(self) -> dict[str, Any]:
+        figures = self._figures()
+        layers = {path: len(channels) for path, channels in self._map.produced().items()}
+        names = ("channels", "params", "inference_flops")
+        return {name: figures[name] for name in names} | {"layers": layers}
+
+    def _record(self, epoch: int, before: dict, seconds: float) -> None:
+        after = self._summary()
+        record = {"epoch": epoch, "seconds": seconds}
+        for name in ("channels", "params", "inference_flops"):
+            record[name] = [before[name], after[name]]
+        record["layers"] = {
+            path: [n, after["layers"].get(path, 0)] for path, n in before["layers"].items()
+        }
+        self.reconfigurations.append(record)
+        if self.verbose:
+            io_utils.print_msg("\n" + describe(record))
+
+    def _check_epochs(self) -> None:
+        epochs = self.params.get("epochs")
+        if epochs is not None and self.interval > epochs:
+            raise ValueError(
+                f"The interval of PruneTrain, {self.interval} epochs, is longer than the training "
+                f"of {epochs}: nothing would be removed before its end. Choose an interval of "
+                f"{epochs} at most."
+            )
+        self._initial_norms = lasso.group_norms(trace(self.model))
+
+
+def describe(record: dict) -> str:
+    """One line about a reconfiguration, a value of `PruneTrain.reconfigurations`."""
+    channels, params, flops = (record[k] for k in ("channels", "params", "inference_flops"))
+    return (
+        f"PruneTrain, epoch {record['epoch']}: channels {channels[0]} → {channels[1]}, "
+        f"inference MFLOPs {flops[0] / 1e6:.2f} → {flops[1] / 1e6:.2f}, "
+        f"parameters {params[0]:,} → {params[1]:,} ({record['seconds']:.1f} s)"
+    )
+
+
+def _check(name: str, value: Any, right: bool, wanted: str) -> None:
+    if not right:
+        raise ValueError(f"The {name} of PruneTrain must be {wanted}; received {value!r}.")
+
+
+def _examples_seen(model: keras.Model) -> int:
+    """The number of examples that the loss of this epoch is the mean over."""
+    return round(float(keras.ops.convert_to_numpy(model._loss_tracker.count)))
+
+
+def _regularization(model: keras.Model) -> float:
+    """What the regularisation that a user chose adds to the loss."""
+    return float(sum(float(keras.ops.convert_to_numpy(x)) for x in model.losses))
+
+
+def _gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
+    """About the share of inference FLOPs that a keep mask removes, from the sizes of the kernels."""
+    layers = {row.layer.name: row for row in kernel_slices(channel_map)}
+    rows = {(id(s.variable), s.axis): s for s in channel_map.slices}
+    removed = total = 0.0
+    for layer in cost.layer_costs(channel_map.model):
+        row = layers.get(layer.name.rsplit("/", 1)[-1])
+        if row is None:
+            continue
+        positions = kept_positions(rows, keep, gates, row.variable)
+        left = math.prod(map(len, positions)) / math.prod(row.variable.shape)
+        removed += layer.macs * (1 - left)
+        total += layer.macs
+    return removed / total if total else 0.0

@@ -1,0 +1,134 @@
+"""What tracing a model yields: its channels, and where in its variables each one lives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+
+Role = Literal["output", "input", "vector", "depthwise"]
+
+
+class Slice(NamedTuple):
+    """One axis of one variable, and the channel that each of its positions belongs to.
+
+    Attributes:
+        variable: the Keras variable.
+        axis: the axis of `variable` that channels lie along.
+        channels: int array of shape `(variable.shape[axis],)`.
+        role: what the axis is to its layer: `"output"` (a kernel axis that makes the channels),
+            `"input"` (a kernel axis that reads them), `"vector"` (one number per channel: bias,
+            batch norm) or `"depthwise"` (one filter per channel).
+        layer: the layer that owns the variable.
+    """
+
+    variable: keras.Variable
+    axis: int
+    channels: np.ndarray
+    role: Role
+    layer: Any
+
+
+class ChannelMap:
+    """The channels of a model.
+
+    A channel is everything that must go together: the filter that makes it, its batch-norm
+    numbers, the slices of every kernel that reads it and, where layers add their outputs, the same
+    things of all those layers. Made by `ptkeras.channels.trace`.
+
+    Attributes:
+        model: the traced model.
+        slices: list of `Slice`, one for each axis of a variable that channels lie along.
+        frozen: bool array of shape `(len(self),)`: the channels that may not go.
+        tensors: for the `id` of each symbolic tensor of the graph an int array that broadcasts
+            against the tensor's shape and says which channel each position belongs to; -1 marks
+            positions that belong to none (padding).
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        slices: list[Slice],
+        frozen: np.ndarray,
+        tensors: dict[int, np.ndarray],
+    ) -> None:
+        self.model = model
+        self.slices = slices
+        self.frozen = frozen
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.frozen)
+
+    def __repr__(self) -> str:
+        return (
+            f"<ChannelMap of '{self.model.name}': {len(self)} channels, "
+            f"{int((~self.frozen).sum())} prunable, {len(self.slices)} slices>"
+        )
+
+    def check_keep(self, keep: Any) -> np.ndarray:
+        """Validates a keep mask.
+
+        Args:
+            keep: a bool per channel, shape `(len(self),)`; True keeps the channel.
+
+        Returns:
+            The mask as a NumPy bool array.
+
+        Raises:
+            ValueError: the mask has another shape or type, or drops a frozen channel.
+        """
+        keep = np.asarray(keep)
+        if keep.dtype != bool or keep.shape != (len(self),):
+            raise ValueError(
+                f"keep must be a bool array of shape ({len(self)},), one per channel of "
+                f"'{self.model.name}'; received {keep.dtype} of shape {keep.shape}."
+            )
+        dropped = np.flatnonzero(self.frozen & ~keep)
+        if len(dropped):
+            raise ValueError(
+                f"keep drops {len(dropped)} frozen channels (the first: {dropped[0]}); frozen "
+                "channels may not go: combine the mask with channel_map.frozen."
+            )
+        return keep
+
+    def reduce(
+        self, measure: Callable[[np.ndarray, tuple[int, ...]], np.ndarray], rows: list[Slice]
+    ) -> list[np.ndarray]:
+        """`measure(values, other axes)` for each of `rows`: one number per position of its axis."""
+        results = []
+        for row in rows:
+            values = keras.ops.convert_to_numpy(row.variable.value).astype("float32", copy=False)
+            axes = tuple(a for a in range(values.ndim) if a != row.axis)
+            results.append(measure(values, axes))
+        return results
+
+    def squared_norms(self) -> np.ndarray:
+        """Sum of the squares of all of each channel's parameters, shape `(len(self),)`."""
+        total = np.zeros(len(self))
+        squares = self.reduce(lambda v, axes: np.square(v).sum(axes), self.slices)
+        for row, square in zip(self.slices, squares, strict=True):
+            total += np.bincount(row.channels, weights=square, minlength=len(self))
+        return total
+
+    def kept(self, keep: np.ndarray, channels: np.ndarray) -> np.ndarray:
+        """Bool of the shape of `channels`: which positions stay; positions of no channel do."""
+        return np.append(keep, True)[channels]
+
+    def is_dead(self, keep: np.ndarray, tensor: Any) -> bool:
+        """Whether every channel of a symbolic tensor goes."""
+        return not self.kept(keep, self.tensors[id(tensor)]).any()
+
+    def kept_shape(self, keep: np.ndarray, tensor: Any) -> tuple[int | None, ...]:
+        """The shape of a symbolic tensor once the channels that are not in `keep` are gone."""
+        kept = self.kept(keep, self.tensors[id(tensor)])
+        return tuple(
+            int(np.moveaxis(kept, axis, 0).reshape(n, -1).all(1).sum()) if n > 1 else size
+            for axis, (n, size) in enumerate(zip(kept.shape, tensor.shape, strict=True))
+        )
+
+    def produced(self) -> dict[str, np.ndarray]:
+        """For each layer that makes channels, by path: the channels, one per output position."""
+        return {row.layer.path: row.channels for row in self.slices if row.role == "output"}

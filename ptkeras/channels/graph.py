@@ -1,0 +1,57 @@
+"""The one place that reads Keras's graph of a model: its nodes, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+__all__ = ["Functional", "functional_of", "is_graph", "nodes_of"]
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether `layer` is a model whose inside is a graph that can be walked."""
+    if isinstance(layer, keras.Sequential):
+        return layer._functional is not None
+    return isinstance(layer, Functional)
+
+
+def functional_of(model: keras.Model) -> Functional:
+    """The functional graph of a Functional or a built Sequential model.
+
+    Args:
+        model: a Keras model.
+
+    Raises:
+        ValueError: `model` is no Keras model, is not built, or is a subclass of `keras.Model` whose
+            `call` is Python code, so that there is no graph to read.
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"Expected a Keras model, received {model!r} (of type {type(model).__name__})."
+        )
+    if isinstance(model, keras.Sequential):
+        if model._functional is None:
+            raise ValueError(
+                f"The Sequential model '{model.name}' is not built, so it has no channels yet: give "
+                "it a keras.Input as its first layer, or call model.build(input_shape)."
+            )
+        return model._functional
+    if isinstance(model, Functional):
+        return model
+    raise ValueError(
+        f"The model '{model.name}' (a {type(model).__name__}) is a subclass of keras.Model whose "
+        "call() is Python code, so there is no graph of layers to prune: build it with the "
+        "functional API, keras.Model(inputs, outputs)."
+    )
+
+
+def nodes_of(model: keras.Model) -> Iterator[Any]:
+    """The nodes of a model's graph in the order in which they run, input layers left out."""
+    by_depth = functional_of(model)._nodes_by_depth
+    for depth in sorted(by_depth, reverse=True):
+        for node in by_depth[depth]:
+            if node.operation is not None and not node.is_input:
+                yield node

@@ -1,0 +1,137 @@
+"""Labels: an integer for each position on a channel axis, and which of them are tied together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ptkeras.channels.channel_map import Role, Slice
+
+CONSTANT = -1
+
+
+def one_axis(labels: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """Reduces a label array to one that changes along one axis at most.
+
+    Args:
+        labels: int array, one label per position of a tensor.
+
+    Returns:
+        The array with size 1 along all other axes, and the pairs of labels that have to be tied for
+        that to be right. A split of channels into groups ties the same offset of every group.
+    """
+    varying = [a for a, n in enumerate(labels.shape) if n > 1 and _varies(labels, a)]
+    keep = varying[-1] if varying else None
+    ties = []
+    for axis in range(labels.ndim):
+        if axis == keep or labels.shape[axis] == 1:
+            continue
+        # A constant goes along with the channel that it stands beside, hence the maximum.
+        chosen = labels.max(axis=axis, keepdims=True)
+        if axis in varying:
+            ties.append((labels, chosen))
+        labels = chosen
+    return labels, ties
+
+
+def _varies(labels: np.ndarray, axis: int) -> bool:
+    return bool((labels != labels.take([0], axis)).any())
+
+
+class Labels:
+    """Hands out labels, and records ties, frozen labels and the axes of variables they lie along."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._ties: list[np.ndarray] = []
+        self._frozen: list[np.ndarray] = []
+        self._rows: dict[tuple[int, int], tuple[keras.Variable, int, np.ndarray, Role, Any]] = {}
+
+    def new(self, size: int, frozen: bool = False) -> np.ndarray:
+        """`size` labels that nobody has."""
+        labels = np.arange(self._count, self._count + size)
+        self._count += size
+        if frozen:
+            self.freeze(labels)
+        return labels
+
+    def tie(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Makes the labels of `a` and `b` one, position by position; constants are left out."""
+        a, b = np.broadcast_arrays(a, b)
+        differ = (a != b) & (a != CONSTANT) & (b != CONSTANT)
+        if differ.any():
+            self._ties.append(np.unique(np.stack([a[differ], b[differ]]), axis=1))
+
+    def freeze(self, labels: np.ndarray) -> None:
+        """Says that these labels may not go."""
+        labels = np.unique(labels)
+        self._frozen.append(labels[labels != CONSTANT])
+
+    def reduced(self, labels: np.ndarray) -> np.ndarray:
+        """`labels` so that they change along one axis at most, with the ties that this takes."""
+        labels, ties = one_axis(labels)
+        for pair in ties:
+            self.tie(*pair)
+        return labels
+
+    def along(self, labels: np.ndarray, axis: int, size: int | None = None) -> np.ndarray:
+        """The labels along one axis; what lies along another is frozen, since it gets mixed."""
+        axis %= labels.ndim
+        size = labels.shape[axis] if size is None else size
+        if labels.size != labels.shape[axis]:
+            self.freeze(labels)
+            return self.new(size, frozen=True)
+        return np.broadcast_to(labels.reshape(-1), (size,))
+
+    def add(
+        self, variable: keras.Variable, axis: int, vector: np.ndarray, role: Role, layer: Any
+    ) -> np.ndarray:
+        """Records the labels of one axis of a variable; a second call ties them to the first."""
+        axis %= len(variable.shape)
+        if len(vector) != variable.shape[axis]:
+            raise ValueError(
+                f"Axis {axis} of '{variable.path}' has {variable.shape[axis]} positions, but its "
+                f"rule names {len(vector)} channels."
+            )
+        if (constant := vector == CONSTANT).any():
+            vector = vector.copy()
+            vector[constant] = self.new(int(constant.sum()), frozen=True)
+        key = (id(variable), axis)
+        if key in self._rows:
+            self.tie(self._rows[key][2], vector)
+        else:
+            self._rows[key] = (variable, axis, np.array(vector), role, layer)
+        return self._rows[key][2]
+
+    def produce(self, variable: keras.Variable, axis: int, layer: Any) -> np.ndarray:
+        """New labels for one axis of a variable, or those that it has from an earlier call."""
+        axis %= len(variable.shape)
+        row = self._rows.get((id(variable), axis))
+        return (
+            row[2]
+            if row
+            else self.add(variable, axis, self.new(variable.shape[axis]), "output", layer)
+        )
+
+    def channels(self) -> tuple[np.ndarray, np.ndarray, list[Slice]]:
+        """Turns labels into channels: tied labels are one.
+
+        Returns:
+            The channel of each label, with -1 for `CONSTANT` at the end so that it can be indexed
+            by a label; a bool per channel, whether it is frozen; and the slices.
+        """
+        ties = np.concatenate([*self._ties, np.zeros((2, 0), int)], axis=1)
+        graph = coo_array((np.ones(ties.shape[1], bool), tuple(ties)), shape=(self._count,) * 2)
+        count, channel = connected_components(graph, directed=False)
+        frozen = np.zeros(count, bool)
+        for labels in self._frozen:
+            frozen[channel[labels]] = True
+        slices = [
+            Slice(variable, axis, channel[vector], role, layer)
+            for variable, axis, vector, role, layer in self._rows.values()
+        ]
+        return np.append(channel, CONSTANT), frozen, slices

@@ -1,0 +1,98 @@
+"""Group lasso over the input and output channels of kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+EPSILON = 1e-8  # under the root, as PruneTrain's authors have it: the gradient at zero is zero
+
+
+@keras.saving.register_keras_serializable("ptkeras")
+class GroupLasso(keras.regularizers.Regularizer):
+    """Group lasso over the input and output channels of one kernel.
+
+    `strength * sum over groups g of sqrt(sum over w in g of w**2 + 1e-8)`
+
+    where every position of each of the `groups` axes is a group: for the kernel of a convolution or
+    a dense layer, shape `(…, inputs, outputs)`, its input channels and its output channels. Equation
+    2 of PruneTrain (Lym et al., SC'19), with one strength for all groups as the authors' code has.
+
+    ```python
+    keras.layers.Conv2D(64, 3, kernel_regularizer=ptkeras.GroupLasso(1e-4))
+    ```
+
+    Args:
+        strength: λ, a non-negative float or a scalar `keras.Variable`.
+        groups: for each axis that channels lie along the group of each position (-1: in no group),
+            or None for a group to each position. Left out: `{-2: None, -1: None}`.
+        base: a regularizer whose penalty is added, or None.
+
+    Raises:
+        ValueError: `strength` is negative or not a finite number.
+    """
+
+    def __init__(
+        self,
+        strength: float | keras.Variable,
+        groups: Mapping[int, Sequence[int] | None] | None = None,
+        base: Any = None,
+    ) -> None:
+        if not isinstance(strength, keras.Variable) and not 0 <= strength < float("inf"):
+            raise ValueError(
+                f"The strength of GroupLasso must be at least 0 and finite; received {strength}."
+            )
+        self.strength = strength
+        groups = {-2: None, -1: None} if groups is None else groups
+        # JSON, which a config passes through, turns the keys of a mapping into strings.
+        self.groups = {
+            int(axis): None if ids is None else np.asarray(ids, "int32")
+            for axis, ids in groups.items()
+        }
+        self.base = keras.regularizers.get(base)
+
+    def __call__(self, kernel: Any) -> Any:
+        penalty = ops.cast(self.strength, kernel.dtype) * self.norms(kernel)
+        return penalty if self.base is None else penalty + self.base(kernel)
+
+    def norms(self, kernel: Any) -> Any:
+        """The sum of the norms of all groups, without the strength."""
+        rank = len(kernel.shape)
+        axes = {axis % rank: ids for axis, ids in self.groups.items()}
+        kept = sorted(axes)
+        others = [a for a in range(rank) if a not in axes]
+        # Both sums start from the kernel without its spatial axes: a ninth of the work at 3x3.
+        squares = ops.sum(ops.square(kernel), axis=others) if others else ops.square(kernel)
+        total = 0.0
+        for axis, ids in axes.items():
+            rest = [i for i, a in enumerate(kept) if a != axis]
+            norms = ops.sqrt(_by_group(ops.sum(squares, axis=rest), ids) + EPSILON)
+            total = total + ops.sum(norms)
+        return total
+
+    def get_config(self) -> dict:
+        groups = {
+            str(axis): None if ids is None else ids.tolist() for axis, ids in self.groups.items()
+        }
+        return {
+            "strength": float(ops.convert_to_numpy(self.strength)),
+            "groups": groups,
+            "base": keras.regularizers.serialize(self.base),
+        }
+
+
+def _by_group(sums: Any, ids: np.ndarray | None) -> Any:
+    """Sums over the positions of each group."""
+    if ids is None:
+        return sums
+    used = np.flatnonzero(ids >= 0)
+    groups, ids = np.unique(ids[used], return_inverse=True)
+    if len(used) < sums.shape[0]:
+        sums = ops.take(sums, used, axis=0)
+    if len(groups) == len(ids):
+        return sums
+    return ops.segment_sum(sums, ids.astype("int32"), num_segments=len(groups))

@@ -1,0 +1,79 @@
+"""Weights that were taken from a model before it shrank can be put back into it.
+
+`EarlyStopping(restore_best_weights=True)` keeps `model.get_weights()` of the best epoch, and gives
+it to `model.set_weights` at the end. If the network has shrunk in between, they no longer fit;
+here they bring the network back that they belong to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
+from ptkeras.surgery.reconfigure import refresh_functions, scope_of
+
+
+class Weights(list):
+    """A list of weights that remembers which of a model's networks they are of.
+
+    Attributes:
+        generation: the number of times that the network had shrunk.
+    """
+
+    generation: int = 0
+
+
+class Generations:
+    """Remembers what a model was before each reconfiguration.
+
+    Args:
+        model: the model; its `get_weights` and `set_weights` are wrapped.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.configs: dict[int, dict] = {}
+        self.generation = 0
+        self._wanted: set[int] = set()
+        model.get_weights = self._get_weights
+        model.set_weights = self._set_weights
+
+    def shrinking(self) -> None:
+        """To be called before the model shrinks."""
+        if self.generation in self._wanted:
+            self.configs[self.generation] = graph_config(self.model)
+        self.generation += 1
+
+    def _get_weights(self) -> Weights:
+        self._wanted.add(self.generation)
+        weights = Weights(type(self.model).get_weights(self.model))
+        weights.generation = self.generation
+        return weights
+
+    def _set_weights(self, weights: Any) -> None:
+        generation = getattr(weights, "generation", self.generation)
+        if generation != self.generation:
+            self._bring_back(generation)
+        type(self.model).set_weights(self.model, weights)
+
+    def _bring_back(self, generation: int) -> None:
+        model = self.model
+        with scope_of(model):
+            adopt(model, graph_from_config(model, self.configs[generation]))
+            _fresh_optimizer(model)
+        refresh_functions(model)
+        self.generation = generation
+
+
+def _fresh_optimizer(model: keras.Model) -> None:
+    """The slots of the small network are no use to the large one: they start anew."""
+    if not model.compiled or model.optimizer is None:
+        return
+    old = model.optimizer
+    fresh = type(old).from_config(old.get_config())
+    fresh.build(model.trainable_variables)
+    fresh._iterations.assign(old._iterations)
+    vars(old).clear()
+    vars(old).update(vars(fresh))

@@ -1,0 +1,87 @@
+"""Momentum and every other slot of an optimiser, sliced like the weight it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+Slicer = Callable[[keras.Variable, np.ndarray, tuple[int, ...]], np.ndarray]
+
+_PROBE_SIZES = (2, 3, 5, 7, 11, 13, 17)
+
+
+def carry_over(
+    optimizer: keras.optimizers.Optimizer,
+    renewed: dict[int, keras.Variable],
+    slicer: Slicer,
+) -> None:
+    """Makes an optimiser serve the smaller weights, in place.
+
+    A new optimiser of the same config is built on the new weights, takes every number of the old
+    one over, and is moved into the old object, so that whoever holds that holds the new one.
+
+    Args:
+        optimizer: the optimiser, built.
+        renewed: the new variable for the `id` of each old trainable variable that lives on.
+        slicer: `slicer(old variable, values, axes)` drops from `values` what its variable loses,
+            where `axes` are the variable's axes that the axes of `values` stand for.
+    """
+    old_weights = optimizer._trainable_variables
+    alive = [i for i, v in enumerate(old_weights) if id(v) in renewed]
+    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh.build([renewed[id(old_weights[i])] for i in alive])
+    _copy(optimizer, fresh, alive, slicer)
+    # What a config cannot say (a schedule that is a plain function, attributes that a user set).
+    for name, value in vars(optimizer).items():
+        if name not in vars(fresh):
+            setattr(fresh, name, value)
+    if not isinstance(optimizer._learning_rate, keras.Variable):
+        fresh._learning_rate = optimizer._learning_rate
+    vars(optimizer).clear()
+    vars(optimizer).update(vars(fresh))
+
+
+def _copy(old: Any, new: Any, alive: list[int], slicer: Slicer) -> None:
+    weights = old._trainable_variables
+    for name, value in vars(old).items():
+        other = getattr(new, name, None)
+        if isinstance(value, keras.Variable):
+            other.assign(value)
+        elif isinstance(value, keras.optimizers.Optimizer):
+            _copy(value, other, alive, slicer)
+        elif _is_slots(value, weights) and name != "_trainable_variables":
+            for i, slot in zip(alive, other, strict=True):
+                if value[i] is not None:
+                    axes = _axes(old, name, weights[i], value[i])
+                    values = keras.ops.convert_to_numpy(value[i].value)
+                    slot.assign(slicer(weights[i], values, axes))
+
+
+def _is_slots(value: Any, weights: list[keras.Variable]) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == len(weights) > 0
+        and all(v is None or isinstance(v, keras.Variable) for v in value)
+    )
+
+
+def _axes(
+    optimizer: Any, name: str, weight: keras.Variable, slot: keras.Variable
+) -> tuple[int, ...]:
+    """The axes of a weight that the axes of its slot stand for.
+
+    Most slots have the weight's shape. Adafactor's have an axis less, and their sizes alone cannot
+    tell which: a weight whose axes all differ in size can.
+    """
+    if tuple(slot.shape) == tuple(weight.shape):
+        return tuple(range(len(weight.shape)))
+    if len(slot.shape) == 0:
+        return ()
+    sizes = _PROBE_SIZES[: len(weight.shape)]
+    probe = keras.Variable(np.zeros(sizes), dtype=weight.dtype)
+    twin = type(optimizer).from_config(optimizer.get_config())
+    twin.build([probe])
+    return tuple(sizes.index(n) for n in getattr(twin, name)[0].shape)

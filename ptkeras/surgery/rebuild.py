@@ -1,0 +1,260 @@
+"""The graph of a model anew, from the edited configs of its layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras.src.ops import numpy as keras_numpy
+
+from ptkeras.channels.channel_map import ChannelMap
+from ptkeras.channels.graph import Functional, is_graph, nodes_of
+from ptkeras.surgery import constants
+from ptkeras.surgery.constants import Constant, DeadEndError
+from ptkeras.surgery.layers import Sizes, resized_config
+from ptkeras.surgery.selection import ZERO, materialise, select
+
+
+class Gate(NamedTuple):
+    """Which channels a layer at a shortcut keeps for itself (channel gating).
+
+    Attributes:
+        inputs: a bool per position of the kernel's input axis.
+        outputs: a bool per position of its output axis.
+    """
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+
+
+class Rebuilt(NamedTuple):
+    """A smaller model, and where its parts come from.
+
+    Attributes:
+        model: the new model, with weights not carried over yet.
+        layers: pairs of an old layer with variables of its own and its new self.
+    """
+
+    model: keras.Model
+    layers: list[tuple[Any, Any]]
+
+
+def rebuild(
+    channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate] | None = None
+) -> Rebuilt:
+    """Builds a model's graph without the channels that are not in `keep`.
+
+    Args:
+        channel_map: the channels of the model.
+        keep: a bool per channel.
+        gates: the `Gate` for the `id` of each gated layer.
+
+    Raises:
+        DeadEndError: a tensor loses all of its channels and what reads it cannot do without.
+    """
+    builder = _Builder(channel_map, keep, gates or {})
+    with _zero_initial_values():
+        model = builder.model(channel_map.model)
+    return Rebuilt(model, builder.pairs)
+
+
+class _zero_initial_values:  # noqa: N801  (a context manager)
+    """Variables start at zero meanwhile: drawing random weights to throw away takes seconds."""
+
+    def __enter__(self) -> None:
+        self.add_weight = keras.layers.Layer.add_weight
+
+        def add_weight(layer: Any, *args: Any, **kwargs: Any) -> Any:
+            names = ("shape", "initializer")
+            kwargs.update(zip(names, args, strict=False))
+            kwargs["initializer"] = "zeros"
+            return self.add_weight(layer, *(), **kwargs, **_rest(args[2:]))
+
+        keras.layers.Layer.add_weight = add_weight
+
+    def __exit__(self, *_: object) -> None:
+        keras.layers.Layer.add_weight = self.add_weight
+
+
+def _rest(args: tuple) -> dict:
+    return dict(zip(("dtype", "trainable", "autocast"), args, strict=False))
+
+
+class _Builder:
+    def __init__(
+        self, channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate]
+    ) -> None:
+        self.map = channel_map
+        self.keep = keep
+        self.gates = gates
+        self.pairs: list[tuple[Any, Any]] = []
+        self.made: dict[int, Any] = {}
+        self.slices = {(id(s.variable), s.axis): s for s in channel_map.slices}
+
+    def model(self, old: keras.Model) -> keras.Model:
+        """A model or nested model, smaller."""
+        if isinstance(old, keras.Sequential):
+            layers = [self.operation(layer, None) for layer in old._layers]
+            return keras.Sequential(layers, name=old.name, trainable=old.trainable)
+        tensors: dict[int, Any] = {}
+        for tensor in old.inputs:
+            layer = tensor._keras_history.operation
+            tensors[id(tensor)] = self.operation(layer, None).output
+        for node in nodes_of(old):
+            self.visit(node, tensors)
+
+        def found(tensor: Any) -> Any:
+            value = tensors[id(tensor)]
+            if isinstance(value, Constant):
+                raise DeadEndError(value.origin, old.name)
+            return materialise(value)
+
+        inputs, outputs = keras.tree.map_structure(found, (old._inputs_struct, old._outputs_struct))
+        return Functional(inputs, outputs, name=old.name, trainable=old.trainable)
+
+    def visit(self, node: Any, tensors: dict[int, Any]) -> None:
+        values = [tensors[id(x)] for x in node.input_tensors]
+        if all(self.map.is_dead(self.keep, x) for x in node.outputs):
+            outputs = [constants.dead(x) for x in node.outputs]
+        elif any(isinstance(v, Constant) for v in values):
+            outputs = self.fold(node, values)
+        elif id(node.operation) in self.gates:
+            outputs = [self.gated(node, values[0])]
+        elif (selected := self.moved_selection(node, values)) is not None:
+            outputs = [selected]
+        else:
+            outputs = self.call(node, [materialise(v) for v in values])
+        for tensor, value in zip(node.outputs, outputs, strict=True):
+            tensors[id(tensor)] = value
+
+    def call(self, node: Any, values: list[Any]) -> list[Any]:
+        new = dict(zip(map(id, node.input_tensors), values, strict=True))
+        args, kwargs = node.arguments.fill_in(new)
+        return keras.tree.flatten(self.operation(node.operation, node)(*args, **kwargs))
+
+    def fold(self, node: Any, values: list[Any]) -> list[Any]:
+        """A node that reads a constant: joined to what is live, or a constant itself."""
+        op = node.operation
+        constant = [v for v in values if isinstance(v, Constant)]
+        live = [materialise(v) for v in values if not isinstance(v, Constant)]
+        kept = [self.kept(x) for x in node.outputs]
+        if live and isinstance(op, (*constants.ADDS, *constants.MULTIPLIES)):
+            return [constants.join(node, live, constant, kept[0])]
+        if live and isinstance(op, keras.layers.Concatenate | keras_numpy.Concatenate):
+            if any(not self.map.is_dead(self.keep, c.tensor) for c in constant):
+                raise DeadEndError(constant[0].origin, op.name)
+            if len(live) == 1:
+                return live
+            return [keras.ops.concatenate(live, axis=op.axis)]
+        if live or is_graph(op):
+            raise DeadEndError(constant[0].origin, op.name)
+        by_id = {id(x): v for x, v in zip(node.input_tensors, values, strict=True)}
+        return constants.evaluate(node, by_id, kept)
+
+    def gated(self, node: Any, value: Any) -> Any:
+        """A layer between a gather of the channels it reads and a scatter of those it makes."""
+        gate = self.gates[id(node.operation)]
+        (source,), (target,) = node.input_tensors, node.outputs
+        if gate.inputs.all():
+            read = value
+        else:
+            kept = self.kept(source)
+            axis = _channel_axis(kept)
+            read = select(value, np.flatnonzero(gate.inputs[kept.reshape(-1)]), axis)
+        made = self.call(node, [materialise(read)])[0]
+        if gate.outputs.all():
+            return made
+        kept = self.kept(target)
+        shown = gate.outputs[kept.reshape(-1)]
+        indices = np.where(shown, np.cumsum(shown) - 1, ZERO)
+        return select(made, indices, _channel_axis(kept))
+
+    def moved_selection(self, node: Any, values: list[Any]) -> Any | None:
+        """A gather or a padding of channels with zeros, kept apart so that several become one."""
+        op = node.operation
+        if not isinstance(op, (keras_numpy.Take, keras_numpy.Pad)) or len(values) != 1:
+            return None
+        source, target = self.kept(node.input_tensors[0]), self.kept(node.outputs[0])
+        axis = _channel_axis(target)
+        if axis != _channel_axis(source) or source.size == target.size == 1:
+            return None
+        if isinstance(op, keras_numpy.Take):
+            indices = np.asarray(node.arguments.args[1:] or node.arguments.kwargs["indices"])
+            indices = indices.reshape(-1)
+        else:
+            widths = np.broadcast_to(np.asarray(op.pad_width), (target.ndim, 2))
+            if widths.any(1).sum() != 1 or op.mode != "constant":
+                return None
+            before, after = widths[axis]
+            indices = np.concatenate(
+                [np.full(before, ZERO), np.arange(source.size), np.full(after, ZERO)]
+            )
+        new_position = np.append(np.where(source, np.cumsum(source) - 1, ZERO).reshape(-1), ZERO)
+        return select(values[0], new_position[indices][target.reshape(-1)], axis)
+
+    def operation(self, old: Any, node: Any) -> Any:
+        """A layer or operation, smaller; made once."""
+        if id(old) not in self.made:
+            self.made[id(old)] = self.make(old, node)
+        return self.made[id(old)]
+
+    def make(self, old: Any, node: Any) -> Any:
+        if is_graph(old):
+            return self.model(old)
+        if not isinstance(old, keras.layers.Layer):
+            new = copy.copy(old)
+            new._inbound_nodes, new._outbound_nodes = [], []
+            return new
+        if isinstance(old, keras.layers.InputLayer):
+            config = old.get_config()
+            config["batch_shape"] = self.map.kept_shape(self.keep, old.output)
+            return type(old).from_config(config)
+        new = type(old).from_config(resized_config(old, self.sizes(node or old._inbound_nodes[0])))
+        new._remat_mode = old._remat_mode
+        self.pairs.append((old, new))
+        return new
+
+    def sizes(self, node: Any) -> Sizes:
+        def shape(variable: keras.Variable) -> tuple[int, ...]:
+            return tuple(len(p) for p in self.positions(variable))
+
+        def shapes(tensors: list[Any]) -> list[tuple[int | None, ...]]:
+            return [self.map.kept_shape(self.keep, x) for x in tensors]
+
+        kept = [self.kept(x) for x in node.input_tensors]
+        return Sizes(shape, shapes(node.input_tensors), shapes(node.outputs), kept)
+
+    def kept(self, tensor: Any) -> np.ndarray:
+        return self.map.kept(self.keep, self.map.tensors[id(tensor)])
+
+    def positions(self, variable: keras.Variable) -> list[np.ndarray]:
+        return kept_positions(self.slices, self.keep, self.gates, variable)
+
+
+def kept_positions(
+    slices: Mapping[tuple[int, int], Any],
+    keep: np.ndarray,
+    gates: Mapping[int, Gate],
+    variable: keras.Variable,
+) -> list[np.ndarray]:
+    """For each axis of a variable the positions that stay."""
+    result = []
+    for axis, size in enumerate(variable.shape):
+        kept = np.ones(size, bool)
+        row = slices.get((id(variable), axis))
+        if row is not None:
+            kept = keep[row.channels]
+            gate = gates.get(id(row.layer))
+            if gate is not None:
+                kept = kept & (gate.inputs if row.role == "input" else gate.outputs)
+        result.append(np.flatnonzero(kept))
+    return result
+
+
+def _channel_axis(kept: np.ndarray) -> int:
+    """The axis that an array which changes along one axis changes along; the last if along none."""
+    sizes = kept.shape
+    return next((a for a, n in enumerate(sizes) if n > 1), len(sizes) - 1)

@@ -1,0 +1,136 @@
+"""Keep mask → the model, rebuilt in place, in the middle of `fit` if need be."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from ptkeras.channels import ChannelMap, trace
+from ptkeras.surgery.adopt import adopt
+from ptkeras.surgery.optimizers import carry_over
+from ptkeras.surgery.rebuild import Gate, kept_positions, rebuild
+
+
+def reconfigure(
+    model: keras.Model,
+    keep: Any,
+    *,
+    channel_map: ChannelMap | None = None,
+    gates: Mapping[int, Gate] | None = None,
+) -> keras.Model:
+    """Removes channels from a model, in place.
+
+    The graph is rebuilt from the configs of the layers, smaller, and moved into `model`; weights,
+    batch-norm statistics and, where the model is compiled, every slot of the optimiser keep the
+    numbers of the channels that stay. Inside `fit` the next step runs on the small model. Layers
+    are new objects: ask `model.get_layer(name)` for them. If anything goes wrong, the model is what
+    it was.
+
+    If the parameters of the channels that go were zero, the model's outputs are the same as before
+    up to rounding. A branch that loses all of its channels leaves the graph; what its last bias or
+    batch norm makes of nothing stays, as a `Rescaling` layer.
+
+    Args:
+        model: a Functional or built Sequential model.
+        keep: a bool per channel of `ptkeras.channels.trace(model)`; True keeps the channel.
+        channel_map: what `trace` returned for `model`, to save tracing it again.
+        gates: for channel gating, the `Gate` for the `id` of each layer that keeps fewer channels
+            than the tensors that it reads and adds to.
+
+    Returns:
+        `model`.
+
+    Raises:
+        ValueError: the model has no graph, the mask has another shape, drops a frozen channel, or
+            takes every channel of a tensor that the network cannot do without.
+    """
+    channel_map = trace(model) if channel_map is None else channel_map
+    keep = channel_map.check_keep(keep)
+    gates = gates or {}
+    if keep.all() and not gates:
+        return model
+    with scope_of(model):
+        rebuilt = rebuild(channel_map, keep, gates)
+        renewed = _carry_weights(channel_map, keep, gates, rebuilt.layers)
+        adopt(model, rebuilt.model)
+        _refresh_training(model, channel_map, keep, gates, renewed)
+    return model
+
+
+def can_remove(channel_map: ChannelMap, keep: np.ndarray) -> None:
+    """Raises `DeadEndError` if `reconfigure` would refuse the mask; changes nothing."""
+    rebuild(channel_map, channel_map.check_keep(keep))
+
+
+def scope_of(model: keras.Model) -> Any:
+    """The scope in which the variables of a model are to be made: that of its strategy, if any."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+
+def _slicer(channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate]) -> Any:
+    rows = {(id(s.variable), s.axis): s for s in channel_map.slices}
+
+    def sliced(variable: keras.Variable, values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+        positions = kept_positions(rows, keep, gates, variable)
+        for axis, of in enumerate(axes):
+            if len(positions[of]) < values.shape[axis]:
+                values = values.take(positions[of], axis)
+        return values
+
+    return sliced
+
+
+def _carry_weights(
+    channel_map: ChannelMap,
+    keep: np.ndarray,
+    gates: Mapping[int, Gate],
+    layers: list[tuple[Any, Any]],
+) -> dict[int, keras.Variable]:
+    """Copies the weights of old layers into their new selves; returns new variable by old `id`."""
+    sliced = _slicer(channel_map, keep, gates)
+    renewed: dict[int, keras.Variable] = {}
+    for old, new in layers:
+        for before, after in zip(old.variables, new.variables, strict=True):
+            if id(before) in renewed:
+                continue
+            values = keras.ops.convert_to_numpy(before.value)
+            values = sliced(before, values, tuple(range(values.ndim)))
+            if values.shape != tuple(after.shape):
+                raise ValueError(
+                    f"'{before.path}' should become {values.shape}, but the config of its layer "
+                    f"builds {tuple(after.shape)}: ptkeras.surgery.register tells how the config "
+                    f"of a {type(old).__name__} says its size."
+                )
+            after.assign(values)
+            after.regularizer = before.regularizer
+            if after.trainable != before.trainable:
+                after.trainable = before.trainable
+            renewed[id(before)] = after
+        if hasattr(new, "finalize_state"):
+            new.finalize_state()
+    return renewed
+
+
+def _refresh_training(
+    model: keras.Model,
+    channel_map: ChannelMap,
+    keep: np.ndarray,
+    gates: Mapping[int, Gate],
+    renewed: dict[int, keras.Variable],
+) -> None:
+    """Gives the model an optimiser and compiled functions that know the new weights."""
+    if model.compiled and model.optimizer is not None and model.optimizer.built:
+        carry_over(model.optimizer, renewed, _slicer(channel_map, keep, gates))
+    refresh_functions(model)
+
+
+def refresh_functions(model: keras.Model) -> None:
+    """Makes the model's compiled functions anew, since they hold on to its former variables."""
+    for kind in ("train", "test", "predict"):
+        if getattr(model, f"{kind}_function", None) is not None:
+            getattr(model, f"make_{kind}_function")(force=True)

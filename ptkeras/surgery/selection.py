@@ -1,0 +1,60 @@
+"""Selecting channels inside a graph, for channel gating: gather before a layer, scatter behind."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+ZERO = -1
+
+
+class Selection(NamedTuple):
+    """A tensor that is not in the graph yet: positions of another one, or zeros.
+
+    Kept apart until something reads it, so that a gather of a gather becomes one.
+
+    Attributes:
+        source: the symbolic tensor that is selected from.
+        indices: int array, the position of `source` that each position shows; `ZERO` for a zero.
+        axis: the axis along which positions are counted.
+    """
+
+    source: Any
+    indices: np.ndarray
+    axis: int
+
+    def tensor(self) -> Any:
+        """The selection as operations of plain Keras."""
+        size = self.source.shape[self.axis]
+        if np.array_equal(self.indices, np.arange(size)):
+            return self.source
+        source = self.source
+        if (self.indices == ZERO).any():
+            widths = [[0, 0] for _ in source.shape]
+            widths[self.axis] = [0, 1]
+            source = keras.ops.pad(source, widths)
+        return keras.ops.take(
+            source, np.where(self.indices == ZERO, size, self.indices).tolist(), axis=self.axis
+        )
+
+
+def select(value: Any, indices: np.ndarray, axis: int) -> Selection:
+    """Selects from a symbolic tensor, or from what is a selection itself.
+
+    Args:
+        value: a symbolic tensor or a `Selection` along the same axis.
+        indices: positions of `value` to show, `ZERO` for a zero.
+        axis: the axis along which to select.
+    """
+    indices = np.asarray(indices, int)
+    if isinstance(value, Selection) and value.axis == axis:
+        extended = np.append(value.indices, ZERO)
+        return Selection(value.source, extended[indices], axis)
+    return Selection(materialise(value), indices, axis)
+
+
+def materialise(value: Any) -> Any:
+    """A symbolic tensor for `value`, be it a `Selection` or one already."""
+    return value.tensor() if isinstance(value, Selection) else value
