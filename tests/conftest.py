@@ -8,27 +8,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import hypothesis
-import keras
 import pytest
 
-BACKEND = keras.backend.backend()
-XDIST = "PYTEST_XDIST_WORKER" in os.environ
-
-if BACKEND == "tensorflow":
-    import tensorflow as tf
-
-    # Two logical devices on one CPU are what the tests of tf.distribute run on. They can only be
-    # made before TensorFlow starts, so every test has them.
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration(), tf.config.LogicalDeviceConfiguration()],
-    )
-    if XDIST:  # one process a core already: more threads only wait for each other
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-elif BACKEND == "torch" and XDIST:
-    import torch
-
-    torch.set_num_threads(1)
+BACKEND = os.environ["KERAS_BACKEND"]
 
 # Time limits for one example say nothing while TensorFlow traces; CI has to repeat what it found.
 hypothesis.settings.register_profile("default", deadline=None)
@@ -36,8 +18,37 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+def pytest_configure(config):
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or not getattr(config.option, "numprocesses", None):
+        start_backend(one_thread=is_worker)  # not in the process that only hands out the tests
+
+
+def start_backend(one_thread):
+    """Sets what can only be set before the backend starts.
+
+    Args:
+        one_thread: Whether other workers have the other cores, so that more threads would only
+            wait for each other.
+    """
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        # One CPU as two logical devices: what the tests of tf.distribute run on.
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration(), tf.config.LogicalDeviceConfiguration()],
+        )
+        if one_thread:
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+    elif BACKEND == "torch" and one_thread:
+        import torch
+
+        torch.set_num_threads(1)
+
+
 def pytest_report_header():
-    return f"keras {keras.__version__} on {BACKEND}"
+    return f"Keras backend: {BACKEND}"
 
 
 def pytest_collection_modifyitems(items):
@@ -51,5 +62,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """Fixed seeds, layer names from zero, and the default dtype policy, in each test."""
+    import keras
+
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
