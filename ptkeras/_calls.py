@@ -1,0 +1,271 @@
+"""Every call in a model's graph, with its shapes: what `ptkeras.cost` counts. Nothing runs."""
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Call:
+    """One call of a layer, or of a plain `keras.ops` operation, in the graph of a model.
+
+    Shapes are whole, batch axis included; a batch size that is not fixed is 1.
+
+    Attributes:
+        name: The layer's name, after the names of the nested models and wrappers that it is in.
+        operation: The layer or operation.
+        args: Positional arguments of the call, with a `KerasTensor` for each tensor.
+        kwargs: Keyword arguments of the call, likewise.
+        output_tensors: Its results, a `KerasTensor` each.
+    """
+
+    name: str
+    operation: keras.Operation
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output_tensors: list[keras.KerasTensor]
+
+    @property
+    def input_tensors(self) -> list[keras.KerasTensor]:
+        """The symbolic tensors among the arguments, in order."""
+        return _tensors((self.args, self.kwargs))
+
+    @property
+    def inputs(self) -> list[Shape]:
+        """Shapes of the arguments that have one: tensors, variables and arrays, in order."""
+        flat = keras.tree.flatten((self.args, self.kwargs))
+        return [sizes(x) for x in flat if hasattr(x, "shape")]
+
+    @property
+    def outputs(self) -> list[Shape]:
+        """Shapes of the results."""
+        return [sizes(x) for x in self.output_tensors]
+
+    def argument(self, name: str) -> Any:
+        """The argument that the operation's `call` method names so; None where it was left out."""
+        bound = inspect.signature(self.operation.call).bind_partial(*self.args, **self.kwargs)
+        return bound.arguments.get(name)
+
+
+def sizes(tensor: Any) -> Shape:
+    """The shape of a tensor as plain integers, with 1 for a batch size that is not fixed."""
+    shape = tuple(tensor.shape)
+    return (1, *shape[1:]) if shape and shape[0] is None else shape
+
+
+def calls(model: keras.Model, input_shape: Any = None) -> tuple[list[Call], int]:
+    """Lists every call in a model's graph, nested models and wrappers opened up, in order.
+
+    Args:
+        model: A built functional or Sequential model; it is not changed.
+        input_shape: Shape of one example, without the batch axis, to put in place of the model's
+            own; a list of shapes, in the order of `model.inputs`, for a model of several inputs.
+
+    Returns:
+        The calls, and the batch size that their shapes are for (1 unless the model fixes it).
+
+    Raises:
+        ValueError: If the model is not functional or not built, if sizes are unknown, or if a layer
+            does not take `input_shape`.
+    """
+    graph = _graph_of(model)
+    shapes = _input_shapes(model, graph, input_shape)
+    found: list[Call] = []
+    _walk(graph, _symbolic(graph, shapes), "", found)
+    if any(map(_mixes_batch, found)):
+        # Shapes say what one example costs only while axis 0 is the batch, alone. Here it was
+        # folded into another axis (windowed attention does so), so it gets a size to be traced by.
+        shapes = [(shape[0] or 1, *shape[1:]) for shape in shapes]
+        found = []
+        _walk(graph, _symbolic(graph, shapes), "", found)
+    for call in found:
+        if any(None in shape for shape in call.outputs):
+            raise ValueError(
+                f"The output shape of '{call.name}' in model '{model.name}' is not known: "
+                f"{call.output_tensors[0].shape}; fix the sizes with input_shape=."
+            )
+    return found, shapes[0][0] or 1
+
+
+def _graph_of(model: Any) -> keras.Function:
+    graph = getattr(model, "_functional", None) or model
+    if isinstance(graph, keras.Function):
+        return graph
+    if isinstance(model, keras.Sequential):
+        raise ValueError(
+            f"Sequential model '{model.name}' is not built: call its build(input_shape) first, or "
+            "begin it with keras.Input."
+        )
+    raise ValueError(
+        "A cost is read from the graph of a functional or Sequential model, made by "
+        f"keras.Model(inputs, outputs); received {type(model).__name__} "
+        f"'{getattr(model, 'name', model)}'."
+    )
+
+
+def _input_shapes(model: keras.Model, graph: keras.Function, given: Any) -> list[tuple]:
+    own = [tuple(x.shape) for x in graph.inputs]
+    if given is None:
+        if any(None in shape[1:] for shape in own):
+            raise ValueError(
+                f"Model '{model.name}' leaves sizes of its input open, {own[0]}, and its cost "
+                "depends on them: pass input_shape=, the shape of one example."
+            )
+        return own
+    given = (given,) if isinstance(given, int) else given
+    several = any(isinstance(shape, list | tuple) for shape in given)
+    shapes = [tuple(shape) for shape in (given if several else [given])]
+    if [len(shape) + 1 for shape in shapes] != [len(shape) for shape in own] or any(
+        not isinstance(size, int) or size < 1 for shape in shapes for size in shape
+    ):
+        raise ValueError(
+            f"input_shape must give positive sizes, without the batch axis, for the inputs of "
+            f"model '{model.name}', which are {own}; received {given}."
+        )
+    return [(old[0], *new) for old, new in zip(own, shapes, strict=True)]
+
+
+def _symbolic(graph: keras.Function, shapes: list[tuple]) -> list[keras.KerasTensor]:
+    return [
+        keras.KerasTensor(shape, dtype=x.dtype, name=x.name)
+        for shape, x in zip(shapes, graph.inputs, strict=True)
+    ]
+
+
+def _walk(
+    graph: keras.Function, inputs: list[keras.KerasTensor], path: str, found: list[Call]
+) -> list[keras.KerasTensor]:
+    """Appends the calls of a graph on `inputs` to `found`; returns the graph's outputs."""
+    values = {id(ref): x for ref, x in zip(graph.inputs, inputs, strict=True)}
+    for depth in sorted(graph._nodes_by_depth, reverse=True):
+        for node in graph._nodes_by_depth[depth]:
+            refs = node.input_tensors
+            if node.is_input or any(id(x) not in values for x in refs):
+                continue
+            same = all(values[id(x)].shape == x.shape for x in refs)
+            args, kwargs = node.arguments.fill_in(values)
+            outputs = _visit(
+                path + node.operation.name,
+                node.operation,
+                args,
+                kwargs,
+                node.outputs if same else None,
+                found,
+            )
+            values.update((id(ref), x) for ref, x in zip(node.outputs, outputs, strict=True))
+    return [values[id(x)] for x in graph.outputs]
+
+
+def _visit(
+    name: str,
+    operation: keras.Operation,
+    args: tuple,
+    kwargs: dict,
+    outputs: list[keras.KerasTensor] | None,
+    found: list[Call],
+) -> list[keras.KerasTensor]:
+    """Appends one operation's calls; `outputs` are its results where their shapes are known."""
+    graph = getattr(operation, "_functional", None) or operation
+    if isinstance(graph, keras.Function):
+        return _walk(graph, _inputs_of(graph, args, kwargs), f"{name}/", found)
+    if outputs is None:
+        outputs = _infer(name, operation, args, kwargs)
+    if isinstance(operation, keras.layers.EinsumDense):
+        outputs = [_einsum_output(operation, _tensors((args, kwargs))[0], outputs[0])]
+    # Every call gets tensors of its own: a shared model yields the same ones at each of its calls.
+    outputs = [keras.KerasTensor(x.shape, dtype=x.dtype, name=name) for x in outputs]
+    inner = _wrapped(operation, args, kwargs)
+    if inner:
+        results = [
+            _visit(f"{name}/{layer.name}", layer, (x,), {}, None, found)[0] for layer, x in inner
+        ]
+        args, kwargs = tuple(results), {}  # what is left of a wrapper: to hand on or join these
+    found.append(Call(name, operation, tuple(args), kwargs, outputs))
+    return outputs
+
+
+def _inputs_of(graph: keras.Function, args: tuple, kwargs: dict) -> list[keras.KerasTensor]:
+    """What a nested model is called on, in the order of its inputs."""
+    given = args[0] if args else next(iter(kwargs.values()))
+    names = [x.name for x in graph.inputs]
+    if isinstance(given, dict) and set(given) == set(names):
+        return [given[name] for name in names]
+    return _tensors((args, kwargs))[: len(names)]
+
+
+def _wrapped(
+    operation: keras.Operation, args: tuple, kwargs: dict
+) -> list[tuple[keras.layers.Layer, keras.KerasTensor]]:
+    """The layers that a wrapper calls, each with what it calls it on."""
+    if isinstance(operation, keras.layers.Bidirectional):
+        x = _tensors((args, kwargs))[0]
+        return [(operation.forward_layer, x), (operation.backward_layer, x)]
+    if not isinstance(operation, keras.layers.Wrapper):
+        return []
+    x = _tensors((args, kwargs))[0]
+    if isinstance(operation, keras.layers.TimeDistributed):
+        batch, steps, *rest = sizes(x)
+        x = keras.KerasTensor((batch * steps, *rest), dtype=x.dtype, name=x.name)
+    return [(operation.layer, x)]
+
+
+def _infer(
+    name: str, operation: keras.Operation, args: tuple, kwargs: dict
+) -> list[keras.KerasTensor]:
+    """Output shapes of an operation on inputs of other sizes than it was built with."""
+    tensors = _tensors((args, kwargs))
+    shapes = [x.shape for x in tensors]
+    specs = keras.tree.flatten(getattr(operation, "input_spec", None) or [])
+    for spec, shape in zip(specs, shapes, strict=False):
+        for axis, size in (getattr(spec, "axes", None) or {}).items():
+            if shape[axis] not in (size, None):
+                raise ValueError(
+                    f"'{name}' was built for {size} on axis {axis} of its input and cannot take "
+                    f"the shape {shape} that input_shape leads to."
+                )
+    try:
+        outputs = keras.tree.flatten(operation.compute_output_spec(*args, **kwargs))
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(f"'{name}' cannot take inputs of shape {shapes}: {reason}") from error
+    if any(size is not None and size < 1 for x in outputs for size in x.shape):
+        raise ValueError(f"'{name}' cannot take inputs of shape {shapes}: nothing is left of them.")
+    return outputs
+
+
+def _einsum_output(
+    layer: keras.layers.EinsumDense, x: keras.KerasTensor, y: keras.KerasTensor
+) -> keras.KerasTensor:
+    """The output with the sizes of its input: Keras leaves open what the layer was not told."""
+    first, _, last = layer.equation.replace(" ", "").replace("->", ",").split(",")
+    known = dict(zip(einsum_labels(first, x.shape), x.shape, strict=True))
+    labels = zip(einsum_labels(last, y.shape), y.shape, strict=True)
+    return keras.KerasTensor([known.get(label, size) for label, size in labels], dtype=y.dtype)
+
+
+def einsum_labels(term: str, shape: Shape) -> list[str]:
+    """One label an axis; those that an ellipsis stands for are numbered from the right."""
+    before, dots, after = term.partition("...")
+    hidden = len(shape) - len(before) - len(after) if dots else 0
+    return [*before, *(f".{i}" for i in reversed(range(hidden))), *after]
+
+
+def _tensors(arguments: Any) -> list[keras.KerasTensor]:
+    return [x for x in keras.tree.flatten(arguments) if isinstance(x, keras.KerasTensor)]
+
+
+def _mixes_batch(call: Call) -> bool:
+    """Whether an operation moves the open batch size off axis 0 or folds other axes into it."""
+    if any(None in shape for shape in call.outputs):
+        return True
+    if isinstance(call.operation, keras.layers.Layer):
+        return False
+    if getattr(call.operation, "axis", None) == 0:
+        return True
+    moved = type(call.operation).__name__ == "Reshape"
+    return moved and math.prod(call.inputs[0]) != math.prod(call.outputs[0])

@@ -1,0 +1,499 @@
+"""Costs against counts done by hand, written out beside each number."""
+
+import itertools
+import timeit
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers, ops
+
+from ptkeras import cost, models
+
+
+def model_of(*stack, shape):
+    return keras.Sequential([keras.Input(shape), *stack])
+
+
+def three_convolutions():
+    return model_of(
+        layers.Conv2D(8, 3, padding="same", use_bias=False, name="a"),
+        layers.BatchNormalization(name="norm"),
+        layers.ReLU(name="relu"),
+        layers.Conv2D(16, 3, strides=2, name="b"),
+        layers.Conv2D(4, 1, name="c"),
+        shape=(9, 9, 3),
+    )
+
+
+def test_three_convolutions_row_by_row():
+    rows = cost.layer_costs(three_convolutions())
+    assert [(r.name, r.kind, r.macs, r.params, r.output_shape) for r in rows] == [
+        # 9·9 positions · 8 filters · 3·3·3
+        ("a", "Conv2D", 17_496, 3 * 3 * 3 * 8, (9, 9, 8)),
+        ("norm", "BatchNormalization", 0, 4 * 8, (9, 9, 8)),
+        ("relu", "ReLU", 0, 0, (9, 9, 8)),
+        # 4·4 positions · 16 filters · 3·3·8
+        ("b", "Conv2D", 18_432, 3 * 3 * 8 * 16 + 16, (4, 4, 16)),
+        # 4·4 positions · 4 filters · 16
+        ("c", "Conv2D", 1_024, 16 * 4 + 4, (4, 4, 4)),
+    ]
+    assert [r.output_elements for r in rows] == [648, 648, 648, 256, 64]
+
+
+def test_totals_of_three_convolutions():
+    model = three_convolutions()
+    assert cost.macs(model) == 17_496 + 18_432 + 1_024
+    assert cost.inference_flops(model) == 2 * 36_952
+    assert cost.training_flops(model) == 3 * 2 * 36_952
+    assert cost.params(model) == 216 + 32 + 1_168 + 68
+    # Kept: the input (243, for a's weights), a's output (648, for norm), relu's output (648, for
+    # relu itself and b), b's output (256, for c). Not norm's output: relu reads its own.
+    activations = 4 * 10 * (243 + 648 + 648 + 256)
+    assert cost.activation_memory(model, 10) == activations
+    # 1,484 weights, of which 16 are moving statistics; gradients; one slot of momentum.
+    state = 4 * (1_484 + 1_468 + 1_468)
+    assert cost.training_memory(model, 10) == activations + state
+    assert cost.batch_norm_bytes(model, 10) == 8 * 10 * 648 * 4
+    assert cost.summarise(model, 10) == cost.Cost(
+        inference_flops=73_904,
+        training_flops=221_712,
+        params=1_484,
+        activation_memory=activations,
+        training_memory=activations + state,
+        batch_norm_bytes=207_360,
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "expected"),
+    [
+        # positions · filters · kernel · channels / groups
+        (layers.Conv1D(6, 5), (20, 4), 16 * 6 * 5 * 4),
+        (layers.Conv1D(6, 5, padding="causal", dilation_rate=2), (20, 4), 20 * 6 * 5 * 4),
+        (layers.Conv2D(8, 3, groups=4), (10, 12, 16), 8 * 10 * 8 * 9 * 4),
+        (layers.Conv2D(8, (3, 5), strides=(1, 2)), (9, 9, 2), 7 * 3 * 8 * 15 * 2),
+        (layers.Conv3D(4, 3, padding="same"), (4, 5, 6, 2), 120 * 4 * 27 * 2),
+        # positions · channels · multiplier · kernel
+        (layers.DepthwiseConv1D(3), (10, 4), 8 * 4 * 3),
+        (layers.DepthwiseConv2D(3, depth_multiplier=2), (8, 8, 5), 36 * 5 * 2 * 9),
+        # the same, then a 1 x 1 convolution
+        (layers.SeparableConv1D(6, 3), (10, 4), 8 * 4 * 3 + 8 * 4 * 6),
+        (
+            layers.SeparableConv2D(6, 3, strides=2, depth_multiplier=2, padding="same"),
+            (8, 8, 5),
+            16 * 10 * 9 + 16 * 10 * 6,
+        ),
+        # each of the input's positions meets the whole kernel
+        (layers.Conv1DTranspose(6, 4, strides=2), (5, 3), 5 * 4 * 3 * 6),
+        (layers.Conv2DTranspose(6, 3, strides=2, padding="same"), (7, 7, 4), 49 * 9 * 4 * 6),
+        (layers.Conv3DTranspose(2, 2), (3, 3, 3, 4), 27 * 8 * 4 * 2),
+        (layers.Dense(7), (5,), 5 * 7),
+        (layers.Dense(7), (3, 4, 5), 3 * 4 * 5 * 7),
+        (layers.EinsumDense("abc,cde->abde", (None, 3, 4)), (6, 5), 6 * 5 * 3 * 4),
+        (layers.EinsumDense("...x,xy->...y", 7), (3, 4, 5), 3 * 4 * 5 * 7),
+        (layers.EinsumDense("ab...,bc->ac...", 3), (4, 5), 4 * 5 * 3),
+        (layers.Embedding(100, 8), (6,), 0),
+        (layers.PReLU(), (4, 4, 2), 0),
+        (layers.LayerNormalization(axis=(1, 2)), (4, 3), 0),
+        (layers.MaxPooling2D(), (4, 4, 2), 0),
+        # steps · gates · units · (inputs + units)
+        (layers.SimpleRNN(5), (7, 3), 7 * 5 * 8),
+        (layers.GRU(5, return_sequences=True), (7, 3), 7 * 3 * 5 * 8),
+        (layers.LSTM(5), (7, 3), 7 * 4 * 5 * 8),
+        (
+            layers.RNN(layers.StackedRNNCells([layers.LSTMCell(5), layers.GRUCell(2)])),
+            (7, 3),
+            7 * (4 * 5 * 8 + 3 * 2 * 7),
+        ),
+        (layers.Bidirectional(layers.LSTM(5)), (7, 3), 2 * 7 * 4 * 5 * 8),
+        # steps · positions · 4 gates · filters · kernel · (channels + filters)
+        (layers.ConvLSTM2D(6, 3, padding="same"), (5, 8, 8, 2), 5 * 64 * 4 * 6 * 9 * 8),
+        (layers.ConvLSTM1D(6, 3, return_sequences=True), (5, 8, 2), 5 * 6 * 4 * 6 * 3 * 8),
+        (layers.TimeDistributed(layers.Dense(4)), (7, 3), 7 * 3 * 4),
+        (layers.TimeDistributed(layers.Conv2D(4, 3)), (7, 5, 5, 2), 7 * 9 * 4 * 9 * 2),
+        (layers.SpectralNormalization(layers.Dense(4)), (3,), 12),
+    ],
+    ids=lambda x: x.name if isinstance(x, layers.Layer) else "",
+)
+def test_layers(layer, shape, expected):
+    model = model_of(layer, shape=shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cost.macs(model) == expected
+    rows = cost.layer_costs(model)
+    assert sum(row.params for row in rows) == cost.params(model) == model.count_params()
+
+
+def test_channels_first():
+    model = model_of(layers.ReLU(), shape=(16, 10, 12))
+    x = keras.Input((16, 10, 12))
+    # Symbolic shapes only: TensorFlow cannot run this on a CPU.
+    y = layers.Conv2D(8, 3, groups=4, data_format="channels_first")(x)
+    model = keras.Model(x, y)
+    assert cost.macs(model) == 8 * 10 * 8 * 9 * 4
+
+
+def test_multi_head_attention():
+    query, value = keras.Input((6, 10)), keras.Input((9, 12))
+    layer = layers.MultiHeadAttention(num_heads=4, key_dim=5, value_dim=3)
+    model = keras.Model([query, value], layer(value=value, query=query))
+    # projections: query 6·10 · 4·5, key 9·12 · 4·5, value 9·12 · 4·3, output 6 · 4·3 · 10;
+    # scores 4 heads · 6·9 · 5; weighted values 4 heads · 6·9 · 3
+    assert cost.macs(model) == (1_200 + 2_160 + 1_296 + 720) + 1_080 + 648
+
+
+def test_attention_along_one_axis_of_an_image():
+    x = keras.Input((4, 6, 8))
+    layer = layers.MultiHeadAttention(2, 3, attention_axes=(2,))
+    # 24 positions; four projections 24·8 · 2·3; in each of 4 rows 6·6 pairs · 2 heads · 3, twice
+    assert cost.macs(keras.Model(x, layer(x, x))) == 4 * 24 * 8 * 6 + 2 * 4 * 36 * 6
+
+
+def test_grouped_query_attention():
+    x = keras.Input((6, 10))
+    layer = layers.GroupQueryAttention(head_dim=5, num_query_heads=4, num_key_value_heads=2)
+    # query and output 6·10 · 4·5, key and value 6·10 · 2·5; 6·6 pairs · 4 heads · 5, twice
+    assert cost.macs(keras.Model(x, layer(x, x))) == 2 * 1_200 + 2 * 600 + 2 * 720
+
+
+def test_attention_without_weights():
+    query, value = keras.Input((6, 10)), keras.Input((9, 10))
+    model = keras.Model([query, value], layers.Attention()([query, value]))
+    assert cost.macs(model) == 6 * 9 * 10 + 6 * 9 * 10
+
+
+def test_operations():
+    x, y = keras.Input((4, 5)), keras.Input((5, 6))
+
+    def count(*outputs):
+        return cost.macs(keras.Model([x, y], list(outputs)))
+
+    assert count(ops.matmul(x, y)) == 4 * 6 * 5
+    assert count(x @ y) == 4 * 6 * 5
+    assert count(ops.matmul(x, np.ones((5, 7), "float32")), y) == 4 * 7 * 5
+    assert count(ops.einsum("bij,bjk->bik", x, y)) == 4 * 5 * 6
+    assert count(ops.einsum("...ij,...jk->...ik", x, y)) == 4 * 5 * 6
+    # left to right: (4 x 5)(5 x 6), then (4 x 6)(6 x 5)
+    assert count(ops.einsum("bij,bjk,blk->bil", x, y, y)) == 4 * 5 * 6 + 4 * 6 * 5
+    assert count(ops.einsum("bij->bji", x), y) == 0
+    assert count(ops.tensordot(x, np.ones((5, 7), "float32"), axes=1), y) == 4 * 5 * 7
+    assert count(ops.dot(x, np.ones((5, 7), "float32")), y) == 4 * 5 * 7
+    assert count(layers.Dot(axes=(2, 1))([x, y])) == 4 * 6 * 5
+    assert count(x + 1.0, ops.relu(y)) == 0
+    image = ops.reshape(x, (-1, 4, 5, 1))
+    assert count(ops.conv(image, np.ones((3, 3, 1, 2), "float32")), y) == 2 * 3 * 2 * 9
+
+
+def test_dot_product_attention_operation():
+    query, key = keras.Input((6, 2, 5)), keras.Input((9, 2, 5))
+    model = keras.Model([query, key], ops.dot_product_attention(query, key, key))
+    assert cost.macs(model) == 2 * (2 * 6 * 9 * 5)
+
+
+def test_embedding_turned_round_is_a_matrix_product():
+    tokens = keras.Input((6,), dtype="int32")
+    embedding = layers.ReversibleEmbedding(100, 8)
+    model = keras.Model(tokens, embedding(embedding(tokens), reverse=True))
+    assert cost.macs(model) == 6 * 8 * 100
+    assert cost.params(model) == 800
+
+
+def test_nested_and_shared_models():
+    inner = model_of(layers.Conv2D(4, 3, padding="same", name="conv"), shape=(8, 8, 4))
+    inner.name = "inner"
+    x = keras.Input((8, 8, 4))
+    middle = keras.Model(x, inner(inner(x)), name="middle")
+    y = keras.Input((8, 8, 4))
+    model = keras.Model(y, layers.Flatten(name="flat")(middle(y)))
+    rows = cost.layer_costs(model)
+    assert [(r.name, r.macs, r.params) for r in rows] == [
+        ("middle/inner/conv", 64 * 4 * 9 * 4, 148),
+        ("middle/inner/conv", 64 * 4 * 9 * 4, 0),
+        ("flat", 0, 0),
+    ]
+    # each call keeps its own input
+    assert cost.activation_memory(model, 1) == 4 * 2 * 256
+
+
+def test_nested_model_at_another_size():
+    inner = model_of(layers.Conv2D(4, 3), layers.GlobalAveragePooling2D(), shape=(None, None, 3))
+    x = keras.Input((16, 16, 3))
+    model = keras.Model(x, [inner(x), inner(layers.AveragePooling2D(2)(x))])
+    assert cost.macs(model) == 14 * 14 * 4 * 27 + 6 * 6 * 4 * 27
+
+
+def test_nested_model_called_on_a_dict():
+    a, b = keras.Input((4, 3), name="a"), keras.Input((6, 3), name="b")
+    inner = keras.Model([b, a], [layers.Dense(5)(b), layers.Dense(7)(a)])
+    x, y = keras.Input((4, 3), name="x"), keras.Input((6, 3), name="y")
+    model = keras.Model([x, y], inner({"a": x, "b": y}))
+    assert cost.macs(model) == 6 * 3 * 5 + 4 * 3 * 7
+
+
+def test_open_sizes_need_an_input_shape():
+    model = keras.applications.MobileNetV2(weights=None, include_top=False)
+    with pytest.raises(ValueError, match="input_shape"):
+        cost.macs(model)
+    fixed = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(96, 96, 3))
+    assert cost.layer_costs(model, (96, 96, 3))[3].macs == cost.layer_costs(fixed)[3].macs
+    assert cost.summarise(model, 4, (96, 96, 3)) == cost.summarise(fixed, 4)
+
+
+def test_input_shape_in_place_of_the_models_own():
+    model = model_of(layers.Conv2D(4, 3), layers.GlobalMaxPooling2D(), shape=(8, 8, 3))
+    assert cost.macs(model, (10, 12, 3)) == 8 * 10 * 4 * 27
+    assert cost.layer_costs(model, input_shape=(10, 12, 3))[0].output_shape == (8, 10, 4)
+
+
+def test_several_inputs():
+    a, b = keras.Input((None, 4)), keras.Input((None, 4))
+    model = keras.Model([a, b], layers.Dense(5)(layers.Concatenate(axis=1)([a, b])))
+    assert cost.macs(model, [(3, 4), (6, 4)]) == 9 * 4 * 5
+
+
+def test_a_batch_folded_into_other_axes():
+    # Attention in four windows of an 8 x 8 image: the windows go where the batch was.
+    x = keras.Input((8, 8, 3))
+    y = ops.reshape(x, (-1, 2, 4, 2, 4, 3))
+    y = ops.reshape(ops.transpose(y, (0, 1, 3, 2, 4, 5)), (-1, 16, 3))
+    model = keras.Model(x, layers.Dense(5, name="dense")(y))
+    row = cost.layer_costs(model)[-1]
+    assert (row.macs, row.output_shape) == (64 * 3 * 5, (4, 16, 5))
+
+
+def test_einsum_dense_hands_sizes_on():
+    # Keras itself loses the length of the sequence here: the layer's output is (None, None, 64).
+    layer = layers.EinsumDense("abc,cd->abd", (None, 64))
+    rows = cost.layer_costs(model_of(layer, layers.Dense(3), shape=(32, 128)))
+    assert [r.macs for r in rows] == [32 * 128 * 64, 32 * 64 * 3]
+    assert [r.output_shape for r in rows] == [(32, 64), (32, 3)]
+
+
+def test_a_fixed_batch_size_does_not_count():
+    x = keras.Input(batch_shape=(8, 9, 9, 3))
+    row = cost.layer_costs(keras.Model(x, layers.Conv2D(2, 3)(x)))[0]
+    assert (row.macs, row.output_shape, row.output_elements) == (49 * 2 * 27, (7, 7, 2), 98)
+    assert cost.activation_memory(keras.Model(x, layers.Conv2D(2, 3)(x)), 4) == 4 * 4 * 243
+
+
+def test_resnet50():
+    model = keras.applications.ResNet50(weights=None)
+    rows = cost.layer_costs(model)
+    # He et al. 2015, table 1, with each stage's stride in its first 1 x 1 convolution.
+    expected = 112**2 * 64 * 7 * 7 * 3 + 2048 * 1000
+    inputs = 64
+    for size, width, units in [(56, 64, 3), (28, 128, 4), (14, 256, 6), (7, 512, 3)]:
+        first = inputs * width + inputs * 4 * width  # into the unit, and its shortcut
+        others = (units - 1) * 4 * width * width
+        expected += size**2 * (first + others + units * (9 * width**2 + 4 * width**2))
+        inputs = 4 * width
+    assert cost.macs(model) == expected == 3_857_973_248
+    assert cost.params(model) == 25_636_712 == sum(row.params for row in rows)
+    assert rows[1].macs == 112 * 112 * 64 * 7 * 7 * 3
+    assert rows[-1].macs == 2048 * 1000
+    seconds = min(timeit.repeat(lambda: cost.layer_costs(model), number=1, repeat=5))
+    assert seconds < 0.1  # 0.004 s on an idle machine
+
+
+def test_resnet32_on_cifar():
+    model = models.build("resnet32", (32, 32, 3), 10)
+    stem = 32 * 32 * 16 * 27
+    plain = (
+        32 * 32 * 16 * 144
+    )  # as many in each stage: a quarter of the positions, twice the channels twice
+    first = plain // 2  # half the input channels
+    shortcut = 16 * 16 * 32 * 16
+    assert cost.macs(model) == stem + 28 * plain + 2 * first + 2 * shortcut + 640 == 69_124_736
+    # two units of normalisation a block, one after the stem and one on each 1 x 1 shortcut
+    elements = 11 * 32 * 32 * 16 + 11 * 16 * 16 * 32 + 11 * 8 * 8 * 64
+    assert cost.batch_norm_bytes(model, 128) == 8 * 128 * 4 * elements
+
+
+def test_memory_of_fused_activations_and_views():
+    model = model_of(
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+        shape=(8, 8, 3),
+    )
+    # the image for the weights of the convolution, its output (which the dense layer reads too,
+    # flattened), the probabilities
+    assert cost.activation_memory(model, 2) == 2 * 4 * (192 + 144 + 10)
+
+
+def test_memory_before_the_first_trainable_layer_is_not_kept():
+    model = three_convolutions()
+    for layer in model.layers[:4]:
+        layer.trainable = False
+    assert cost.activation_memory(model, 1) == 4 * 256
+    assert cost.batch_norm_bytes(model, 1) == 4 * 648 * 4
+
+
+def test_memory_in_half_precision():
+    policy = keras.DTypePolicy("mixed_float16")
+    model = model_of(
+        layers.Conv2D(8, 3, dtype=policy),
+        layers.BatchNormalization(dtype=policy),
+        layers.Conv2D(8, 3, dtype=policy),
+        shape=(9, 9, 3),
+    )
+    # the input comes as float32; the convolution's output and batch norm's are float16
+    assert cost.activation_memory(model, 1) == 4 * 243 + 2 * 392 + 2 * 392
+    assert cost.batch_norm_bytes(model, 1) == 8 * 392 * 2
+    assert cost.gradient_bytes(model, 2) == 4 * (3 * 3 * 3 * 8 + 8 + 16 + 3 * 3 * 8 * 8 + 8)
+
+
+@pytest.mark.parametrize(("name", "slots"), [("sgd", 0), ("adam", 2)])
+def test_training_memory_counts_the_optimizers_slots(name, slots):
+    model = model_of(layers.Dense(7, use_bias=False), shape=(5,))
+    model.compile(name, "mse")
+    assert cost.training_memory(model, 3) == 3 * 4 * 5 + 4 * 3 * 35  # not built yet: momentum
+    model.optimizer.build(model.trainable_variables)
+    # and two numbers of its own: the count of steps, an integer, and the learning rate
+    scalars = {"int64": 8, "int32": 4}[model.optimizer.iterations.dtype] + 4
+    assert cost.training_memory(model, 3) == 3 * 4 * 5 + 4 * (2 + slots) * 35 + scalars
+
+
+@pytest.mark.parametrize(("workers", "sent"), [(1, 0), (2, 140), (4, 210), (3, 187)])
+def test_gradient_bytes(workers, sent):
+    model = model_of(layers.Dense(7, use_bias=False), shape=(5,))
+    # 35 float32 weights, 140 bytes: 2 · (n - 1) / n of them, rounded up
+    assert cost.gradient_bytes(model, workers) == sent
+
+
+class Mix(layers.Layer):
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 4))
+
+    def call(self, x):
+        return ops.matmul(x, self.kernel)
+
+
+def test_unknown_layer_counts_nothing_with_one_warning():
+    model = model_of(Mix(name="one"), Mix(name="two"), shape=(5,))
+    with pytest.warns(UserWarning, match=r"'one' \(Mix\), 'two' \(Mix\)") as record:
+        assert cost.macs(model) == 0
+    assert len(record) == 1
+    assert cost.params(model) == 5 * 4 + 4 * 4
+
+
+def test_registered_layer_and_its_subclasses():
+    class Mine(Mix):
+        pass
+
+    class Mine2(Mine):
+        pass
+
+    @cost.register(Mine)
+    def mine(call):
+        return call.inputs[0][-1] * call.outputs[0][-1]
+
+    assert cost.macs(model_of(Mine(), Mine2(), shape=(5,))) == 5 * 4 + 4 * 4
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "message"),
+    [
+        (Subclassed, None, "keras.Model\\(inputs, outputs\\)"),
+        (lambda: keras.Sequential([layers.Dense(2)], name="s"), None, "'s' is not built"),
+        (lambda: model_of(layers.Dense(2), shape=(None, 3)), None, "input_shape="),
+        (lambda: model_of(layers.Dense(2), shape=(4, 3)), (4, 5), "built for 3 on axis -1"),
+        (lambda: model_of(layers.Dense(2), shape=(4, 3)), (4,), "positive sizes"),
+        (lambda: model_of(layers.Dense(2), shape=(4, 3)), (None, 3), "positive sizes"),
+        (lambda: model_of(layers.Conv2D(2, 5), shape=(8, 8, 3)), (4, 4, 3), "cannot take"),
+        (
+            lambda: model_of(layers.Flatten(), layers.Dense(2), shape=(8, 8, 3)),
+            (9, 9, 3),
+            "built for 192",
+        ),
+    ],
+)
+def test_errors(make, shape, message):
+    with pytest.raises(ValueError, match=message):
+        cost.macs(make(), shape)
+
+
+def test_errors_of_counts():
+    model = three_convolutions()
+    for function in (cost.activation_memory, cost.training_memory, cost.batch_norm_bytes):
+        with pytest.raises(ValueError, match="batch_size must be at least 1; received 0"):
+            function(model, 0)
+    with pytest.raises(ValueError, match="workers must be at least 1; received 0"):
+        cost.gradient_bytes(model, 0)
+
+
+def test_the_model_stays_as_it_was():
+    model = three_convolutions()
+    nodes = [len(layer._inbound_nodes) for layer in model.layers]
+    weights = model.get_weights()
+    cost.summarise(model, 8, (11, 11, 3))
+    assert nodes == [len(layer._inbound_nodes) for layer in model.layers]
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def brute_force(size, kernel, stride, dilation, channels, filters, groups):
+    """Counts the products of a "valid" convolution one by one, by its definition."""
+    reach = dilation * (kernel - 1)
+    starts = range(0, size - reach, stride)
+    total = 0
+    for _ in itertools.product(starts, starts, range(filters)):
+        for _ in itertools.product(range(kernel), range(kernel), range(channels // groups)):
+            total += 1
+    return total
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.integers(5, 8),
+    kernel=st.integers(1, 3),
+    stride_dilation=st.sampled_from([(1, 1), (2, 1), (3, 1), (1, 2)]),
+    groups=st.integers(1, 3),
+    channels=st.integers(1, 2),
+    filters=st.integers(1, 2),
+)
+def test_convolution_by_definition(size, kernel, stride_dilation, groups, channels, filters):
+    stride, dilation = stride_dilation
+    layer = layers.Conv2D(
+        filters * groups, kernel, strides=stride, dilation_rate=dilation, groups=groups
+    )
+    model = model_of(layer, shape=(size, size, channels * groups))
+    assert cost.macs(model) == brute_force(
+        size, kernel, stride, dilation, channels * groups, filters * groups, groups
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["conv", "depthwise", "norm", "relu", "pool"]), min_size=1, max_size=5
+    ),
+    st.integers(0, 5),
+)
+def test_a_stack_costs_the_sum_of_its_parts(kinds, cut):
+    make = {
+        "conv": lambda: layers.Conv2D(5, 3, padding="same"),
+        "depthwise": lambda: layers.DepthwiseConv2D(3, padding="same"),
+        "norm": layers.BatchNormalization,
+        "relu": layers.ReLU,
+        "pool": lambda: layers.MaxPooling2D(2, padding="same"),
+    }
+    stack = [make[kind]() for kind in kinds]
+    whole = model_of(*stack, shape=(8, 8, 3))
+    parts, shape = [], (8, 8, 3)
+    for part in (stack[:cut], stack[cut:]):
+        if part:
+            parts.append(model_of(*part, shape=shape))
+            shape = parts[-1].output_shape[1:]
+    for measure in (cost.macs, cost.params, lambda m: cost.batch_norm_bytes(m, 3)):
+        assert measure(whole) == sum(map(measure, parts))
