@@ -14,7 +14,8 @@ class EpochSeed(keras.callbacks.Callback):
 
     ```python
     dataset = ptkeras.data.load("digits", batch_size=32, seed=1)
-    model.fit(dataset.train, epochs=60, initial_epoch=20, callbacks=[EpochSeed(dataset)])
+    seeding = ptkeras.data.EpochSeed(dataset)
+    model.fit(dataset.train, shuffle=False, epochs=60, initial_epoch=20, callbacks=[seeding])
     ```
 
     Args:
@@ -24,16 +25,27 @@ class EpochSeed(keras.callbacks.Callback):
     def __init__(self, dataset: Dataset) -> None:
         super().__init__()
         self.dataset = dataset
+        self._steps_at_start = 0
         self._steps = 0
         self._quiet: warnings.catch_warnings | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Remembers how many steps an epoch has, as Keras does.
+        """Counts the steps of an epoch, as Keras has done.
 
         Args:
             logs: Not used.
+
+        Raises:
+            ValueError: If `fit` was called with another `steps_per_epoch`: Keras would then carry
+                one iterator on from epoch to epoch.
         """
-        self._steps = int(self.dataset.train.cardinality())
+        self._steps_at_start = int(self.dataset.train.cardinality())
+        steps = (self.params or {}).get("steps")
+        if steps not in (None, self._steps_at_start):
+            raise ValueError(
+                f"steps_per_epoch must be left out to train on whole epochs of "
+                f"{self._steps_at_start} steps; got {steps}."
+            )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Sets the epoch; Keras starts the epoch's iterator right after this.
@@ -47,14 +59,31 @@ class EpochSeed(keras.callbacks.Callback):
                 Keras would then leave out the end of every epoch.
         """
         self.dataset.epoch.assign(epoch)
-        steps = int(self.dataset.train.cardinality())
-        if steps > self._steps:
+        self._steps = int(self.dataset.train.cardinality())
+        if self._steps > self._steps_at_start:
             raise ValueError(
                 f"batch_size shrank to {int(self.dataset.batch_size)} inside one fit, which "
-                f"would end each epoch after {self._steps} of {steps} steps; start a new fit for it."
+                f"would end each epoch after {self._steps_at_start} of {self._steps} steps; "
+                "start a new fit."
             )
-        if steps < self._steps and self._quiet is None:
+        if self._steps < self._steps_at_start and self._quiet is None:
             self._silence_keras()
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Ends an epoch whose batches have grown, since Keras goes by its old number of steps.
+
+        Were it left to find the iterator empty, TensorFlow would run what does not depend on data
+        once more: weight decay, and the optimizer's count of its steps.
+
+        Args:
+            batch: Number of the step in the epoch.
+            logs: Not used.
+
+        Raises:
+            StopIteration: If the epoch is over, which is how an iterator tells Keras.
+        """
+        if batch >= self._steps:
+            raise StopIteration
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Lets Keras warn again.
@@ -67,7 +96,7 @@ class EpochSeed(keras.callbacks.Callback):
             self._quiet = None
 
     def _silence_keras(self) -> None:
-        # Keras counts the steps once, and warns whenever an epoch of bigger batches ends early.
+        # Keras warns whenever an epoch is shorter than it was when fit began.
         self._quiet = warnings.catch_warnings()
         self._quiet.__enter__()
         warnings.filterwarnings("ignore", message="Your input ran out of data")

@@ -43,6 +43,7 @@ def load(
     dataset = ptkeras.data.load("cifar10", batch_size=128, data_dir="~/tensorflow_datasets")
     model.fit(
         dataset.train,
+        shuffle=False,  # it is shuffled already, and Keras would warn that it cannot
         validation_data=dataset.test,
         callbacks=[ptkeras.data.EpochSeed(dataset)],
     )

@@ -57,7 +57,7 @@ def train_batches(
 def test_batches(
     files: list[str], parse: Parse, size: int, statistics: Statistics, batch_size: int
 ) -> tf.data.Dataset:
-    """Batches in the order of the files, the middle of each image.
+    """Batches in an order that is always the same, the middle of each image.
 
     Args:
         files: TFRecord files of the test set.
@@ -81,7 +81,7 @@ def test_batches(
 
 
 def _read(files: tf.Tensor) -> tf.data.Dataset:
-    """The records of several files in turn, in an order that the files' order decides."""
+    """The records of several files at once, in an order that the order of the files decides."""
     return tf.data.Dataset.from_tensor_slices(files).interleave(
         tf.data.TFRecordDataset,
         cycle_length=_FILES_AT_ONCE,
@@ -99,5 +99,5 @@ def _shuffle(records: tf.data.Dataset, seed: int, epoch: tf.Tensor) -> tf.data.D
     def window(index: tf.Tensor, records: tf.Tensor) -> tf.Tensor:
         return tf.gather(records, augment.window_order(seed, epoch, index, tf.size(records)))
 
-    windows = records.batch(_SHUFFLE_WINDOW).enumerate().map(window, deterministic=True)
+    windows = records.batch(_SHUFFLE_WINDOW).enumerate().map(window)
     return windows.prefetch(1).unbatch()

@@ -55,7 +55,10 @@ def find(name: str, data_dir: str | None) -> Source:
             uint8 images with class labels, split in two.
     """
     with _quiet():
-        builder = _builder(name, data_dir)
+        return _source(name, _builder(name, data_dir))
+
+
+def _source(name: str, builder: "tfds.core.DatasetBuilder") -> Source:
     image_key, label_key = _keys(name, builder.info.features)
     parse = _parser(builder.info.features, image_key, label_key)
     train = _split(name, builder, ("train",), parse)
@@ -89,7 +92,7 @@ def _builder(name: str, data_dir: str | None) -> "tfds.core.DatasetBuilder":
 
     directory = tfds.core.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     base_name = name.split("/")[0].split(":")[0]
-    found = bool(base_name) and (directory / base_name).is_dir()
+    found = base_name.isidentifier() and (directory / base_name).is_dir()
     known = tfds.list_builders(with_community_datasets=False)
     if not found and base_name not in known:
         close = difflib.get_close_matches(name, ["digits", *known], n=3)
@@ -105,7 +108,7 @@ def _builder(name: str, data_dir: str | None) -> "tfds.core.DatasetBuilder":
         raise ValueError(f"data_dir {data_dir!r} is not a folder; {remedy}.")
     try:
         return read_only_builder.builder_from_files(name, data_dir=directory)
-    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError) as error:
+    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError) as error:
         where = f"data_dir {data_dir!r}" if data_dir else f"TFDS's default folder '{directory}'"
         raise ValueError(f"Dataset {name!r} is not prepared in {where}; {remedy}.") from error
 
