@@ -1,0 +1,46 @@
+"""Files that are either whole or not there: written aside, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """Gives a path beside `path` to write to; what was written there then takes its place.
+
+    Whenever the process or the machine stops, `path` is what it was before or what it is after.
+
+    Args:
+        path: the file to write; its folder is made if need be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".new_{path.name}")  # the suffix stays: Keras wants its own
+    try:
+        yield new
+        _sync(new)
+        new.replace(path)
+        _sync(path.parent)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file as a whole, in UTF-8."""
+    with aside(path) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows does not open folders
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,48 @@
+"""Plain training, with which the others are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from ptkeras import cost
+from ptkeras.channels import trace
+from ptkeras.data import Dataset
+
+
+def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:
+    """Prunes nothing, and keeps the same accounts as the methods that do.
+
+    Args:
+        settings: the flags of `ptkeras.train`; none is read.
+        dataset: what is trained with.
+    """
+    return [Accounts(dataset.num_train)]
+
+
+class Accounts(keras.callbacks.Callback):
+    """Adds to the logs of each epoch what `PruneTrain` adds, for a network that keeps its size.
+
+    Args:
+        examples: the number of examples in an epoch.
+    """
+
+    def __init__(self, examples: int) -> None:
+        super().__init__()
+        self.examples = examples
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Counts; nothing changes afterwards."""
+        self._figures = {
+            "lasso": 0.0,
+            "channels": int((~trace(self.model).frozen).sum()),
+            "params": self.model.count_params(),
+            "inference_flops": cost.inference_flops(self.model),
+        }
+        self._epoch_flops = self.examples * cost.training_flops(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds to the logs."""
+        if logs is not None:
+            logs.update(self._figures, training_flops=(epoch + 1) * self._epoch_flops)

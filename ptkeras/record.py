@@ -1,0 +1,95 @@
+"""What a run folder is filled with while the network trains."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+
+from ptkeras import cost
+from ptkeras.channels import trace
+from ptkeras.run_folder import RunFolder
+
+
+class Record(keras.callbacks.Callback):
+    """Writes `history.csv`, `architecture.json` and a checkpoint at each interval.
+
+    Put it behind the callbacks that add to the logs.
+
+    Args:
+        folder: the run folder.
+        initial: what `architecture` said of the network before it was pruned.
+        interval: the number of epochs between two checkpoints.
+        batch_size: the batch size, a variable that may grow.
+        pruning: a callback with `reconfigurations`, as `ptkeras.PruneTrain` has them, or None.
+
+    Attributes:
+        rows: a dict an epoch, by `run_folder.COLUMNS`.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        initial: dict[str, Any],
+        interval: int,
+        batch_size: Any,
+        pruning: Any = None,
+    ) -> None:
+        super().__init__()
+        self.folder = folder
+        self.initial = initial
+        self.interval = interval
+        self.batch_size = batch_size
+        self.pruning = pruning
+        self.rows: list[dict[str, Any]] = []
+
+    def get_state(self) -> dict[str, Any]:
+        """The rows so far, for `Survival`."""
+        return {"rows": self.rows}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """The rows of the epochs that are not run again."""
+        self.rows = list(state["rows"])
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Writes down the first architecture."""
+        self._write()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._started = time.perf_counter()
+        self._size = int(self.batch_size)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds a row, and writes everything anew."""
+        seconds = round(time.perf_counter() - self._started, 3)
+        figures = {name: _plain(value) for name, value in (logs or {}).items()}
+        own = {"epoch": epoch + 1, "batch_size": self._size, "seconds": seconds}
+        self.rows.append(figures | own)
+        self._write()
+        if (epoch + 1) % self.interval == 0:
+            self.folder.save_model(self.model, self.folder.checkpoint(epoch + 1))
+
+    def _write(self) -> None:
+        self.folder.write_history(self.rows)
+        changes = getattr(self.pruning, "reconfigurations", [])
+        self.folder.write_json(
+            self.folder.architecture, {"initial": self.initial, "reconfigurations": changes}
+        )
+
+
+def architecture(model: keras.Model) -> dict[str, Any]:
+    """What a network costs, and the number of channels of each of its layers."""
+    channel_map = trace(model)
+    return {
+        "channels": int((~channel_map.frozen).sum()),
+        "params": model.count_params(),
+        "inference_flops": cost.inference_flops(model),
+        "training_flops": cost.training_flops(model),
+        "layers": {name: len(channels) for name, channels in channel_map.produced().items()},
+    }
+
+
+def _plain(value: Any) -> int | float:
+    # Keras's figures are float32: the digits behind the eighth say nothing.
+    return value if isinstance(value, int) else float(f"{float(value):.8g}")

@@ -1,0 +1,119 @@
+"""The run folder: what a training leaves behind.
+
+model.keras          the finished network, for plain Keras
+flags.txt            repeats the run: python -m ptkeras.train --flagfile=… --output_dir=…
+history.csv          a row an epoch
+architecture.json    the first network, and each reconfiguration
+result.json          the figures of the final table; there once the run is finished
+checkpoints/         epoch_0010.keras and so on; last.keras is what a resumed run goes on from
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptkeras import settings as settings_module
+from ptkeras._files import aside, write_text
+from ptkeras.settings import Settings, SettingsError
+from ptkeras.version import __version__
+
+if TYPE_CHECKING:
+    import keras
+
+COLUMNS = (
+    "epoch",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+    "batch_size",
+    "lasso",
+    "channels",
+    "params",
+    "inference_flops",
+    "training_flops",
+    "seconds",
+)
+
+
+class RunFolder:
+    """The files of one run.
+
+    Args:
+        path: the folder; nothing is written before `open`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.model = self.path / "model.keras"
+        self.flags = self.path / "flags.txt"
+        self.history = self.path / "history.csv"
+        self.architecture = self.path / "architecture.json"
+        self.result = self.path / "result.json"
+        self.last = self.path / "checkpoints" / "last.keras"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run in the folder has come to its end."""
+        return self.result.exists()
+
+    def check(self, settings: Settings) -> None:
+        """Finds out whether a run may go into the folder; changes nothing.
+
+        Raises:
+            SettingsError: it is no folder, or holds something else than this run.
+        """
+        remedy = "choose another --output_dir."
+        for path in (self.path, *self.path.parents):
+            if path.exists() and not path.is_dir():
+                raise SettingsError(f"flag --output_dir={self.path}: '{path}' is a file; {remedy}")
+        if self.flags.exists():
+            difference = settings_module.difference(settings, self.flags)
+            if difference:
+                raise SettingsError(f"'{self.path}' holds another run ({difference}); {remedy}")
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise SettingsError(f"'{self.path}' holds files that are no run's; {remedy}")
+
+    def open(self, settings: Settings) -> None:
+        """Makes the folder, and writes down the flags of the run."""
+        heading = (
+            f"# ptkeras {__version__}. To repeat the run:\n"
+            f"#   python -m ptkeras.train --flagfile=flags.txt --output_dir=ANOTHER\n"
+        )
+        try:
+            write_text(self.flags, heading + settings_module.to_text(settings))
+        except OSError as error:
+            raise SettingsError(
+                f"flag --output_dir={self.path}: cannot be written ({error.strerror}); choose "
+                "another one."
+            ) from error
+
+    def checkpoint(self, epoch: int) -> Path:
+        """The file for the network after so many epochs."""
+        return self.path / "checkpoints" / f"epoch_{epoch:04d}.keras"
+
+    def save_model(self, model: keras.Model, path: Path) -> None:
+        """Writes a model, so that the file is whole or not there."""
+        with aside(path) as new:
+            model.save(new)
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Writes a row an epoch; None where there is no figure."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.history, text.getvalue())
+
+    def write_json(self, path: Path, value: Any) -> None:
+        """Writes figures so that a person can read them too."""
+        write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def read_result(self) -> dict[str, Any]:
+        """The figures of the finished run."""
+        return json.loads(self.result.read_text(encoding="utf-8"))
