@@ -54,18 +54,19 @@ class PruneTrain(keras.callbacks.Callback):
         interval: the reconfiguration interval, in epochs. The last epoch ends with a
             reconfiguration too.
         threshold: the sparsity threshold that a group has to be under, over 0.
-        measure: how large a group is: `"max"`, its largest absolute weight, as the authors have it,
-            or `"mean"` of its absolute weights.
-        channel_gating: whether layers at a shortcut keep only the channels that they use themselves,
-            by selection before and behind them, rather than all that the shortcut has (section 4.2).
+        measure: how large a group is: `"max"`, its largest absolute weight, as the authors have
+            it, or `"mean"` of its absolute weights.
+        channel_gating: whether layers at a shortcut keep only the channels that they use
+            themselves, by selection before and behind them, rather than all that the shortcut has
+            (section 4.2).
         remove_dead_branches: whether a residual branch all of whose channels in some layer have
             gone leaves the network. What its last batch norm made of nothing stays, as a constant.
         min_channels: the least number of channels a layer keeps.
         channel_multiple: what the number of a layer's channels stays a multiple of; 8 suits tensor
             cores.
         batch_size: dynamic mini-batch adjustment (section 4.3): a variable that the input pipeline
-            reads at the start of each epoch (anything with `assign` that `int` reads). As the memory
-            of a step shrinks, the batch grows to fill the memory of the first step, and the
+            reads at the start of each epoch (anything with `assign` that `int` reads). As the
+            memory of a step shrinks, the batch grows to fill the memory of the first step, and the
             learning rate with it. A `LearningRateScheduler` that returns an absolute rate should
             multiply it by `callback.batch_scale`. None leaves the batch alone.
         verbose: 0 for silence, 1 for a line for each reconfiguration.
@@ -130,8 +131,8 @@ class PruneTrain(keras.callbacks.Callback):
         self._map = trace(self.model)
         if self._map.frozen.all() or not kernel_slices(self._map):
             raise ValueError(
-                f"'{self.model.name}' has no channels that PruneTrain could remove: a channel needs "
-                "a convolution or dense layer that makes it and one that reads it."
+                f"'{self.model.name}' has no channels that PruneTrain could remove: a channel "
+                "needs a convolution or dense layer that makes it and one that reads it."
             )
         with scope_of(self.model):
             self._strength = keras.Variable(
@@ -145,6 +146,7 @@ class PruneTrain(keras.callbacks.Callback):
             self._adjustment.begin(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts counting the examples of the epoch."""
         self._examples: int | None = None
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -153,7 +155,7 @@ class PruneTrain(keras.callbacks.Callback):
             self._set_strength((logs or {}).get("loss"))
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        # Validation is about to reset the metrics, the number of examples among them.
+        """Reads the number of examples before validation resets it with the metrics."""
         if self._examples is None:
             self._examples = _examples_seen(self.model)
 
@@ -317,7 +319,7 @@ def _regularization(model: keras.Model) -> float:
 
 
 def _gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
-    """About the share of inference FLOPs that a keep mask removes, from the sizes of the kernels."""
+    """About the share of inference FLOPs that a keep mask removes, from the kernels' sizes."""
     layers = {row.layer.name: row for row in kernel_slices(channel_map)}
     rows = {(id(s.variable), s.axis): s for s in channel_map.slices}
     removed = total = 0.0

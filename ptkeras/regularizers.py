@@ -19,8 +19,9 @@ class GroupLasso(keras.regularizers.Regularizer):
     `strength * sum over groups g of sqrt(sum over w in g of w**2 + 1e-8)`
 
     where every position of each of the `groups` axes is a group: for the kernel of a convolution or
-    a dense layer, shape `(…, inputs, outputs)`, its input channels and its output channels. Equation
-    2 of PruneTrain (Lym et al., SC'19), with one strength for all groups as the authors' code has.
+    a dense layer, shape `(…, inputs, outputs)`, its input channels and its output channels
+    (equation 2 of PruneTrain, Lym et al., SC'19, with one strength for all groups as in the
+    authors' code).
 
     ```python
     keras.layers.Conv2D(64, 3, kernel_regularizer=ptkeras.GroupLasso(1e-4))
@@ -56,6 +57,7 @@ class GroupLasso(keras.regularizers.Regularizer):
         self.base = keras.regularizers.get(base)
 
     def __call__(self, kernel: Any) -> Any:
+        """The penalty of a kernel, a scalar of its type."""
         penalty = ops.cast(self.strength, kernel.dtype) * self.norms(kernel)
         return penalty if self.base is None else penalty + self.base(kernel)
 
@@ -75,6 +77,7 @@ class GroupLasso(keras.regularizers.Regularizer):
         return total
 
     def get_config(self) -> dict:
+        """The arguments, as JSON has them."""
         groups = {
             str(axis): None if ids is None else ids.tolist() for axis, ids in self.groups.items()
         }

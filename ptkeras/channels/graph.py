@@ -35,8 +35,8 @@ def functional_of(model: keras.Model) -> Functional:
     if isinstance(model, keras.Sequential):
         if model._functional is None:
             raise ValueError(
-                f"The Sequential model '{model.name}' is not built, so it has no channels yet: give "
-                "it a keras.Input as its first layer, or call model.build(input_shape)."
+                f"The Sequential model '{model.name}' is not built, so it has no channels yet: "
+                "give it a keras.Input as its first layer, or call model.build(input_shape)."
             )
         return model._functional
     if isinstance(model, Functional):

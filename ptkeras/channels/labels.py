@@ -43,7 +43,7 @@ def _varies(labels: np.ndarray, axis: int) -> bool:
 
 
 class Labels:
-    """Hands out labels, and records ties, frozen labels and the axes of variables they lie along."""
+    """Hands out labels; records ties, frozen labels and the axes of variables they lie along."""
 
     def __init__(self) -> None:
         self._count = 0

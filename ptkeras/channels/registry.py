@@ -1,4 +1,4 @@
-"""What one type of layer or operation does to channels: the registry of rules, and what a rule sees."""
+"""What a type of layer or operation does to channels: the registry, and what a rule sees."""
 
 from __future__ import annotations
 
@@ -55,9 +55,8 @@ def rule_for(op: Any) -> Rule | None:
 def _speaks_for(base: type, cls: type) -> bool:
     """Whether the rule of `base` holds for `cls`: not if somebody gave that a `call` of its own."""
     call = cls.call
-    return (
-        cls is base or call is getattr(base, "call", None) or call.__module__.startswith("keras.")
-    )
+    own = call is not getattr(base, "call", None) and not call.__module__.startswith("keras.")
+    return cls is base or not own
 
 
 class Call:

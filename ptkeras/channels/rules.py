@@ -53,8 +53,8 @@ def _conv(call: Call) -> np.ndarray:
 def _conv_transpose(call: Call) -> np.ndarray:
     layer, rank = call.op, len(call.shapes[0])
     axis = channel_axis(layer, rank)
-    call.consume(layer._kernel, -1, call.along(call.inputs[0], axis, call.shapes[0][axis]))
-    outputs = call.produce(layer._kernel, -2)
+    call.consume(layer.kernel, -1, call.along(call.inputs[0], axis, call.shapes[0][axis]))
+    outputs = call.produce(layer.kernel, -2)
     call.vector(layer.bias if layer.use_bias else None, outputs)
     return activate(call, call.spread(outputs, axis, rank))
 
@@ -85,8 +85,8 @@ def _separable_conv(call: Call) -> np.ndarray:
 @register(layers.Dense)
 def _dense(call: Call) -> np.ndarray:
     layer, rank = call.op, len(call.shapes[0])
-    call.consume(layer._kernel, 0, call.along(call.inputs[0], -1, call.shapes[0][-1]))
-    outputs = call.produce(layer._kernel, 1)
+    call.consume(layer.kernel, 0, call.along(call.inputs[0], -1, call.shapes[0][-1]))
+    outputs = call.produce(layer.kernel, 1)
     call.vector(layer.bias if layer.use_bias else None, outputs)
     return activate(call, call.spread(outputs, -1, rank))
 
@@ -228,9 +228,9 @@ def concatenate(call: Call) -> np.ndarray:
         full = list(labels.shape)
         full[axis] = shape[axis] or 1
         parts.append(np.broadcast_to(labels, full))
-    widest = np.broadcast_shapes(*(p.shape[:axis] + (1,) + p.shape[axis + 1 :] for p in parts))
+    widest = np.broadcast_shapes(*((*p.shape[:axis], 1, *p.shape[axis + 1 :]) for p in parts))
     parts = [
-        np.broadcast_to(p, widest[:axis] + (p.shape[axis],) + widest[axis + 1 :]) for p in parts
+        np.broadcast_to(p, (*widest[:axis], p.shape[axis], *widest[axis + 1 :])) for p in parts
     ]
     return np.concatenate(parts, axis)
 

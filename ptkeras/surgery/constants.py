@@ -38,7 +38,8 @@ class Constant(NamedTuple):
 
     Attributes:
         tensor: the old symbolic tensor.
-        value: its value at inference, shape of the tensor with batch size 1; 0 for channels that go.
+        value: its value at inference, of the tensor's shape with batch size 1; 0 where a channel
+            goes.
         origin: the tensor that lost all of its channels, and so made this one constant.
     """
 

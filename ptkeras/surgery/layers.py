@@ -70,14 +70,14 @@ def resized_config(layer: Any, sizes: Sizes) -> dict:
 
 @register(BaseConv)
 def _conv(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["filters"] = sizes.shape(layer._kernel)[-1]
-    if layer.groups > 1 and layer._kernel.shape[-2] == 1:  # depthwise: a group for each channel
+    config["filters"] = sizes.shape(layer.kernel)[-1]
+    if layer.groups > 1 and layer.kernel.shape[-2] == 1:  # depthwise: a group for each channel
         config["groups"] = config["filters"] * layer.groups // layer.filters
 
 
 @register(BaseConvTranspose)
 def _conv_transpose(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["filters"] = sizes.shape(layer._kernel)[-2]
+    config["filters"] = sizes.shape(layer.kernel)[-2]
 
 
 @register(BaseSeparableConv)
@@ -87,7 +87,7 @@ def _separable_conv(layer: Any, config: dict, sizes: Sizes) -> None:
 
 @register(layers.Dense)
 def _dense(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["units"] = sizes.shape(layer._kernel)[-1]
+    config["units"] = sizes.shape(layer.kernel)[-1]
 
 
 @register(layers.Embedding)

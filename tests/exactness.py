@@ -1,0 +1,72 @@
+"""The test that holds the library up: what is zero can go, and the outputs stay."""
+
+import keras
+import numpy as np
+
+from ptkeras.channels import trace
+from ptkeras.channels.graph import functional_of
+from ptkeras.surgery import reconfigure
+
+
+def randomise(model, seed=0):
+    """Gives every weight a number that no initializer gives it: biases, batch-norm statistics."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if "variance" in weight.path or "gamma" in weight.path:
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif weight.dtype.startswith("float") or weight.dtype.startswith("bfloat"):
+            values = keras.ops.convert_to_numpy(weight.value).astype("float32")
+            weight.assign(values + rng.normal(0, 0.1, weight.shape))
+
+
+def random_keep(channel_map, seed=0, share=0.5):
+    """A mask that drops about `share` of what is prunable."""
+    rng = np.random.default_rng(seed)
+    return channel_map.frozen | (rng.random(len(channel_map)) >= share)
+
+
+def zero(channel_map, keep):
+    """Sets every parameter slice of the channels that are to go to zero."""
+    for row in channel_map.slices:
+        values = keras.ops.convert_to_numpy(row.variable.value).copy()
+        np.moveaxis(values, row.axis, 0)[~keep[row.channels]] = 0
+        row.variable.assign(values)
+
+
+def inputs_for(model, batch=3, seed=0):
+    rng = np.random.default_rng(seed)
+
+    def values(x):
+        shape = (batch, *(n or 6 for n in x.shape[1:]))
+        if "int" in x.dtype:
+            return rng.integers(0, 4, shape)
+        return rng.normal(size=shape).astype("float32")
+
+    return keras.tree.map_structure(values, functional_of(model)._inputs_struct)
+
+
+def outputs_of(model, inputs):
+    outputs = keras.tree.flatten(model(inputs, training=False))
+    return [keras.ops.convert_to_numpy(x).astype("float32") for x in outputs]
+
+
+def assert_same(before, after, tolerance=1e-5):
+    for a, b in zip(before, after, strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() <= tolerance * max(1.0, np.abs(a).max())
+
+
+def assert_exact(model, keep=None, seed=0, tolerance=1e-5):
+    """Zeroes the channels that `keep` drops, removes them, and compares the outputs.
+
+    Returns the number of parameters before and after.
+    """
+    randomise(model, seed)
+    channel_map = trace(model)
+    keep = random_keep(channel_map, seed) if keep is None else keep(channel_map)
+    zero(channel_map, keep)
+    inputs = inputs_for(model, seed=seed)
+    before, params = outputs_of(model, inputs), model.count_params()
+    assert reconfigure(model, keep) is model
+    assert_same(before, outputs_of(model, inputs), tolerance)
+    return params, model.count_params()
