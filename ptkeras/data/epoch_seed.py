@@ -53,21 +53,8 @@ class EpochSeed(keras.callbacks.Callback):
         Args:
             epoch: Number of the epoch, counted from 0.
             logs: Not used.
-
-        Raises:
-            ValueError: If the batch size has become smaller than it was when `fit` began, because
-                Keras would then leave out the end of every epoch.
         """
         self.dataset.epoch.assign(epoch)
-        self._steps = int(self.dataset.train.cardinality())
-        if self._steps > self._steps_at_start:
-            raise ValueError(
-                f"batch_size shrank to {int(self.dataset.batch_size)} inside one fit, which "
-                f"would end each epoch after {self._steps_at_start} of {self._steps} steps; "
-                "start a new fit."
-            )
-        if self._steps < self._steps_at_start and self._quiet is None:
-            self._silence_keras()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Ends an epoch whose batches have grown, since Keras goes by its old number of steps.
@@ -81,8 +68,13 @@ class EpochSeed(keras.callbacks.Callback):
 
         Raises:
             StopIteration: If the epoch is over, which is how an iterator tells Keras.
+            ValueError: If the batch size has become smaller than it was when `fit` began, because
+                Keras would then leave out the end of every epoch.
         """
-        if batch >= self._steps:
+        if batch == 0:
+            self._count_steps()
+        # On other backends the step starts when its batch is there, and nothing runs twice.
+        if batch >= self._steps and keras.backend.backend() == "tensorflow":
             raise StopIteration
 
     def on_train_end(self, logs: dict | None = None) -> None:
@@ -94,6 +86,17 @@ class EpochSeed(keras.callbacks.Callback):
         if self._quiet is not None:
             self._quiet.__exit__(None, None, None)
             self._quiet = None
+
+    def _count_steps(self) -> None:
+        self._steps = int(self.dataset.train.cardinality())
+        if self._steps > self._steps_at_start:
+            raise ValueError(
+                f"batch_size shrank to {int(self.dataset.batch_size)} inside one fit, which "
+                f"would end each epoch after {self._steps_at_start} of {self._steps} steps; "
+                "start a new fit."
+            )
+        if self._steps < self._steps_at_start and self._quiet is None:
+            self._silence_keras()
 
     def _silence_keras(self) -> None:
         # Keras warns whenever an epoch is shorter than it was when fit began.
