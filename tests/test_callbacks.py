@@ -11,6 +11,7 @@ from ptkeras import importance
 from ptkeras.callbacks import describe
 from ptkeras.lasso import AttachedLasso
 from tests.exactness import outputs_of
+from tests.forced import Forced
 
 
 def digits(n=256):
@@ -43,11 +44,6 @@ def compiled(model=None, optimizer=None, **kwargs):
     return model
 
 
-def eager_to_prune(**kwargs):
-    """A callback that finds something to prune after an epoch: the threshold is in the middle."""
-    return ptkeras.PruneTrain(**{"ratio": 0.5, "interval": 1, "threshold": 0.35} | kwargs)
-
-
 class Spy(keras.callbacks.Callback):
     """Compares the model's outputs before and after each reconfiguration, and keeps logs."""
 
@@ -71,7 +67,7 @@ class Spy(keras.callbacks.Callback):
 def test_one_fit_returns_the_same_object_smaller():
     x, y = digits()
     model = compiled()
-    callback = eager_to_prune(verbose=0)
+    callback = Forced()
     spy = Spy(callback, x)
     params, optimizer = model.count_params(), model.optimizer
     history = model.fit(
@@ -153,7 +149,7 @@ def test_outputs_change_by_no_more_than_the_removed_weights():
 def test_the_callbacks_of_keras_work_beside_it(tmp_path):
     x, y = digits()
     model = compiled()
-    callback = eager_to_prune(verbose=0)
+    callback = Forced()
     others = [
         keras.callbacks.LearningRateScheduler(lambda epoch: 0.05 / (1 + epoch)),
         keras.callbacks.ReduceLROnPlateau(monitor="val_loss", patience=1),
@@ -176,7 +172,7 @@ def test_the_callbacks_of_keras_work_beside_it(tmp_path):
 def test_early_stopping_brings_back_the_network_of_the_best_epoch():
     x, y = digits()
     model = compiled()
-    callback = eager_to_prune(verbose=0)
+    callback = Forced()
     seen = []
 
     class Remember(keras.callbacks.Callback):
@@ -208,7 +204,7 @@ def test_early_stopping_brings_back_the_network_of_the_best_epoch():
 def test_counts_stay_multiples(multiple):
     x, y = digits()
     model = compiled(network(width=12))
-    callback = eager_to_prune(channel_multiple=multiple, remove_dead_branches=False, verbose=0)
+    callback = Forced(channel_multiple=multiple, remove_dead_branches=False, verbose=0)
     model.fit(x, y, epochs=3, callbacks=[callback], verbose=0)
     widths = [model.get_layer(n).filters for n in ("stem", "inner", "outer")]
     assert min(widths) < 12 and all(w % multiple == 0 for w in widths)
@@ -217,7 +213,7 @@ def test_counts_stay_multiples(multiple):
 def test_a_least_number_of_channels_stays():
     x, y = digits()
     model = compiled()
-    callback = eager_to_prune(threshold=1e9, min_channels=3, remove_dead_branches=False, verbose=0)
+    callback = Forced(share=1.0, min_channels=3, remove_dead_branches=False)
     model.fit(x, y, epochs=2, callbacks=[callback], verbose=0)
     assert [model.get_layer(n).filters for n in ("stem", "inner", "outer")] == [3, 3, 3]
 
@@ -225,7 +221,7 @@ def test_a_least_number_of_channels_stays():
 def test_dead_branches_leave_and_the_rest_keeps_a_channel():
     x, y = digits()
     model = compiled()
-    callback = eager_to_prune(threshold=1e9, verbose=0)
+    callback = Forced(share=1.0)
     model.fit(x, y, epochs=2, callbacks=[callback], verbose=0)
     names = {layer.name for layer in model.layers}
     assert "stem" in names and not names & {"inner", "outer"}
@@ -267,7 +263,7 @@ def test_channel_gating_prunes_more_than_union():
 def test_a_gated_network_goes_on_being_pruned(tmp_path):
     x, y = digits()
     model = compiled(network(width=12))
-    callback = eager_to_prune(channel_gating=True, threshold=0.4, verbose=0)
+    callback = Forced(channel_gating=True)
     spy = Spy(callback, x)
     model.fit(x, y, epochs=5, callbacks=[callback, spy], verbose=0)
     assert len(callback.reconfigurations) >= 2
@@ -294,7 +290,7 @@ def test_the_batch_and_the_learning_rate_grow_as_memory_shrinks():
     x, y = digits()
     model = compiled()
     size = Size(32)
-    callback = eager_to_prune(batch_size=size, verbose=0)
+    callback = Forced(batch_size=size, verbose=0)
     memory = ptkeras.cost.training_memory(model, 32)
     rate = float(model.optimizer.learning_rate)
     model.fit(x, y, epochs=3, callbacks=[callback], verbose=0)
@@ -308,7 +304,7 @@ def test_little_gain_is_put_off_except_at_the_end(monkeypatch):
     monkeypatch.setattr("ptkeras.callbacks.LEAST_GAIN", 0.99)
     x, y = digits()
     model = compiled()
-    callback = eager_to_prune(verbose=0)
+    callback = Forced()
     model.fit(x, y, epochs=3, callbacks=[callback], verbose=0)
     assert [r["epoch"] for r in callback.reconfigurations] == [3]
 
@@ -316,7 +312,7 @@ def test_little_gain_is_put_off_except_at_the_end(monkeypatch):
 def test_the_line_of_a_reconfiguration(capsys):
     x, y = digits()
     model = compiled()
-    callback = eager_to_prune()
+    callback = Forced(verbose=1)
     model.fit(x, y, epochs=2, callbacks=[callback], verbose=0)
     line = describe(callback.reconfigurations[0])
     assert line in capsys.readouterr().out
@@ -379,7 +375,7 @@ def test_it_can_be_used_twice_on_one_model():
     model = compiled()
     sizes = [model.count_params()]
     for _ in range(2):
-        model.fit(x, y, epochs=2, callbacks=[eager_to_prune(verbose=0)], verbose=0)
+        model.fit(x, y, epochs=2, callbacks=[Forced()], verbose=0)
         sizes.append(model.count_params())
     assert sizes[0] > sizes[1] >= sizes[2]
 
