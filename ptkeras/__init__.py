@@ -1,10 +1,17 @@
 """PruneTrain for Keras 3: networks that get smaller while they train."""
 
-from ptkeras import channels, cost, surgery
-from ptkeras.callbacks import PruneTrain
-from ptkeras.regularizers import GroupLasso
-from ptkeras.surgery import reconfigure
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ptkeras.version import __version__
+
+if TYPE_CHECKING:
+    from ptkeras import channels, cost, surgery
+    from ptkeras.callbacks import PruneTrain
+    from ptkeras.regularizers import GroupLasso
+    from ptkeras.surgery import reconfigure
 
 __all__ = [
     "GroupLasso",
@@ -15,3 +22,29 @@ __all__ = [
     "reconfigure",
     "surgery",
 ]
+
+# Where each public name lives; None for a module of its own. They are imported when they are asked
+# for: importing Keras takes seconds, and the command line can tell of a wrong flag without it.
+_HOMES = {
+    "GroupLasso": "ptkeras.regularizers",
+    "PruneTrain": "ptkeras.callbacks",
+    "channels": None,
+    "cost": None,
+    "reconfigure": "ptkeras.surgery",
+    "surgery": None,
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ptkeras' has no attribute '{name}'")
+    home = _HOMES[name]
+    if home is None:
+        return importlib.import_module(f"ptkeras.{name}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
