@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ptkeras.version import __version__
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 # Where each public name lives; None for a module of its own. They are imported when they are asked
-# for: importing Keras takes seconds, and the command line can tell of a wrong flag without it.
+# for: importing Keras takes seconds, and the command line tells of a wrong flag without it.
 _HOMES = {
     "GroupLasso": "ptkeras.regularizers",
     "PruneTrain": "ptkeras.callbacks",
@@ -48,3 +49,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if sys.argv[:1] != ["-m"]:  # what it is while Python imports the package of a `python -m` module
+    import ptkeras.regularizers  # noqa: F401  (lets keras.models.load_model know GroupLasso)

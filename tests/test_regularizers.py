@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import hypothesis
 import hypothesis.strategies as st
@@ -146,3 +148,14 @@ def test_kernels_that_do_not_train_are_left_alone():
 def test_the_ratio_is_a_share_of_the_whole_loss(ratio, loss, total):
     penalty = lasso.strength_for(ratio, loss, total) * total
     assert penalty / (loss + penalty) == pytest.approx(ratio)
+
+
+def test_importing_ptkeras_is_enough_to_load_it(tmp_path):
+    regularizer = ptkeras.GroupLasso(0.1)
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, kernel_regularizer=regularizer)])
+    model.save(tmp_path / "model.keras")
+    program = (
+        f"import ptkeras, keras; model = keras.models.load_model(r'{tmp_path}/model.keras'); "
+        "assert type(model.layers[0].kernel_regularizer).__name__ == 'GroupLasso'"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
