@@ -207,7 +207,8 @@ class PruneTrain(keras.callbacks.Callback):
 
     def _decide(self) -> np.ndarray:
         scores = channel_magnitudes(self._map, self.measure)
-        keep = self._map.frozen | (scores >= self.threshold)
+        # Written so that what has become NaN counts as large: a broken network is not pruned.
+        keep = self._map.frozen | ~(scores < self.threshold)
         self._scores = scores
         return self._round_up(keep, dead_ok=self.remove_dead_branches)
 

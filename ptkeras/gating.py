@@ -35,7 +35,7 @@ def shortcut_gates(
     shared[[channel for channel, count in makers.items() if count > 1]] = True
     wanted: dict[int, dict[str, np.ndarray]] = {}
     for row in rows:
-        used = group_magnitudes(channel_map, row, measure) >= threshold
+        used = ~(group_magnitudes(channel_map, row, measure) < threshold)
         own = used | ~shared | channel_map.frozen
         wanted.setdefault(id(row.layer), {})[row.role] = _at_least_one(row.channels, own, keep)
     return {

@@ -353,12 +353,27 @@ def test_a_model_with_nothing_to_prune_is_refused():
         compiled(model).fit(x, y, epochs=9, callbacks=[ptkeras.PruneTrain(interval=2)], verbose=0)
 
 
+def broken():
+    model = compiled()
+    bias = model.get_layer("head").bias
+    bias.assign(np.full(bias.shape, np.nan))
+    return model
+
+
 def test_a_first_loss_that_is_not_finite_is_refused():
     x, y = digits(32)
     with pytest.raises(ValueError, match="loss of the first batch is nan"):
-        compiled().fit(
-            x * np.nan, y, epochs=2, callbacks=[ptkeras.PruneTrain(interval=2)], verbose=0
-        )
+        broken().fit(x, y, epochs=2, callbacks=[ptkeras.PruneTrain(interval=2)], verbose=0)
+
+
+def test_a_network_of_nan_is_not_pruned():
+    x, y = digits(32)
+    model = broken()
+    callback = ptkeras.PruneTrain(interval=1, channel_gating=True)
+    callback.strength = 0.1
+    params = model.count_params()
+    model.fit(x, y, epochs=2, callbacks=[callback], verbose=0)
+    assert np.isnan(model.get_weights()[0]).all() and model.count_params() == params
 
 
 def test_a_strength_that_is_set_stays():
