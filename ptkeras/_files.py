@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+_PREFIX = ".new_"
+
 
 @contextlib.contextmanager
 def aside(path: Path) -> Iterator[Path]:
@@ -18,7 +20,7 @@ def aside(path: Path) -> Iterator[Path]:
         path: the file to write; its folder is made if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".new_{path.name}")  # the suffix stays: Keras wants its own
+    new = path.with_name(_PREFIX + path.name)  # the suffix stays: Keras wants its own
     try:
         yield new
         _sync(new)
@@ -27,6 +29,11 @@ def aside(path: Path) -> Iterator[Path]:
     except BaseException:
         new.unlink(missing_ok=True)
         raise
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a file is one that a stopped process has left beside the one it was to become."""
+    return path.name.startswith(_PREFIX)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import keras
+import numpy as np
 
 from ptkeras import cost
 from ptkeras.channels import trace
@@ -91,5 +92,5 @@ def architecture(model: keras.Model) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> int | float:
-    # Keras's figures are float32: the digits behind the eighth say nothing.
-    return value if isinstance(value, int) else float(f"{float(value):.8g}")
+    # Keras's figures are float32, and shortest as such: 0.1 and not 0.10000000149.
+    return value if isinstance(value, int) else float(str(np.float32(value)))

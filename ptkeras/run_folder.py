@@ -13,11 +13,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptkeras import settings as settings_module
-from ptkeras._files import aside, write_text
+from ptkeras._files import aside, is_unfinished, write_text
 from ptkeras.settings import Settings, SettingsError
 from ptkeras.version import __version__
 
@@ -76,7 +77,7 @@ class RunFolder:
             difference = settings_module.difference(settings, self.flags)
             if difference:
                 raise SettingsError(f"'{self.path}' holds another run ({difference}); {remedy}")
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and not all(map(is_unfinished, self.path.iterdir())):
             raise SettingsError(f"'{self.path}' holds files that are no run's; {remedy}")
 
     def open(self, settings: Settings) -> None:
@@ -112,7 +113,10 @@ class RunFolder:
 
     def write_json(self, path: Path, value: Any) -> None:
         """Writes figures so that a person can read them too."""
-        write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(value, indent=1, ensure_ascii=False)
+        # A list of numbers takes one line.
+        text = re.sub(r"\[([^][{}]+)\]", lambda list_: f"[{' '.join(list_[1].split())}]", text)
+        write_text(path, text + "\n")
 
     def read_result(self) -> dict[str, Any]:
         """The figures of the finished run."""

@@ -224,8 +224,8 @@ def parse(arguments: Iterable[str]) -> Settings:
     settings = _define()
     try:
         rest = settings(["ptkeras.train", *arguments])[1:]
-    except flags.Error as error:
-        raise SettingsError(" ".join(str(error).removeprefix("ERROR:: ").split())) from error
+    except (flags.Error, UnicodeDecodeError) as error:
+        raise SettingsError(_sentence(error)) from error
     if rest:
         raise SettingsError(f"{rest[0]!r} is not a flag: each starts with --, such as --epochs=60.")
     _check_together(settings)
@@ -265,7 +265,10 @@ def to_text(settings: Settings) -> str:
 
 def difference(settings: Settings, flagfile: Path) -> str | None:
     """Names the first flag in which settings differ from a flagfile, None if there is none."""
-    others = parse([f"--flagfile={flagfile}"])
+    try:
+        others = parse([f"--flagfile={flagfile}"])
+    except SettingsError as error:
+        raise SettingsError(f"'{flagfile}' is not what a run left there: {error}") from error
     for name in _FLAGS:
         here, there = getattr(settings, name), getattr(others, name)
         if name != "output_dir" and here != there:
@@ -286,6 +289,19 @@ def _define() -> Settings:
         defined.parser = flag.parser
         flags.DEFINE_flag(defined, flag_values=settings)
     return settings
+
+
+def _sentence(error: Exception) -> str:
+    """What absl has to say about a flag, in one sentence."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        close = difflib.get_close_matches(error.flagname, _FLAGS, n=1)
+        hint = f" (did you mean --{close[0]}?)" if close else ""
+        return f"Unknown flag --{error.flagname}{hint}; --help shows them all."
+    if isinstance(error, flags.CantOpenFlagFileError):
+        return f"The flagfile cannot be read: {error.__cause__ or error}."
+    if isinstance(error, UnicodeDecodeError):
+        return "The flagfile is not a text file."
+    return " ".join(str(error).split())
 
 
 def _check_together(settings: Settings) -> None:

@@ -48,6 +48,9 @@ class Survival(keras.callbacks.Callback):
     model.fit(x, y, epochs=60, callbacks=[pruning, survival])  # the same call goes on after a kill
     ```
 
+    The order of the data is not part of it: that of `ptkeras.data`, with its `EpochSeed`, depends
+    on the epoch alone, so that a run which was killed ends bit for bit like one that was not.
+
     Put it last in the list of callbacks, so that it saves what the others have done to an epoch.
 
     Args:
@@ -141,10 +144,10 @@ class Survival(keras.callbacks.Callback):
 
     def _check_loss(self, loss: Any) -> None:
         if loss is not None and not math.isfinite(loss):
+            saved = f"what was saved after epoch {self.epoch} stays" if self.epoch else "unsaved"
             raise NonFiniteLossError(
                 f"The loss became {float(loss)} in epoch {self._epoch_now + 1}: the training has "
-                f"stopped, and what was saved after epoch {self.epoch} stays; a lower learning "
-                "rate may help."
+                f"stopped, {saved}; a lower learning rate may help."
             )
 
 

@@ -42,6 +42,7 @@ def train(settings: Settings) -> dict[str, Any]:
     from ptkeras.record import Record, architecture
     from ptkeras.survival import Survival
 
+    keras.config.disable_traceback_filtering()  # what goes wrong is to be told by who raised it
     _be_deterministic(settings.seed)
     dataset = data.load(
         settings.dataset,
@@ -112,8 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = train(settings)
     except SettingsError as error:
         return _fail(str(error))
-    except (ValueError, OSError) as error:
-        if not _is_for_the_user(error):
+    except OSError as error:
+        return _fail(f"A file could not be read or written: {error}.")
+    except ValueError as error:
+        if not _is_ours(error):
             raise
         return _fail(str(error))
     except KeyboardInterrupt:
@@ -200,15 +203,13 @@ def _result(
     }
 
 
-def _is_for_the_user(error: Exception) -> bool:
-    """Whether the message was written for whoever typed the command, and needs no traceback.
+def _is_ours(error: ValueError) -> bool:
+    """Whether ptkeras raised an error, whose message then is for whoever typed the command.
 
-    Errors of the disk do, and ValueErrors that ptkeras raises; any other has to be looked into.
+    What others raise is a fault of ours, and keeps its traceback.
     """
-    if isinstance(error, OSError):
-        return True
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").split(".")[0] in ("ptkeras", "__main__")
+    return frame.f_globals.get("__name__", "").startswith("ptkeras.")
 
 
 def _fail(sentence: str) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from ptkeras import cost
 from ptkeras.channels import trace
-from ptkeras.data import Dataset
+
+if TYPE_CHECKING:
+    from ptkeras.data import Dataset
 
 
 def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:

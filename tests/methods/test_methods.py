@@ -1,0 +1,55 @@
+import inspect
+import types
+
+import keras
+import pytest
+
+import ptkeras
+from ptkeras import methods, settings
+
+DATASET = types.SimpleNamespace(batch_size=7, num_train=100)
+
+
+def test_every_method_gives_callbacks():
+    for name in methods.names():
+        found = methods.callbacks(settings.parse([f"--method={name}"]), DATASET)
+        assert found and all(isinstance(one, keras.callbacks.Callback) for one in found)
+
+
+def test_every_option_of_prunetrain_is_a_flag():
+    options = set(inspect.signature(ptkeras.PruneTrain).parameters)
+    assert options - set(settings._FLAGS) == {"verbose"}
+
+
+def test_flags_reach_prunetrain():
+    flags = {
+        "ratio": 0.3,
+        "interval": 3,
+        "threshold": 0.002,
+        "measure": "mean",
+        "channel_gating": True,
+        "remove_dead_branches": False,
+        "min_channels": 2,
+        "channel_multiple": 8,
+    }
+    arguments = [f"--{name}={value}" for name, value in flags.items()]
+    (callback,) = methods.callbacks(settings.parse(arguments), DATASET)
+    assert {name: getattr(callback, name) for name in flags} == flags
+
+
+def test_the_batch_grows_only_if_asked_to():
+    for flags, wanted in (([], None), (["--dynamic_batch"], DATASET.batch_size)):
+        with pytest.MonkeyPatch.context() as patched:
+            seen = {}
+            patched.setattr(
+                "ptkeras.methods.prunetrain.PruneTrain", lambda seen=seen, **kw: seen.update(kw)
+            )
+            methods.callbacks(settings.parse(flags), DATASET)
+        assert seen["batch_size"] == wanted
+
+
+def test_flag_defaults_are_those_of_the_callback():
+    values = settings.parse([])
+    for name, parameter in inspect.signature(ptkeras.PruneTrain).parameters.items():
+        if name not in ("verbose", "batch_size"):
+            assert getattr(values, name) == parameter.default, name

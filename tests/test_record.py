@@ -1,0 +1,54 @@
+import csv
+import json
+
+import keras
+import numpy as np
+
+from ptkeras import cost
+from ptkeras.record import Record, architecture
+from ptkeras.run_folder import RunFolder
+
+
+def network():
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, name="first")(inputs)
+    x = keras.layers.Conv2D(6, 3, name="second")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def test_an_architecture_has_channels_and_costs():
+    model = network()
+    told = architecture(model)
+    assert told["layers"] == {"first": 4, "second": 6, "head": 3}
+    assert told["channels"] == 10
+    assert told["params"] == model.count_params()
+    assert told["inference_flops"] == cost.inference_flops(model)
+
+
+def test_any_fit_leaves_rows_and_checkpoints(tmp_path):
+    model, folder = network(), RunFolder(tmp_path)
+    record = Record(folder, architecture(model), interval=2, batch_size=5)
+    x, y = np.zeros((10, 8, 8, 1), "float32"), np.zeros(10, "int32")
+    model.fit(x, y, epochs=3, batch_size=5, verbose=0, callbacks=[record])
+    with folder.history.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["batch_size"]) for row in rows] == [
+        ("1", "5"),
+        ("2", "5"),
+        ("3", "5"),
+    ]
+    assert float(rows[0]["loss"]) > float(rows[2]["loss"]) > 0
+    assert [path.name for path in sorted(tmp_path.glob("checkpoints/*"))] == ["epoch_0002.keras"]
+    assert json.loads(folder.architecture.read_text())["reconfigurations"] == []
+
+
+def test_rows_of_another_process_come_first(tmp_path):
+    record = Record(RunFolder(tmp_path), {}, interval=5, batch_size=5)
+    record.set_state({"rows": [{"epoch": 1, "loss": 0.5}]})
+    record.on_epoch_begin(1)
+    record.on_epoch_end(1, {"loss": np.float32(0.1)})
+    assert [row["loss"] for row in record.rows] == [0.5, 0.1]
+    assert record.get_state() == {"rows": record.rows}

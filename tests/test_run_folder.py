@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from ptkeras.run_folder import COLUMNS, RunFolder
+from ptkeras.settings import SettingsError, difference, parse
+
+
+def test_a_new_folder_is_made_with_the_flags(tmp_path):
+    folder = RunFolder(tmp_path / "deep" / "run")
+    folder.check(parse([]))
+    assert not (tmp_path / "deep").exists()
+    folder.open(parse([]))
+    assert difference(parse([]), folder.flags) is None
+    assert not folder.finished
+
+
+def test_the_same_flags_may_enter_again_and_others_may_not(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.open(parse(["--seed=3"]))
+    folder.check(parse(["--seed=3"]))
+    with pytest.raises(SettingsError, match="--seed is 3 there and 4 here"):
+        folder.check(parse(["--seed=4"]))
+
+
+def test_what_a_kill_left_beside_does_not_bar_the_folder(tmp_path):
+    (tmp_path / ".new_flags.txt").touch()
+    RunFolder(tmp_path).check(parse([]))
+    (tmp_path / "thesis.txt").touch()
+    with pytest.raises(SettingsError, match="no run's"):
+        RunFolder(tmp_path).check(parse([]))
+
+
+def test_a_folder_that_cannot_be_made_is_told_of(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="is a file"):
+        RunFolder(tmp_path / "file" / "run").check(parse([]))
+    with pytest.raises(SettingsError, match="cannot be written"):
+        RunFolder(tmp_path / "file" / "run").open(parse([]))
+
+
+def test_a_row_without_a_figure_has_an_empty_field(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_history([{"epoch": 1, "loss": 0.5, "unknown": 3}])
+    header, row = folder.history.read_text().splitlines()
+    assert header == ",".join(COLUMNS)
+    assert row == "1,0.5" + "," * (len(COLUMNS) - 2)
+
+
+def test_lists_of_numbers_take_one_line(tmp_path):
+    value = {"layers": {"a": [16, 4], "b": []}, "all": [{"x": [1.5, 2]}]}
+    RunFolder(tmp_path).write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text()
+    assert json.loads(text) == value
+    assert '"a": [16, 4]' in text
+    assert text.endswith("\n ]\n}\n")

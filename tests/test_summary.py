@@ -1,0 +1,41 @@
+import io
+
+from rich.console import Console
+
+from ptkeras import _summary
+
+RESULT = {
+    "dataset": "digits",
+    "model": "resnet20",
+    "method": "prunetrain",
+    "epochs": 60,
+    "accuracy": 0.99444,
+    "training_flops": [1_310_400_000_000, 786_240_000_000],
+    "inference_flops": [5_065_984, 1_013_196],
+    "params": [273_754, 27_375],
+    "channels": [448, 112],
+    "seconds": 1234.5,
+}
+
+
+def shown(result):
+    out = io.StringIO()
+    _summary.show(result, Console(file=out, width=80))
+    lines = (line.strip("│ ").split("│") for line in out.getvalue().splitlines() if "│" in line)
+    return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
+
+
+def test_a_pruned_run_is_shown_beside_the_dense_network():
+    rows = shown(RESULT)
+    assert rows["test accuracy"] == ["", "99.44%"]
+    assert rows["training FLOPs"] == ["1.31 T", "786.24 G", "40.0%"]
+    assert rows["inference FLOPs"] == ["5.07 M", "1.01 M", "80.0%"]
+    assert rows["parameters"] == ["273,754", "27,375", "90.0%"]
+    assert rows["channels"] == ["448", "112", "75.0%"]
+    assert rows["seconds"] == ["", "1,234"]
+
+
+def test_a_dense_run_is_shown_alone():
+    rows = shown(RESULT | {"method": "dense"})
+    assert rows["training FLOPs"] == ["786.24 G"]
+    assert rows["parameters"] == ["27,375"]

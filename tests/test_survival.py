@@ -1,0 +1,259 @@
+import contextlib
+import json
+import math
+import pathlib
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import ptkeras
+from ptkeras.lasso import AttachedLasso
+from ptkeras.survival import NonFiniteLossError, PruningState, Survival
+from tests.forced import Forced
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a process."""
+
+
+class StopAt(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise StoppedError
+
+
+class BatchSize:
+    """A batch size that a pipeline would read."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def assign(self, value):
+        self.value = value
+
+    def __int__(self):
+        return self.value
+
+
+def digits(n=192):
+    with np.load(pathlib.Path(ptkeras.__file__).parent / "data" / "digits.npz") as file:
+        images, labels = file["images"], file["labels"]
+    return images[:n].reshape(-1, 8, 8, 1).astype("float32") / 16.0, labels[:n]
+
+
+def network(width=8):
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(width, 3, padding="same", name="stem")(inputs)
+    x = layers.BatchNormalization(name="stem_bn")(x)
+    y = layers.Conv2D(width, 3, padding="same", activation="relu", name="inner")(x)
+    y = layers.Dropout(0.2, name="dropout")(y)
+    y = layers.Conv2D(width, 3, padding="same", name="outer")(y)
+    x = layers.ReLU(name="relu")(layers.Add(name="add")([x, y]))
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(10, name="head")(x))
+
+
+def compiled(optimizer="adam", model=None):
+    model = model or network()
+    optimizer = {
+        "adam": lambda: keras.optimizers.Adam(0.01),
+        "momentum": lambda: keras.optimizers.SGD(0.05, momentum=0.9),
+        "ema": lambda: keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9),
+    }[optimizer]()
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def new_process(seed):
+    keras.utils.clear_session(free_memory=False)  # names count from zero
+    keras.utils.set_random_seed(seed)
+
+
+def fit(path, seed=0, stop_at=None, optimizer="adam", epochs=3, prune=None, l2=None, **options):
+    """One process's part of a training; the seed makes what the file does not hold differ."""
+    new_process(seed)
+    x, y = digits()
+    model = compiled(optimizer)
+    if l2 is not None:
+        for variable in model.trainable_variables:
+            variable.regularizer = l2
+    pruning = (prune or Forced)(**options)
+    survival = Survival(path, [PruningState(pruning)])
+    callbacks = [pruning, survival]
+    if stop_at is not None:
+        callbacks.append(StopAt(stop_at))
+    with contextlib.suppress(StoppedError):
+        model.fit(x, y, epochs=epochs, batch_size=64, shuffle=False, verbose=0, callbacks=callbacks)
+    return model, pruning, survival
+
+
+def array(variable):
+    return keras.ops.convert_to_numpy(variable)
+
+
+def assert_same(one, other):
+    assert [v.path for v in one.weights] == [v.path for v in other.weights]
+    for a, b in zip(one.variables, other.variables, strict=True):  # generators' states among them
+        np.testing.assert_array_equal(array(a), array(b), err_msg=a.path)
+    ours = {v.path: v for v in one.optimizer.variables}
+    for b in other.optimizer.variables:
+        np.testing.assert_array_equal(array(ours[b.path]), array(b), err_msg=b.path)
+
+
+@pytest.mark.parametrize(("optimizer", "stop_at"), [("momentum", 1), ("adam", 3), ("ema", 2)])
+def test_a_stopped_fit_ends_where_one_that_was_not_stopped_ends(tmp_path, optimizer, stop_at):
+    how = {"optimizer": optimizer, "epochs": 4}
+    whole, pruning, _ = fit(tmp_path / "whole.keras", **how)
+    fit(tmp_path / "parts.keras", stop_at=stop_at, **how)
+    parts, resumed, survival = fit(tmp_path / "parts.keras", seed=1, **how)
+    assert_same(parts, whole)
+    assert whole.count_params() < network().count_params()
+    assert survival.epoch == 4
+    assert resumed.strength == pruning.strength
+    assert resumed.training_flops == pruning.training_flops
+    timeless = [
+        [{k: v for k, v in one.items() if k != "seconds"} for one in callback.reconfigurations]
+        for callback in (resumed, pruning)
+    ]
+    assert timeless[0] == timeless[1] and len(timeless[0]) == 4
+
+
+def test_branches_that_died_stay_out(tmp_path):
+    whole, *_ = fit(tmp_path / "whole.keras", share=0.8)
+    assert "inner" not in {layer.name for layer in whole.layers}
+    fit(tmp_path / "parts.keras", stop_at=2, share=0.8)
+    parts, *_ = fit(tmp_path / "parts.keras", seed=1, share=0.8)
+    assert_same(parts, whole)
+
+
+def test_a_grown_batch_stays_grown(tmp_path):
+    whole, pruning, _ = fit(tmp_path / "whole.keras", batch_size=BatchSize(64))
+    fit(tmp_path / "parts.keras", stop_at=2, batch_size=BatchSize(64))
+    parts, resumed, _ = fit(tmp_path / "parts.keras", seed=1, batch_size=BatchSize(64))
+    assert resumed.batch_scale == pruning.batch_scale > 1
+    assert_same(parts, whole)
+
+
+def test_regularizers_that_hang_on_variables_stay(tmp_path):
+    l2 = keras.regularizers.L2(0.01)
+    whole, *_ = fit(tmp_path / "whole.keras", l2=l2)
+    fit(tmp_path / "parts.keras", stop_at=2, l2=l2)
+    parts, *_ = fit(tmp_path / "parts.keras", seed=1, l2=l2)
+    assert_same(parts, whole)
+    assert all(v.regularizer is l2 for v in parts.trainable_variables)
+
+
+def test_a_finished_fit_trains_no_more(tmp_path):
+    whole, *_ = fit(tmp_path / "a.keras")
+    saved = (tmp_path / "a.keras").read_bytes()
+    again, pruning, _ = fit(tmp_path / "a.keras", seed=1)
+    assert_same(again, whole)
+    assert (tmp_path / "a.keras").read_bytes() == saved
+    assert not any(isinstance(v.regularizer, AttachedLasso) for v in again.weights)
+    assert len(pruning.reconfigurations) == 3
+
+
+def test_a_further_fit_of_the_same_model_begins_at_its_own_first_epoch(tmp_path):
+    model, *_ = fit(tmp_path / "a.keras", epochs=2)
+    x, y = digits()
+    history = model.fit(x, y, epochs=3, batch_size=64, verbose=0)
+    assert history.epoch == [0, 1, 2]
+
+
+def test_the_file_is_one_of_plain_keras(tmp_path):
+    model, *_ = fit(tmp_path / "a.keras", stop_at=2)
+    loaded = keras.models.load_model(tmp_path / "a.keras")
+    x, _ = digits()
+    np.testing.assert_array_equal(
+        loaded.predict(x, verbose=0, batch_size=64), model.predict(x, verbose=0, batch_size=64)
+    )
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        assert b"ptkeras" not in archive.read("config.json")
+
+
+def test_any_fit_survives_without_a_graph_that_changes(tmp_path):
+    x, y = digits()
+
+    def run(path, *others, seed=0):
+        new_process(seed)
+        model = compiled("momentum")
+        callbacks = [*others, Survival(path)]
+        model.fit(x, y, epochs=3, batch_size=64, shuffle=False, verbose=0, callbacks=callbacks)
+        return model
+
+    whole = run(tmp_path / "whole.keras")
+    with pytest.raises(StoppedError):
+        run(tmp_path / "parts.keras", StopAt(1))
+    assert_same(run(tmp_path / "parts.keras", seed=1), whole)
+
+
+def test_what_goes_wrong_while_saving_leaves_the_file(tmp_path, monkeypatch):
+    fit(tmp_path / "a.keras", stop_at=1)
+    saved = (tmp_path / "a.keras").read_bytes()
+
+    def full(self, path, *args, **kwargs):
+        pathlib.Path(path).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        fit(tmp_path / "a.keras")
+    assert (tmp_path / "a.keras").read_bytes() == saved
+    assert [path.name for path in tmp_path.iterdir()] == ["a.keras"]
+
+
+class Poison(keras.callbacks.Callback):
+    """Breaks the weights at an epoch."""
+
+    def __init__(self, epoch, hook):
+        super().__init__()
+        self.epoch = epoch
+        setattr(self, hook, self.poison)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def poison(self, batch=None, logs=None):
+        if self.now == self.epoch:
+            self.model.get_layer("head").bias.assign(np.full(10, math.nan, "float32"))
+
+
+@pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_test_begin"])
+def test_a_loss_that_is_no_number_stops_before_the_file_is_replaced(tmp_path, hook):
+    x, y = digits()
+    model = compiled()
+    survival = Survival(tmp_path / "a.keras")
+    with pytest.raises(NonFiniteLossError, match=r"became nan in epoch 3.* after epoch 2 stays"):
+        model.fit(
+            x,
+            y,
+            validation_data=(x, y),
+            epochs=5,
+            batch_size=64,
+            verbose=0,
+            callbacks=[Poison(2, hook), survival],
+        )
+    with zipfile.ZipFile(tmp_path / "a.keras") as archive:
+        assert json.loads(archive.read("state.json"))["epoch"] == 2
+    loaded = keras.models.load_model(tmp_path / "a.keras")
+    assert np.isfinite(array(loaded.get_layer("head").bias)).all()
+
+
+def test_another_file_is_not_taken_for_a_checkpoint(tmp_path):
+    (tmp_path / "text.keras").write_text("no archive")
+    network().save(tmp_path / "plain.keras")
+    for name in ("text", "plain"):
+        with pytest.raises(ValueError, match="delete it to begin anew"):
+            Survival(tmp_path / f"{name}.keras").resume(compiled())
+
+
+def test_the_path_has_to_end_in_keras(tmp_path):
+    with pytest.raises(ValueError, match=r"must end in \.keras"):
+        Survival(tmp_path / "a.h5")
