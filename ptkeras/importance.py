@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
+import keras
 import numpy as np
 
+from ptkeras._gradients import gradients
 from ptkeras.channels import ChannelMap, Slice
 
 Measure = Literal["max", "mean"]
+Criterion = Callable[[ChannelMap], np.ndarray]
 
 
 def kernel_slices(channel_map: ChannelMap) -> list[Slice]:
@@ -119,3 +123,188 @@ def _round_up_row(
         if keep[channels].sum() >= target:
             return
         keep[channel] = True
+
+
+# Criteria for one-shot pruning: functions of a ChannelMap that return a score per channel. The
+# lowest go first, an infinite one never goes. `taylor` and `random` make such a function.
+
+
+def weight_slices(channel_map: ChannelMap) -> list[Slice]:
+    """The weights that a channel's magnitude is measured on: of all kernels, depthwise ones too.
+
+    Biases and the numbers of normalisation layers shift and scale what the kernels make, and are
+    left out.
+    """
+    return [row for row in channel_map.slices if row.role != "vector"]
+
+
+def l1(channel_map: ChannelMap) -> np.ndarray:
+    """The sum of a channel's absolute weights, over every kernel that makes, filters or reads it.
+
+        score(c) = Σ_rows Σ |w[c]|
+
+    (Li et al. 2017, "Pruning filters for efficient ConvNets", over all slices of the channel as in
+    DepGraph, Fang et al. 2023.)
+
+    ```python
+    ptkeras.prune(model, 0.5, criterion="l1")
+    ```
+
+    Args:
+        channel_map: the channels of a model.
+
+    Returns:
+        Array of shape `(len(channel_map),)`; infinite for channels that no kernel holds.
+    """
+    rows = weight_slices(channel_map)
+    return _summed(channel_map, rows, lambda v, axes: np.abs(v).sum(axes))
+
+
+def l2(channel_map: ChannelMap) -> np.ndarray:
+    """The Euclidean norm of a channel's weights, over every kernel that makes, filters or reads it.
+
+        score(c) = sqrt(Σ_rows Σ w[c]²)
+
+    Args:
+        channel_map: the channels of a model.
+
+    Returns:
+        Array of shape `(len(channel_map),)`; infinite for channels that no kernel holds.
+    """
+    rows = weight_slices(channel_map)
+    return np.sqrt(_summed(channel_map, rows, lambda v, axes: np.square(v).sum(axes)))
+
+
+def batch_norm_scale(channel_map: ChannelMap) -> np.ndarray:
+    """The size of the scales that batch normalisation gives a channel, over all such layers.
+
+        score(c) = Σ_rows |γ[c]|
+
+    (Network slimming, Liu et al. 2017.)
+
+    ```python
+    ptkeras.prune(model, 0.5, criterion="batch_norm")
+    ```
+
+    Args:
+        channel_map: the channels of a model.
+
+    Returns:
+        Array of shape `(len(channel_map),)`; infinite for channels without such a scale.
+
+    Raises:
+        ValueError: no channel of the model has a batch norm's scale.
+    """
+    rows = [
+        row
+        for row in channel_map.slices
+        if isinstance(row.layer, keras.layers.BatchNormalization)
+        and row.layer.scale
+        and row.variable is row.layer.gamma
+    ]
+    if not rows:
+        raise ValueError(
+            f"No channel of '{channel_map.model.name}' passes a BatchNormalization with scale=True,"
+            ' so the criterion "batch_norm" has nothing to go by: use "l1" or "l2".'
+        )
+    return _summed(channel_map, rows, lambda v, _: np.abs(v))
+
+
+def taylor(x: Any, y: Any, loss: Callable[[Any, Any], Any] | None = None) -> Criterion:
+    """First-order Taylor expansion: what the loss would change by if a channel were zero.
+
+        score(c) = |Σ_rows Σ w[c] · ∂L/∂w[c]|
+
+    over all trainable slices of the channel: kernels, biases, batch-norm scales (Molchanov et al.
+    2019, "Importance estimation for neural network pruning"). The gradient is taken at inference,
+    on one batch, whose memory is that of a training step of its size.
+
+    ```python
+    ptkeras.prune(model, 0.5, criterion=ptkeras.importance.taylor(x[:512], y[:512]))
+    ```
+
+    Args:
+        x: a batch of inputs, as the model takes them.
+        y: the targets that go with it.
+        loss: a function of targets and outputs, such as `keras.losses.MeanSquaredError()`. None
+            takes the loss that the model is compiled with.
+
+    Returns:
+        The criterion, a function of a `ChannelMap`.
+    """
+
+    def criterion(channel_map: ChannelMap) -> np.ndarray:
+        model = channel_map.model
+        rows = [row for row in channel_map.slices if not row.variable.name.startswith("moving_")]
+        variables = list({id(row.variable): row.variable for row in rows}.values())
+        objective = loss or _compiled_loss(model, x, y)
+        slopes = gradients(lambda: objective(y, model(x, training=False)), variables)
+        by_id = {id(v): g for v, g in zip(variables, slopes, strict=True)}
+        total = np.zeros(len(channel_map))
+        for row in rows:
+            weights = keras.ops.convert_to_numpy(row.variable.value).astype("float64")
+            axes = tuple(a for a in range(weights.ndim) if a != row.axis)
+            effect = (weights * by_id[id(row.variable)]).sum(axes)
+            total += np.bincount(row.channels, effect, len(total))
+        if not np.isfinite(total).all():
+            raise ValueError(
+                f"The loss of '{model.name}' on the batch given to taylor has no finite gradient: "
+                "check x, y and the loss."
+            )
+        return np.where(_present(channel_map, rows), np.abs(total), np.inf)
+
+    return criterion
+
+
+def random(seed: int = 0) -> Criterion:
+    """Scores out of a random generator, uniform in [0, 1): what a better criterion has to beat.
+
+    ```python
+    ptkeras.prune(model, 0.5, criterion=ptkeras.importance.random(seed=1))
+    ```
+
+    Args:
+        seed: of `np.random.default_rng`; the same seed gives the same scores.
+
+    Returns:
+        The criterion, a function of a `ChannelMap`.
+    """
+
+    def criterion(channel_map: ChannelMap) -> np.ndarray:
+        scores = np.random.default_rng(seed).random(len(channel_map))
+        return np.where(_present(channel_map, weight_slices(channel_map)), scores, np.inf)
+
+    return criterion
+
+
+def _summed(
+    channel_map: ChannelMap,
+    rows: list[Slice],
+    measure: Callable[[np.ndarray, tuple[int, ...]], np.ndarray],
+) -> np.ndarray:
+    total = np.zeros(len(channel_map))
+    for row, values in zip(rows, channel_map.reduce(measure, rows), strict=True):
+        total += np.bincount(row.channels, values, len(total))
+    return np.where(_present(channel_map, rows), total, np.inf)
+
+
+def _present(channel_map: ChannelMap, rows: list[Slice]) -> np.ndarray:
+    """Whether a channel lies along one of the rows."""
+    present = np.zeros(len(channel_map), bool)
+    for row in rows:
+        present[row.channels] = True
+    return present
+
+
+def _compiled_loss(model: keras.Model, x: Any, y: Any) -> Callable[[Any, Any], Any]:
+    """The loss that a model is compiled with, without what regularisation adds to it."""
+    loss = getattr(model, "_compile_loss", None)
+    if loss is None:
+        raise ValueError(
+            f"'{model.name}' is not compiled with a loss, so taylor has nothing to differentiate: "
+            "compile it, or pass loss= to taylor."
+        )
+    if not loss.built:
+        # It makes its metrics when it is first called, which the gradient's scope does not allow.
+        loss.build(y, model(x, training=False))
+    return loss
