@@ -31,6 +31,20 @@ class Slice(NamedTuple):
     layer: Any
 
 
+class Inner(NamedTuple):
+    """Channels inside a layer, of which one has to stay, such as the heads of an attention.
+
+    Stands for a tensor that the graph does not show: `ChannelMap.tensors` has its channels.
+
+    Attributes:
+        layer: the layer.
+        shape: how many they are, as the shape of a tensor.
+    """
+
+    layer: Any
+    shape: tuple[int]
+
+
 class ChannelMap:
     """The channels of a model.
 
@@ -45,6 +59,7 @@ class ChannelMap:
         tensors: for the `id` of each symbolic tensor of the graph an int array that broadcasts
             against the tensor's shape and says which channel each position belongs to; -1 marks
             positions that belong to none (padding).
+        inner: list of `Inner`, channels that no symbolic tensor shows; `tensors` has them too.
     """
 
     def __init__(
@@ -53,11 +68,13 @@ class ChannelMap:
         slices: list[Slice],
         frozen: np.ndarray,
         tensors: dict[int, np.ndarray],
+        inner: list[Inner] | None = None,
     ) -> None:
         self.model = model
         self.slices = slices
         self.frozen = frozen
         self.tensors = tensors
+        self.inner = inner or []
 
     def __len__(self) -> int:
         return len(self.frozen)

@@ -39,6 +39,8 @@ def one_axis(labels: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.
 
 
 def _varies(labels: np.ndarray, axis: int) -> bool:
+    if labels.strides[axis] == 0:  # a view of one position
+        return False
     return bool((labels != labels.take([0], axis)).any())
 
 
@@ -50,6 +52,7 @@ class Labels:
         self._ties: list[np.ndarray] = []
         self._frozen: list[np.ndarray] = []
         self._rows: dict[tuple[int, int], tuple[keras.Variable, int, np.ndarray, Role, Any]] = {}
+        self.inner: list[tuple[Any, np.ndarray]] = []
 
     def new(self, size: int, frozen: bool = False) -> np.ndarray:
         """`size` labels that nobody has."""

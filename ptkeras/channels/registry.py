@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +35,8 @@ def register(*types: type) -> Callable[[Rule], Rule]:
         *types: classes of layers or operations.
 
     Returns:
-        A decorator for a function of one `Call` that returns one label array per output.
+        A decorator for a function of one `Call` that returns one label array per output, or None
+        if this call is beyond it: then nothing that touches the layer may go.
     """
 
     def decorate(rule: Rule) -> Rule:
@@ -71,16 +74,72 @@ class Call:
         inputs: one label array per input tensor.
         shapes: the shapes of the input tensors.
         output_shapes: the shapes of the output tensors.
+        exact: whether removing zeros may change nothing at all, see `trace`.
+        zero_inputs: a bool per input tensor: whether it is known that a channel whose parameters
+            are all zero is zero there. A sum over channels can do without such channels; behind a
+            sigmoid it could not.
+        zero_output: for a rule to set: the same of the outputs. False if a rule does not say.
     """
 
-    def __init__(self, labels: Labels, node: Any, inputs: list[np.ndarray]) -> None:
+    def __init__(
+        self,
+        labels: Labels,
+        node: Any,
+        inputs: list[np.ndarray],
+        zero_inputs: list[bool],
+        exact: bool = True,
+        walk: Callable | None = None,
+    ) -> None:
         self._labels = labels
+        self._walk = walk
+        self._owner = node.operation
+        self._tensors = node.input_tensors
         self.op = node.operation
         self.args = node.arguments.args
         self.kwargs = node.arguments.kwargs
         self.inputs = inputs
         self.shapes = [tuple(x.shape) for x in node.input_tensors]
         self.output_shapes = [tuple(x.shape) for x in node.outputs]
+        self.exact = exact
+        self.zero_inputs = zero_inputs
+        self.zero_output = False
+
+    def inside(
+        self, op: Any, inputs: list[np.ndarray], shapes: list[tuple], output_shapes: list[tuple]
+    ) -> Call:
+        """The call of a layer that this one wraps; what it records belongs to this one."""
+        inner = copy.copy(self)
+        inner.op, inner.inputs, inner.args, inner.kwargs = op, inputs, (), {}
+        inner.shapes, inner.output_shapes = shapes, output_shapes
+        return inner
+
+    def walk(self, model: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Walks a model that this layer wraps; returns a label array per output."""
+        return self._walk(model, inputs)
+
+    def argument(self, name: str) -> Any:
+        """What the operation was called with for the parameter `name` of its `call`, or None."""
+        bound = inspect.signature(self.op.call).bind(*self.args, **self.kwargs)
+        return bound.arguments.get(name)
+
+    def labels_of(self, tensor: Any) -> np.ndarray | None:
+        """The label array of an argument; None for what is no symbolic tensor."""
+        for candidate, labels in zip(self._tensors, self.inputs, strict=True):
+            if candidate is tensor:
+                return labels
+        return None
+
+    def passes(self) -> None:
+        """Says that a zero in all inputs is a zero in the outputs."""
+        self.zero_output = all(self.zero_inputs)
+
+    def mixes(self, labels: np.ndarray) -> None:
+        """Says that these channels are mixed, so that removing a zero changes the rest a little.
+
+        They may go only if the caller of `trace` asked for `exact=False`.
+        """
+        if self.exact:
+            self.freeze(labels)
 
     def along(self, labels: np.ndarray, axis: int, size: int | None = None) -> np.ndarray:
         """The labels along one axis of an input, a vector.
@@ -102,20 +161,28 @@ class Call:
 
     def consume(self, variable: keras.Variable, axis: int, vector: np.ndarray) -> None:
         """Says that a kernel reads the channels `vector` along `axis`."""
-        self._labels.add(variable, axis, vector, "input", self.op)
+        self._labels.add(variable, axis, vector, "input", self._owner)
 
     def produce(self, variable: keras.Variable, axis: int = -1) -> np.ndarray:
         """Says that a kernel makes new channels along `axis`; returns their labels, a vector."""
-        return self._labels.produce(variable, axis, self.op)
+        return self._labels.produce(variable, axis, self._owner)
+
+    def makes(self, variable: keras.Variable, axis: int, vector: np.ndarray) -> None:
+        """Says that a kernel makes the channels `vector`, which another one makes too."""
+        self._labels.add(variable, axis, vector, "output", self._owner)
 
     def vector(self, variable: keras.Variable | None, vector: np.ndarray, axis: int = 0) -> None:
         """Says that a variable (None: no variable) holds one number per channel along `axis`."""
         if variable is not None:
-            self._labels.add(variable, axis, vector, "vector", self.op)
+            self._labels.add(variable, axis, vector, "vector", self._owner)
 
     def depthwise(self, variable: keras.Variable, axis: int, vector: np.ndarray) -> None:
         """Says that a variable holds one filter per channel along `axis`."""
-        self._labels.add(variable, axis, vector, "depthwise", self.op)
+        self._labels.add(variable, axis, vector, "depthwise", self._owner)
+
+    def needs(self, vector: np.ndarray) -> None:
+        """Says that of these channels, which no tensor of the graph shows, one has to stay."""
+        self._labels.inner.append((self._owner, vector))
 
     def tie(self, a: np.ndarray, b: np.ndarray) -> None:
         """Makes the channels of `a` and `b` one, position by position, with broadcasting."""
@@ -132,3 +199,13 @@ class Call:
     def constant(self, size: int) -> np.ndarray:
         """`size` new labels that may not go."""
         return self._labels.new(size, frozen=True)
+
+    def untouched(self) -> np.ndarray | list[np.ndarray]:
+        """Outputs whose channels may not go; freezes those of the inputs."""
+        for labels in self.inputs:
+            self.freeze(labels)
+        outputs = [
+            self.spread(self.constant((s[-1] or 1) if len(s) > 1 else 1), -1, len(s))
+            for s in self.output_shapes
+        ]
+        return outputs if len(outputs) > 1 else outputs[0]

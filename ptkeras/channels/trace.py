@@ -8,15 +8,23 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras.channels import rules  # noqa: F401  (fills the registry)
-from ptkeras.channels.channel_map import ChannelMap
-from ptkeras.channels.elementwise import is_elementwise_op
+from ptkeras.channels import (  # noqa: F401  (they fill the registry)
+    rules,
+    rules_attention,
+    rules_contract,
+    rules_merge,
+    rules_moves,
+    rules_norm,
+    rules_recurrent,
+)
+from ptkeras.channels.channel_map import ChannelMap, Inner
+from ptkeras.channels.elementwise import nature_of_node
 from ptkeras.channels.graph import functional_of, is_graph, nodes_of
 from ptkeras.channels.labels import Labels
 from ptkeras.channels.registry import Call, rule_for
 
 
-def trace(model: keras.Model) -> ChannelMap:
+def trace(model: keras.Model, *, exact: bool = True) -> ChannelMap:
     """Finds the channels of a model.
 
     Every tensor of the graph carries a label per position of its channel axis. Layers with a kernel
@@ -27,6 +35,10 @@ def trace(model: keras.Model) -> ChannelMap:
     Args:
         model: a Functional or built Sequential model; subclasses of `keras.Model` that were built
             functionally count as such.
+        exact: whether channels are frozen that enter a normalisation over channels
+            (`LayerNormalization`, `RMSNormalization`, within a group of `GroupNormalization`):
+            even where such a channel is zero, the others are divided by another number without
+            it. With False they may go, and the model's outputs change a little.
 
     Returns:
         The `ChannelMap` of the model.
@@ -34,25 +46,32 @@ def trace(model: keras.Model) -> ChannelMap:
     Raises:
         ValueError: the model is not built or has no graph.
     """
-    return _Tracer(model).run()
+    return _Tracer(model, exact).run()
 
 
 class _Tracer:
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, exact: bool) -> None:
         self.model = model
+        self.exact = exact
         self.labels = Labels()
         self.tensors: dict[int, np.ndarray] = {}
+        self.zeros: dict[int, bool] = {}
         self.walked: set[int] = set()
         self.warned: set[int] = set()
 
     def run(self) -> ChannelMap:
         graph = functional_of(self.model)
-        self.walk(self.model, [self.frozen_labels(x) for x in graph.inputs])
+        inputs = [self.frozen_labels(x) for x in graph.inputs]
+        self.walk(self.model, inputs, zeros=True)  # what never goes may count as zero where it goes
         for output in graph.outputs:
             self.labels.freeze(self.tensors[id(output)])
         channel, frozen, slices = self.labels.channels()
         tensors = {key: channel[labels] for key, labels in self.tensors.items()}
-        return ChannelMap(self.model, slices, frozen, tensors)
+        inner = []
+        for layer, vector in self.labels.inner:
+            inner.append(Inner(layer, (len(vector),)))
+            tensors[id(inner[-1])] = channel[vector]
+        return ChannelMap(self.model, slices, frozen, tensors, inner)
 
     def frozen_labels(self, tensor: Any) -> np.ndarray:
         """New labels that may not go, along the last axis of a tensor."""
@@ -60,13 +79,16 @@ class _Tracer:
         labels = self.labels.new(size, frozen=True)
         return labels.reshape((1,) * (len(tensor.shape) - 1) + (-1,))
 
-    def walk(self, model: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    def walk(
+        self, model: keras.Model, inputs: list[np.ndarray], zeros: bool = False
+    ) -> list[np.ndarray]:
         graph = functional_of(model)
         for tensor, labels in zip(graph.inputs, inputs, strict=True):
             if id(tensor) in self.tensors:
                 self.labels.tie(self.tensors[id(tensor)], labels)
             else:
                 self.tensors[id(tensor)] = labels
+                self.zeros[id(tensor)] = zeros
         if id(model) not in self.walked:
             self.walked.add(id(model))
             for node in nodes_of(model):
@@ -76,20 +98,31 @@ class _Tracer:
     def visit(self, node: Any) -> None:
         inputs = [self.tensors[id(x)] for x in node.input_tensors]
         if is_graph(node.operation):
-            outputs = self.walk(node.operation, inputs)
+            outputs, zero = self.walk(node.operation, inputs), False
         else:
-            outputs = self.apply_rule(node, inputs)
+            outputs, zero = self.apply_rule(node, inputs)
         for tensor, labels in zip(node.outputs, outputs, strict=True):
-            self.tensors[id(tensor)] = self.labels.reduced(labels)
+            self.tensors[id(tensor)] = self.fitted(self.labels.reduced(labels), tensor)
+            self.zeros[id(tensor)] = zero
 
-    def apply_rule(self, node: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
-        rule = rule_for(node.operation)
+    def fitted(self, labels: np.ndarray, tensor: Any) -> np.ndarray:
+        """`labels`, unless they lie along an axis without a size, such as the batch: frozen."""
+        if all(n in (1, size) for n, size in zip(labels.shape, tensor.shape, strict=True)):
+            return labels
+        self.labels.freeze(labels)
+        return self.frozen_labels(tensor)
+
+    def apply_rule(self, node: Any, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], bool]:
+        zeros = [self.zeros[id(x)] for x in node.input_tensors]
+        rule = None if _is_changed(node.operation) else rule_for(node.operation)
         if rule is not None:
-            outputs = rule(Call(self.labels, node, inputs))
-            return outputs if isinstance(outputs, list) else [outputs]
-        if is_elementwise_op(node):
-            return inputs
-        return self.unknown(node, inputs)
+            call = Call(self.labels, node, inputs, zeros, self.exact, self.walk)
+            outputs = rule(call)
+            if outputs is not None:
+                return outputs if isinstance(outputs, list) else [outputs], call.zero_output
+        elif (nature := nature_of_node(node)).elementwise:
+            return inputs, all(zeros) and nature.keeps_zero
+        return self.unknown(node, inputs), False
 
     def unknown(self, node: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """What has no rule may do anything with its inputs: nothing that touches it may go."""
@@ -104,3 +137,8 @@ class _Tracer:
         for labels in inputs:
             self.labels.freeze(labels)
         return [self.frozen_labels(x) for x in node.outputs]
+
+
+def _is_changed(op: Any) -> bool:
+    """Whether a layer computes something else than its type says: LoRA or quantised weights."""
+    return bool(getattr(op, "lora_enabled", False) or getattr(op, "quantization_mode", None))

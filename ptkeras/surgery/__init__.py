@@ -1,5 +1,6 @@
 """Makes a model smaller: a keep mask over channels in, the same model object out."""
 
+from ptkeras.surgery import resizers as _resizers  # noqa: F401  (fills the registry)
 from ptkeras.surgery.layers import register
 from ptkeras.surgery.reconfigure import can_remove, reconfigure
 

@@ -7,10 +7,6 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras import layers
-from keras.src.layers.convolutional.base_conv import BaseConv
-from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
-from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 
 Shape = tuple[int | None, ...]
 
@@ -30,9 +26,16 @@ class Sizes(NamedTuple):
     outputs: list[Shape]
     kept: list[np.ndarray]
 
+    def within_time(self) -> Sizes:
+        """The same for the layer that a `TimeDistributed` wraps: without the axis of time."""
+        inputs, outputs = ([(s[0], *s[2:]) for s in each] for each in (self.inputs, self.outputs))
+        return Sizes(self.shape, inputs, outputs, [np.squeeze(k, 1) for k in self.kept])
+
 
 Resizer = Callable[[Any, dict, Sizes], None]
+Adjuster = Callable[[Any, Any], None]
 _RESIZERS: dict[type, Resizer] = {}
+_ADJUSTERS: dict[type, Adjuster] = {}
 
 
 def register(*types: type) -> Callable[[Resizer], Resizer]:
@@ -68,46 +71,27 @@ def resized_config(layer: Any, sizes: Sizes) -> dict:
     return config
 
 
-@register(BaseConv)
-def _conv(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["filters"] = sizes.shape(layer.kernel)[-1]
-    if layer.groups > 1 and layer.kernel.shape[-2] == 1:  # depthwise: a group for each channel
-        config["groups"] = config["filters"] * layer.groups // layer.filters
+def register_adjuster(*types: type) -> Callable[[Adjuster], Adjuster]:
+    """Decorator for what a layer type needs once its numbers are carried over.
+
+    Args:
+        *types: classes of layers.
+
+    Returns:
+        A decorator for a function of the old layer and the new one.
+    """
+
+    def decorate(adjuster: Adjuster) -> Adjuster:
+        for cls in types:
+            _ADJUSTERS[cls] = adjuster
+        return adjuster
+
+    return decorate
 
 
-@register(BaseConvTranspose)
-def _conv_transpose(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["filters"] = sizes.shape(layer.kernel)[-2]
-
-
-@register(BaseSeparableConv)
-def _separable_conv(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["filters"] = sizes.shape(layer.pointwise_kernel)[-1]
-
-
-@register(layers.Dense)
-def _dense(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["units"] = sizes.shape(layer.kernel)[-1]
-
-
-@register(layers.Embedding)
-def _embedding(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["output_dim"] = sizes.shape(layer._embeddings)[-1]
-
-
-@register(layers.Reshape)
-def _reshape(layer: Any, config: dict, sizes: Sizes) -> None:
-    target = sizes.outputs[0][1:]
-    if sum(n is None for n in target) <= 1:
-        config["target_shape"] = tuple(-1 if n is None else n for n in target)
-
-
-@register(layers.Rescaling)
-def _rescaling(layer: Any, config: dict, sizes: Sizes) -> None:
-    for name in ("scale", "offset"):
-        values = np.asarray(getattr(layer, name))
-        for axis in range(-values.ndim, 0):
-            if values.shape[axis] > 1:
-                kept = np.flatnonzero(sizes.kept[0].reshape(-1))
-                values = values.take(kept, axis)
-        config[name] = values.tolist()
+def adjust(old: Any, new: Any) -> None:
+    """Corrects a new layer whose numbers would mean something else at its new size."""
+    for cls in type(old).__mro__:
+        if cls in _ADJUSTERS:
+            _ADJUSTERS[cls](old, new)
+            break

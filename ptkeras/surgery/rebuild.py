@@ -8,14 +8,22 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras.src.layers.core.wrapper import Wrapper
 from keras.src.ops import numpy as keras_numpy
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels.channel_map import ChannelMap
 from ptkeras.channels.graph import Functional, is_graph, nodes_of
 from ptkeras.surgery import constants
 from ptkeras.surgery.constants import Constant, DeadEndError
 from ptkeras.surgery.layers import Sizes, resized_config
-from ptkeras.surgery.selection import ZERO, materialise, select
+from ptkeras.surgery.moves import Ends, channel_axis, remake
+from ptkeras.surgery.selection import ZERO, Selection, materialise, select
+
+HINT = (
+    "ptkeras.surgery.register tells how the config of such a layer says its size, and "
+    "ptkeras.channels.register what the layer does to channels."
+)
 
 
 class Gate(NamedTuple):
@@ -56,7 +64,8 @@ def rebuild(
         DeadEndError: a tensor loses all of its channels and what reads it cannot do without.
     """
     builder = _Builder(channel_map, keep, gates or {})
-    with _zero_initial_values():
+    # The configs come from layers of this process: a Lambda may be made from them.
+    with _zero_initial_values(), SafeModeScope(False):
         model = builder.model(channel_map.model)
     return Rebuilt(model, builder.pairs)
 
@@ -97,6 +106,7 @@ class _Builder:
     def model(self, old: keras.Model) -> keras.Model:
         """A model or nested model, smaller."""
         if isinstance(old, keras.Sequential):
+            self.refuse_dead_ends(old)
             layers = [self.operation(layer, None) for layer in old._layers]
             return keras.Sequential(layers, name=old.name, trainable=old.trainable)
         tensors: dict[int, Any] = {}
@@ -123,17 +133,32 @@ class _Builder:
             outputs = self.fold(node, values)
         elif id(node.operation) in self.gates:
             outputs = [self.gated(node, values[0])]
-        elif (selected := self.moved_selection(node, values)) is not None:
-            outputs = [selected]
+        elif (moved := remake(self.ends(node, values))) is not None:
+            outputs = moved
         else:
             outputs = self.call(node, [materialise(v) for v in values])
+        outputs = [
+            constants.dead(x) if self.map.is_dead(self.keep, x) else self.checked(node, x, new)
+            for x, new in zip(node.outputs, outputs, strict=True)
+        ]
         for tensor, value in zip(node.outputs, outputs, strict=True):
             tensors[id(tensor)] = value
 
     def call(self, node: Any, values: list[Any]) -> list[Any]:
         new = dict(zip(map(id, node.input_tensors), values, strict=True))
         args, kwargs = node.arguments.fill_in(new)
-        return keras.tree.flatten(self.operation(node.operation, node)(*args, **kwargs))
+        operation = self.operation(node.operation, node)
+        try:
+            return keras.tree.flatten(operation(*args, **kwargs))
+        except Exception as error:
+            kind = type(node.operation)
+            if kind.__module__.startswith("keras.") or isinstance(error, DeadEndError):
+                raise
+            shapes = [tuple(x.shape) for x in values]
+            raise ValueError(
+                f"'{node.operation.name}' (a {kind.__name__}) cannot be called on its smaller "
+                f"inputs, of shapes {shapes}: {HINT}"
+            ) from error
 
     def fold(self, node: Any, values: list[Any]) -> list[Any]:
         """A node that reads a constant: joined to what is live, or a constant itself."""
@@ -162,7 +187,7 @@ class _Builder:
             read = value
         else:
             kept = self.kept(source)
-            axis = _channel_axis(kept)
+            axis = channel_axis(kept)
             read = select(value, np.flatnonzero(gate.inputs[kept.reshape(-1)]), axis)
         made = self.call(node, [materialise(read)])[0]
         if gate.outputs.all():
@@ -170,30 +195,33 @@ class _Builder:
         kept = self.kept(target)
         shown = gate.outputs[kept.reshape(-1)]
         indices = np.where(shown, np.cumsum(shown) - 1, ZERO)
-        return select(made, indices, _channel_axis(kept))
+        return select(made, indices, channel_axis(kept))
 
-    def moved_selection(self, node: Any, values: list[Any]) -> Any | None:
-        """A gather or a padding of channels with zeros, kept apart so that several become one."""
-        op = node.operation
-        if not isinstance(op, (keras_numpy.Take, keras_numpy.Pad)) or len(values) != 1:
-            return None
-        source, target = self.kept(node.input_tensors[0]), self.kept(node.outputs[0])
-        axis = _channel_axis(target)
-        if axis != _channel_axis(source) or source.size == target.size == 1:
-            return None
-        if isinstance(op, keras_numpy.Take):
-            indices = np.asarray(node.arguments.args[1:] or node.arguments.kwargs["indices"])
-            indices = indices.reshape(-1)
-        else:
-            widths = np.broadcast_to(np.asarray(op.pad_width), (target.ndim, 2))
-            if widths.any(1).sum() != 1 or op.mode != "constant":
-                return None
-            before, after = widths[axis]
-            indices = np.concatenate(
-                [np.full(before, ZERO), np.arange(source.size), np.full(after, ZERO)]
+    def ends(self, node: Any, values: list[Any]) -> Ends:
+        inputs, outputs = (
+            [self.kept(x) for x in each] for each in (node.input_tensors, node.outputs)
+        )
+        shapes = [self.map.kept_shape(self.keep, x) for x in node.outputs]
+        return Ends(node, values, inputs, outputs, shapes)
+
+    def checked(self, node: Any, old: Any, new: Any) -> Any:
+        """`new`, if it has the shape that the map says."""
+        if isinstance(new, (Constant, Selection)):
+            return new
+        wanted = self.map.kept_shape(self.keep, old)
+        if any(a != b for a, b in zip(new.shape, wanted, strict=True) if None not in (a, b)):
+            raise ValueError(
+                f"The output of '{node.operation.name}' (a {type(node.operation).__name__}) should "
+                f"become {wanted}, but it is {tuple(new.shape)}: {HINT}"
             )
-        new_position = np.append(np.where(source, np.cumsum(source) - 1, ZERO).reshape(-1), ZERO)
-        return select(values[0], new_position[indices][target.reshape(-1)], axis)
+        return new
+
+    def refuse_dead_ends(self, model: keras.Sequential) -> None:
+        """Layers in a row cannot do without one of them."""
+        for node in nodes_of(model):
+            for tensor in node.outputs:
+                if self.map.is_dead(self.keep, tensor):
+                    raise DeadEndError(tensor, model.name)
 
     def operation(self, old: Any, node: Any) -> Any:
         """A layer or operation, smaller; made once."""
@@ -212,10 +240,26 @@ class _Builder:
             config = old.get_config()
             config["batch_shape"] = self.map.kept_shape(self.keep, old.output)
             return type(old).from_config(config)
-        new = type(old).from_config(resized_config(old, self.sizes(node or old._inbound_nodes[0])))
+        for inner in self.map.inner:
+            if inner.layer is old and self.map.is_dead(self.keep, inner):
+                raise DeadEndError(inner, old.name)
+        new = self.remade(old, self.sizes(node or old._inbound_nodes[0]))
         new._remat_mode = old._remat_mode
         self.pairs.append((old, new))
         return new
+
+    def remade(self, old: Any, sizes: Sizes) -> Any:
+        """A layer made from its edited config; what it wraps is made first."""
+        if not isinstance(old, Wrapper):
+            return _from_config(old, resized_config(old, sizes))
+        wrapped = old.layer
+        if is_graph(wrapped):
+            inner = self.model(wrapped)
+        else:
+            inner = self.remade(wrapped, sizes.within_time() if _has_time(old) else sizes)
+        config = old.get_config()
+        del config["layer"]
+        return type(old)(inner, **config)
 
     def sizes(self, node: Any) -> Sizes:
         def shape(variable: keras.Variable) -> tuple[int, ...]:
@@ -254,7 +298,15 @@ def kept_positions(
     return result
 
 
-def _channel_axis(kept: np.ndarray) -> int:
-    """The axis that an array which changes along one axis changes along; the last if along none."""
-    sizes = kept.shape
-    return next((a for a, n in enumerate(sizes) if n > 1), len(sizes) - 1)
+def _has_time(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.TimeDistributed)
+
+
+def _from_config(old: Any, config: dict) -> Any:
+    try:
+        return type(old).from_config(config)
+    except Exception as error:
+        raise ValueError(
+            f"'{old.name}' (a {type(old).__name__}) cannot be made again from its own config, "
+            f"{config}: {error}"
+        ) from error

@@ -11,6 +11,7 @@ import numpy as np
 
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.surgery.adopt import adopt
+from ptkeras.surgery.layers import adjust
 from ptkeras.surgery.optimizers import carry_over
 from ptkeras.surgery.rebuild import Gate, kept_positions, rebuild
 
@@ -21,6 +22,7 @@ def reconfigure(
     *,
     channel_map: ChannelMap | None = None,
     gates: Mapping[int, Gate] | None = None,
+    exact: bool = True,
 ) -> keras.Model:
     """Removes channels from a model, in place.
 
@@ -40,6 +42,7 @@ def reconfigure(
         channel_map: what `trace` returned for `model`, to save tracing it again.
         gates: for channel gating, the `Gate` for the `id` of each layer that keeps fewer channels
             than the tensors that it reads and adds to.
+        exact: what `trace` was told; of no effect beside a `channel_map`.
 
     Returns:
         `model`.
@@ -48,7 +51,7 @@ def reconfigure(
         ValueError: the model has no graph, the mask has another shape, drops a frozen channel, or
             takes every channel of a tensor that the network cannot do without.
     """
-    channel_map = trace(model) if channel_map is None else channel_map
+    channel_map = trace(model, exact=exact) if channel_map is None else channel_map
     keep = channel_map.check_keep(keep)
     gates = gates or {}
     if keep.all() and not gates:
@@ -111,6 +114,7 @@ def _carry_weights(
             if after.trainable != before.trainable:
                 after.trainable = before.trainable
             renewed[id(before)] = after
+        adjust(old, new)
         if hasattr(new, "finalize_state"):
             new.finalize_state()
     return renewed

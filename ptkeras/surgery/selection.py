@@ -35,6 +35,11 @@ class Selection(NamedTuple):
             widths = [[0, 0] for _ in source.shape]
             widths[self.axis] = [0, 1]
             source = keras.ops.pad(source, widths)
+        first, last = self.indices[0], self.indices[-1] + 1
+        if np.array_equal(self.indices, np.arange(first, last)):
+            key = [slice(None)] * len(source.shape)
+            key[self.axis] = slice(int(first), int(last))
+            return source[tuple(key)]
         return keras.ops.take(
             source, np.where(self.indices == ZERO, size, self.indices).tolist(), axis=self.axis
         )

@@ -1,0 +1,196 @@
+"""The rules of what only moves data: it is run on the labels, to see where each one went.
+
+`Mover` is also what surgery asks: run on positions instead of labels, it says which position of
+the input each position of an output shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from keras.src.ops import core as keras_core
+from keras.src.ops import nn as keras_nn
+from keras.src.ops import numpy as keras_numpy
+
+from ptkeras.channels.registry import Call, register
+
+Mover = Callable[[Any, np.ndarray, tuple, dict], Any]
+_MOVERS: dict[type, Mover] = {
+    layers.Permute: lambda op, x, *_: np.transpose(x, (0, *op.dims)),
+    layers.RepeatVector: lambda op, x, *_: np.broadcast_to(
+        x[:, None], (len(x), op.n, *x.shape[1:])
+    ),
+    layers.Reshape: lambda op, x, *_: x.reshape((len(x), *op.target_shape)),
+    keras_numpy.Reshape: lambda op, x, *_: x.reshape(_sizes(op.newshape)),
+    keras_numpy.Ravel: lambda op, x, *_: x.reshape(-1),
+    keras_numpy.Transpose: lambda op, x, *_: np.transpose(x, op.axes),
+    keras_numpy.Moveaxis: lambda op, x, *_: np.moveaxis(x, op.source, op.destination),
+    keras_numpy.Swapaxes: lambda op, x, *_: np.swapaxes(x, op.axis1, op.axis2),
+    keras_numpy.ExpandDims: lambda op, x, *_: np.expand_dims(x, _tuple(op.axis)),
+    keras_numpy.Flip: lambda op, x, *_: np.flip(x, _tuple(op.axis)),
+    keras_numpy.Roll: lambda op, x, *_: np.roll(x, op.shift, _tuple(op.axis)),
+    keras_numpy.Repeat: lambda op, x, *_: np.repeat(x, _tuple(op.repeats), op.axis),
+    keras_numpy.Tile: lambda op, x, *_: np.tile(x, op.repeats),
+    keras_numpy.BroadcastTo: lambda op, x, *_: np.broadcast_to(
+        x, (1, *op.shape[1:]) if len(op.shape) == x.ndim else op.shape
+    ),
+    keras_numpy.Split: lambda op, x, *_: np.split(x, op.indices_or_sections, op.axis),
+    keras_numpy.GetItem: lambda op, x, args, kwargs: x[key_of(args, kwargs)],
+    keras_nn.DepthToSpace: lambda op, x, *_: _run(op, x),
+    keras_nn.SpaceToDepth: lambda op, x, *_: _run(op, x),
+    layers.Flatten: lambda op, x, *_: (
+        _run(op, x) if op.data_format == "channels_first" else x.reshape(len(x), -1)
+    ),
+}
+
+
+def key_of(args: tuple, kwargs: dict) -> tuple:
+    """The key of a `GetItem`, as a tuple."""
+    key = kwargs["key"] if "key" in kwargs else args[1]
+    return tuple(key) if isinstance(key, (tuple, list)) else (key,)
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple, np.ndarray)) else value
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    return tuple(-1 if n is None else int(n) for n in shape)
+
+
+def _run(op: Any, x: np.ndarray) -> np.ndarray:
+    moved = op.call(keras.ops.convert_to_tensor(np.ascontiguousarray(x).astype("int32")))
+    return keras.ops.convert_to_numpy(moved).astype(int)
+
+
+def _squeeze(op: Any, x: np.ndarray, shape: tuple) -> np.ndarray:
+    axes = _tuple(op.axis)
+    if axes is None:
+        axes = tuple(axis for axis, n in enumerate(shape) if n == 1)
+    return np.squeeze(x, axes)
+
+
+def moved(
+    op: Any, values: np.ndarray, shape: tuple, output_shapes: list[tuple], args: tuple, kwargs: dict
+) -> list[np.ndarray] | None:
+    """Runs a data movement on an array that broadcasts against its input.
+
+    Args:
+        op: the layer or operation.
+        values: labels or positions.
+        shape: the shape of the input tensor; None where a size is not known, the batch's above all.
+        output_shapes: the shapes of the outputs.
+        args: what the node calls `op` with.
+        kwargs: the same by name.
+
+    Returns:
+        One array per output, or None if the operation cannot be run with sizes that are not known.
+    """
+    batch = 1
+    if isinstance(op, keras_numpy.Reshape):
+        batch = _least_batch(shape, op.newshape)
+    full = [batch if shape[0] is None else 1, *(n or 1 for n in shape[1:])]
+    if shape and shape[0] is not None and isinstance(op, (keras_numpy.Reshape, keras_numpy.Ravel)):
+        full[0] = shape[0]
+    try:
+        values = np.broadcast_to(values, full)
+        if isinstance(op, keras_numpy.Squeeze):
+            result = _squeeze(op, values, shape)
+        else:
+            mover = next(_MOVERS[cls] for cls in type(op).__mro__ if cls in _MOVERS)
+            result = mover(op, values, args, kwargs)
+    except (ValueError, IndexError):
+        return None
+    results = list(result) if isinstance(result, (list, tuple)) else [result]
+    return results if [x.ndim for x in results] == [len(s) for s in output_shapes] else None
+
+
+def _least_batch(shape: tuple, newshape: Any) -> int:
+    """The smallest batch whose elements fill whole examples of the new shape."""
+    old = int(np.prod([n or 1 for n in shape[1:]]))
+    new = int(np.prod([n for n in _sizes(newshape) if n > 0]))
+    return max(1, new // max(1, np.gcd(old, new)))
+
+
+def move(call: Call) -> list[np.ndarray] | None:
+    """The labels behind a layer or an operation that only moves data."""
+    if len(call.inputs) != 1 or _beyond(call):
+        return None
+    call.passes()
+    return moved(
+        call.op, call.inputs[0], call.shapes[0], call.output_shapes, call.args, call.kwargs
+    )
+
+
+def _beyond(call: Call) -> bool:
+    """What surgery could not say again for fewer channels."""
+    op = call.op
+    if isinstance(op, keras_numpy.Roll) and not isinstance(op.axis, int):
+        return op.axis is None or any(call.inputs[0].shape[axis] > 1 for axis in op.axis)
+    blocks = (keras_nn.DepthToSpace, keras_nn.SpaceToDepth)
+    return isinstance(op, blocks) and op.data_format == "channels_first"
+
+
+register(keras_numpy.Squeeze, *_MOVERS)(move)
+
+
+@register(keras_core.Unstack)
+def _unstack(call: Call) -> list[np.ndarray] | None:
+    labels, axis = call.inputs[0], call.op.axis
+    if labels.shape[axis] > 1:
+        return None
+    call.passes()
+    return [np.squeeze(labels, axis)] * len(call.output_shapes)
+
+
+@register(layers.Rescaling)
+def _rescaling(call: Call) -> np.ndarray:
+    """A scale or offset per channel is part of the layer's config, which surgery slices."""
+    for values in (np.asarray(call.op.scale), np.asarray(call.op.offset)):
+        along = [a for a in range(-values.ndim, 0) if values.shape[a] > 1]
+        if any(call.inputs[0].shape[a] == 1 for a in along):
+            call.freeze(call.inputs[0])
+    call.zero_output = call.zero_inputs[0] and not np.any(call.op.offset)
+    return call.inputs[0]
+
+
+@register(keras_numpy.Take)
+def _take(call: Call) -> np.ndarray | None:
+    """Selection of channels by constant indices, as channel gating does it."""
+    labels = call.inputs[0]
+    axis = call.op.axis
+    indices = call.args[1] if len(call.args) > 1 else call.kwargs.get("indices")
+    if len(call.inputs) > 1 or axis is None or np.ndim(indices) != 1:
+        return None
+    call.passes()
+    if labels.shape[axis] == 1 and call.shapes[0][axis] != 1:
+        return labels  # of other positions than channels
+    if call.shapes[0][axis] is None or labels.size != labels.shape[axis]:
+        call.freeze(labels)
+        return labels
+    taken = call.along(labels, axis, call.shapes[0][axis])[np.asarray(indices)]
+    # Each copy of a zero may go by itself, along with whatever it is added to.
+    taken = np.where(taken < 0, call.fresh(len(taken)), taken)
+    return call.spread(taken, axis, labels.ndim)
+
+
+@register(keras_numpy.Pad)
+def _pad(call: Call) -> np.ndarray:
+    """Padding with zeros puts positions of no channel beside the others."""
+    labels = call.inputs[0]
+    call.passes()
+    if call.op.mode != "constant" or call.kwargs.get("constant_values") not in (None, 0):
+        call.freeze(labels)
+        call.zero_output = False
+    widths = np.broadcast_to(np.asarray(call.op.pad_width), (labels.ndim, 2))
+    if labels.size == 1 and widths[-1].any() and call.shapes[0][-1] == 1:
+        return np.pad(
+            labels, [(0, 0)] * (labels.ndim - 1) + [tuple(widths[-1])], constant_values=-1
+        )
+    # Along the other axes the zeros belong to the channel that they stand beside.
+    widths = [tuple(w) if n > 1 else (0, 0) for w, n in zip(widths, labels.shape, strict=True)]
+    return np.pad(labels, widths, constant_values=-1)
