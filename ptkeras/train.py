@@ -6,6 +6,7 @@ python -m ptkeras.train --help
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -36,6 +37,7 @@ def train(settings: Settings) -> dict[str, Any]:
         print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
         return folder.read_result()
 
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own insides
     import keras
 
     from ptkeras import data, methods, models

@@ -296,8 +296,8 @@ def test_the_command_says_what_is_wrong_and_exits():
     done = process([sys.executable, "-m", "ptkeras.train", "--momentum=1"])
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.splitlines()[-1] == "flag --momentum=1: must be from 0 to under 1."
-    assert "Traceback" not in done.stderr
+    # Nothing of TensorFlow's either, which takes seconds to import.
+    assert done.stderr == "flag --momentum=1: must be from 0 to under 1.\n"
 
 
 def test_help_is_printed(capsys):
