@@ -38,10 +38,12 @@ class Inner(NamedTuple):
 
     Attributes:
         layer: the layer.
+        number: which of the layer's, counted from 0.
         shape: how many they are, as the shape of a tensor.
     """
 
     layer: Any
+    number: int
     shape: tuple[int]
 
 
@@ -136,7 +138,15 @@ class ChannelMap:
 
     def is_dead(self, keep: np.ndarray, tensor: Any) -> bool:
         """Whether every channel of a symbolic tensor goes."""
-        return not self.kept(keep, self.tensors[id(tensor)]).any()
+        return not self.kept(keep, self.channels_of(tensor)).any()
+
+    def channels_of(self, tensor: Any) -> np.ndarray:
+        """The channels of a symbolic tensor, or of an `Inner` of this or another trace."""
+        if isinstance(tensor, Inner):
+            tensor = next(
+                x for x in self.inner if x.layer is tensor.layer and x.number == tensor.number
+            )
+        return self.tensors[id(tensor)]
 
     def kept_shape(self, keep: np.ndarray, tensor: Any) -> tuple[int | None, ...]:
         """The shape of a symbolic tensor once the channels that are not in `keep` are gone."""

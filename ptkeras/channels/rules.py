@@ -138,6 +138,7 @@ def _activation(call: Call) -> np.ndarray:
     layers.Dropout,
     layers.GaussianNoise,
     layers.GaussianDropout,
+    layers.AlphaDropout,
     layers.SpatialDropout1D,
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,

@@ -77,6 +77,8 @@ def _grouped_query_attention(call: Call) -> list[np.ndarray] | None:
     query, key, value = _operands(call)
     if query is None or value is None:
         return None
+    # Keras wants the query as wide as the value, and makes the output so.
+    call.tie(call.along(query, -1, call.shapes[0][-1]), call.along(value, -1, call.shapes[0][-1]))
     served, width = _project(call, layer._key_dense, key, [None, None])
     _project(call, layer._value_dense, value, [served, width])
     heads = np.repeat(served, layer.num_repeats)

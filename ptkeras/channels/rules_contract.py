@@ -209,7 +209,7 @@ def _dot(call: Call) -> np.ndarray | None:
     letters[1] = letters[1][:b] + summed + letters[1][b + 1 :]
     out = "".join(dict.fromkeys(c for c in "".join(letters) if c != summed))
     if call.op.normalize and not all(call.zero_inputs):
-        return None
+        return call.untouched()
     terms = [
         Term(*each)
         for each in zip(letters, call.inputs, call.shapes, call.zero_inputs, strict=True)

@@ -180,17 +180,21 @@ def _take(call: Call) -> np.ndarray | None:
 
 @register(keras_numpy.Pad)
 def _pad(call: Call) -> np.ndarray:
-    """Padding with zeros puts positions of no channel beside the others."""
+    """Padding puts zeros beside the channels: each may go along with what it is added to."""
     labels = call.inputs[0]
     call.passes()
-    if call.op.mode != "constant" or call.kwargs.get("constant_values") not in (None, 0):
-        call.freeze(labels)
-        call.zero_output = False
+    plain = call.op.mode == "constant" and call.kwargs.get("constant_values") in (None, 0)
     widths = np.broadcast_to(np.asarray(call.op.pad_width), (labels.ndim, 2))
-    if labels.size == 1 and widths[-1].any() and call.shapes[0][-1] == 1:
-        return np.pad(
-            labels, [(0, 0)] * (labels.ndim - 1) + [tuple(widths[-1])], constant_values=-1
-        )
-    # Along the other axes the zeros belong to the channel that they stand beside.
-    widths = [tuple(w) if n > 1 else (0, 0) for w, n in zip(widths, labels.shape, strict=True)]
-    return np.pad(labels, widths, constant_values=-1)
+    along = [axis for axis, n in enumerate(labels.shape) if n > 1]
+    if not along and call.shapes[0][-1] == 1:
+        along = [labels.ndim - 1]
+    if not plain:
+        call.zero_output = False
+        if any(widths[axis].any() for axis in along):
+            return None
+    # Along the other axes what is padded belongs to the channel that it stands beside.
+    own = [tuple(w) if axis in along else (0, 0) for axis, w in enumerate(widths)]
+    padded = np.pad(labels, own, constant_values=-2)
+    new = padded == -2
+    padded[new] = call.fresh(int(new.sum()))
+    return padded

@@ -78,12 +78,12 @@ def _bidirectional(call: Call) -> list[np.ndarray] | None:
     call.zero_output &= zero
     if not _tie_states(call, [forward, backward]):
         return None
+    call.tie(forward, backward)  # Keras takes both to have as many units
     if layer.merge_mode == "concat":
         results = [np.concatenate([forward, backward])]
     elif layer.merge_mode is None:
         results = [forward, backward]
     else:
-        call.tie(forward, backward)
         results = [forward]
     states = len(call.output_shapes) - len(results)
     results += [forward] * (states // 2) + [backward] * (states // 2)

@@ -69,7 +69,8 @@ class _Tracer:
         tensors = {key: channel[labels] for key, labels in self.tensors.items()}
         inner = []
         for layer, vector in self.labels.inner:
-            inner.append(Inner(layer, (len(vector),)))
+            count = sum(other.layer is layer for other in inner)
+            inner.append(Inner(layer, count, (len(vector),)))
             tensors[id(inner[-1])] = channel[vector]
         return ChannelMap(self.model, slices, frozen, tensors, inner)
 
@@ -98,7 +99,8 @@ class _Tracer:
     def visit(self, node: Any) -> None:
         inputs = [self.tensors[id(x)] for x in node.input_tensors]
         if is_graph(node.operation):
-            outputs, zero = self.walk(node.operation, inputs), False
+            outputs = self.walk(node.operation, inputs)
+            zero = all(self.zeros[id(x)] for x in functional_of(node.operation).outputs)
         else:
             outputs, zero = self.apply_rule(node, inputs)
         for tensor, labels in zip(node.outputs, outputs, strict=True):

@@ -65,8 +65,11 @@ def evaluate(node: Any, constants: dict[int, Constant], kept: list[np.ndarray]) 
     values = {key: keras.ops.convert_to_tensor(c.value) for key, c in constants.items()}
     args, kwargs = node.arguments.fill_in(values)
     kwargs.pop("training", None)
-    outputs = keras.tree.flatten(node.operation(*args, **kwargs))
     origin = next(iter(constants.values())).origin
+    try:
+        outputs = keras.tree.flatten(node.operation(*args, **kwargs))
+    except Exception as error:  # it may put the examples of a batch together, of which here is one
+        raise DeadEndError(origin, node.operation.name) from error
     return [
         Constant(tensor, keras.ops.convert_to_numpy(value).astype("float32") * keep, origin)
         for tensor, value, keep in zip(node.outputs, outputs, kept, strict=True)

@@ -124,5 +124,6 @@ def _recurrent(layer: Any, config: dict, sizes: Sizes) -> None:
 def _bidirectional(layer: Any, config: dict, sizes: Sizes) -> None:
     for name, inner in (("layer", layer.forward_layer), ("backward_layer", layer.backward_layer)):
         described = keras.saving.serialize_keras_object(inner)
+        described.pop("build_config", None)  # it would be built at its old size
         _recurrent(inner, described["config"], sizes)
         config[name] = described

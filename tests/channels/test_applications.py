@@ -1,0 +1,83 @@
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from ptkeras import reconfigure
+from ptkeras.channels import trace
+from tests.channels.applications import NAMES, build, calibrate, inner_channels, randomise
+from tests.exactness import outputs_of, random_keep, zero
+
+QUICK = {"MobileNet", "MobileNetV3Small", "EfficientNetB0", "ResNet50V2", "ConvNeXtTiny", "VGG16"}
+NETWORKS = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+
+
+def difference(before, after):
+    return np.abs(before - after).max() / np.abs(before).max()
+
+
+def half(channel_map):
+    """A mask without half of what is prunable that takes no tensor's last channel."""
+    keep = random_keep(channel_map, share=0.5)
+    for channels in channel_map.tensors.values():
+        if channels.max() >= 0 and not keep[channels].any():
+            keep[channels.max()] = True
+    return keep
+
+
+def test_there_are_forty():
+    assert len(NAMES) == 40
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_half_of_the_channels_go_and_the_outputs_stay(name, tmp_path):
+    model = build(name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="No rule says")
+        channel_map = trace(model)
+    inner = inner_channels(channel_map)
+    share = (~channel_map.frozen & inner).sum() / inner.sum()
+    assert share >= (0.6 if name.startswith("ConvNeXt") else 0.8)
+
+    randomise(model)
+    images = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype("float32")
+    keep = half(channel_map)
+    zero(channel_map, keep)
+    calibrate(model, images)
+    zero(channel_map, keep)
+    (before,) = outputs_of(model, images)
+    params = model.count_params()
+    reconfigure(model, keep, channel_map=channel_map)
+    (after,) = outputs_of(model, images)
+    assert np.abs(before).max() > 1e-3 and np.ptp(before) > 1e-3
+    assert difference(before, after) < 1e-4
+    assert model.count_params() < 0.7 * params
+
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images)
+    program = (
+        "import sys, keras, numpy as np\n"
+        "sys.modules['ptkeras'] = None\n"
+        "model = keras.models.load_model('model.keras')\n"
+        "outputs = model(np.load('images.npy'), training=False)\n"
+        "np.save('outputs.npy', keras.ops.convert_to_numpy(outputs))\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+    assert difference(after, np.load(tmp_path / "outputs.npy")) < 1e-5
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, run_eagerly=True)
+    assert np.isfinite(model.train_on_batch(images, np.zeros(4, int)))
+
+
+def test_more_of_convnext_goes_if_it_need_not_be_exact():
+    model = build("ConvNeXtTiny")
+    exact, rest = trace(model), trace(model, exact=False)
+    assert exact.frozen.sum() > rest.frozen.sum()
+    assert not rest.frozen[inner_channels(rest)].any()
+    params = model.count_params()
+    reconfigure(model, half(rest), exact=False)
+    assert model.count_params() < 0.4 * params

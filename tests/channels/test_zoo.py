@@ -1,0 +1,57 @@
+import warnings
+
+import keras
+import pytest
+
+from ptkeras.channels import trace
+from ptkeras.surgery.constants import DeadEndError
+from tests.exactness import assert_exact, assert_same, inputs_for, outputs_of, random_keep
+from tests.zoo import ZOO
+
+
+def mask(channel_map, seed):
+    return random_keep(channel_map, seed, share=(0.3, 0.5, 0.8)[seed % 3])
+
+
+def survivable(model, seed):
+    """A mask that takes no tensor's last channel: what `PruneTrain` does about `DeadEndError`."""
+    channel_map = trace(model)
+    keep = mask(channel_map, seed)
+    for channels in channel_map.tensors.values():
+        channels = channels[channels >= 0]
+        if channels.size and not keep[channels].any():
+            keep[channels.flat[0]] = True
+    return lambda _: keep
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_exact_and_saves_loads_and_clones_as_it_is(name, tmp_path):
+    with warnings.catch_warnings():
+        if name != "lambda_layer":
+            warnings.filterwarnings("error", message="No rule says")
+        model = ZOO[name]()
+        before, after = assert_exact(model, keep=survivable(model, 0), seed=1)
+    assert after <= before
+    inputs = inputs_for(model)
+    outputs = outputs_of(model, inputs)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    assert_same(outputs, outputs_of(clone, inputs), 1e-6)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=False)
+    assert_same(outputs, outputs_of(loaded, inputs), 1e-6)
+    # What is left can be pruned again.
+    assert_exact(model, keep=survivable(model, 1), seed=2)
+
+
+@pytest.mark.parametrize("seed", range(2, 5))
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_any_mask_is_exact_or_refused(name, seed):
+    model = ZOO[name]()
+    channel_map = trace(model)
+    keep = mask(channel_map, seed)
+    try:
+        assert_exact(model, keep=lambda _: keep, seed=seed)
+    except DeadEndError as error:
+        assert channel_map.is_dead(keep, error.tensor)
