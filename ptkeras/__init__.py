@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ptkeras.version import __version__
 
 if TYPE_CHECKING:
-    from ptkeras import channels, cost, surgery
+    from ptkeras import channels, cost, importance, latency, surgery
     from ptkeras.callbacks import PruneTrain
+    from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
     from ptkeras.surgery import reconfigure
 
@@ -20,7 +21,11 @@ __all__ = [
     "__version__",
     "channels",
     "cost",
+    "importance",
+    "latency",
+    "prune",
     "reconfigure",
+    "remove_channels",
     "surgery",
 ]
 
@@ -31,7 +36,11 @@ _HOMES = {
     "PruneTrain": "ptkeras.callbacks",
     "channels": None,
     "cost": None,
+    "importance": None,
+    "latency": None,
+    "prune": "ptkeras.pruning",
     "reconfigure": "ptkeras.surgery",
+    "remove_channels": "ptkeras.pruning",
     "surgery": None,
 }
 

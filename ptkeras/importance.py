@@ -210,48 +210,63 @@ def batch_norm_scale(channel_map: ChannelMap) -> np.ndarray:
     return _summed(channel_map, rows, lambda v, _: np.abs(v))
 
 
-def taylor(x: Any, y: Any, loss: Callable[[Any, Any], Any] | None = None) -> Criterion:
+def taylor(
+    x: Any,
+    y: Any,
+    loss: Callable[[Any, Any], Any] | None = None,
+    *,
+    signed: bool = True,
+    batch_size: int = 32,
+) -> Criterion:
     """First-order Taylor expansion: what the loss would change by if a channel were zero.
 
-        score(c) = |Σ_rows Σ w[c] · ∂L/∂w[c]|
+        score(c) = mean over mini-batches of |Σ_rows Σ w[c] · ∂L/∂w[c]|        (signed)
+        score(c) = mean over mini-batches of Σ_rows Σ |w[c] · ∂L/∂w[c]|        (not signed)
 
     over all trainable slices of the channel: kernels, biases, batch-norm scales (Molchanov et al.
-    2019, "Importance estimation for neural network pruning"). The gradient is taken at inference,
-    on one batch, whose memory is that of a training step of its size.
+    2019, "Importance estimation for neural network pruning"; the second as in Torch-Pruning). The
+    gradient is taken at inference.
 
     ```python
     ptkeras.prune(model, 0.5, criterion=ptkeras.importance.taylor(x[:512], y[:512]))
     ```
 
     Args:
-        x: a batch of inputs, as the model takes them.
-        y: the targets that go with it.
+        x: examples, as the model takes them: an array, or a list or dict of arrays.
+        y: the targets that go with them.
         loss: a function of targets and outputs, such as `keras.losses.MeanSquaredError()`. None
             takes the loss that the model is compiled with.
+        signed: whether the terms of a channel may cancel. Without, what its slices do is added up
+            whatever its sign; behind batch normalisation, where kernel and scale work against each
+            other, that tends to be the better guide if no fine-tuning follows.
+        batch_size: the number of examples in a mini-batch.
 
     Returns:
         The criterion, a function of a `ChannelMap`.
+
+    Raises:
+        ValueError: the batch size is under 1; and, from the criterion, the model has no loss, or
+            the gradient is not finite.
     """
+    if batch_size < 1:
+        raise ValueError(f"The batch_size of taylor must be at least 1; received {batch_size!r}.")
 
     def criterion(channel_map: ChannelMap) -> np.ndarray:
         model = channel_map.model
         rows = [row for row in channel_map.slices if not row.variable.name.startswith("moving_")]
-        variables = list({id(row.variable): row.variable for row in rows}.values())
-        objective = loss or _compiled_loss(model, x, y)
-        slopes = gradients(lambda: objective(y, model(x, training=False)), variables)
-        by_id = {id(v): g for v, g in zip(variables, slopes, strict=True)}
-        total = np.zeros(len(channel_map))
-        for row in rows:
-            weights = keras.ops.convert_to_numpy(row.variable.value).astype("float64")
-            axes = tuple(a for a in range(weights.ndim) if a != row.axis)
-            effect = (weights * by_id[id(row.variable)]).sum(axes)
-            total += np.bincount(row.channels, effect, len(total))
-        if not np.isfinite(total).all():
+        scores = np.zeros(len(channel_map))
+        size = len(keras.tree.flatten(x)[0])
+        for i in range(0, size, batch_size):
+            part = keras.tree.map_structure(lambda v, i=i: v[i : i + batch_size], (x, y))
+            objective = loss or _compiled_loss(model, *part)
+            weight = min(batch_size, size - i) / size  # the last one may be smaller
+            scores += weight * _first_order(channel_map, rows, objective, *part, signed)
+        if not np.isfinite(scores).all():
             raise ValueError(
-                f"The loss of '{model.name}' on the batch given to taylor has no finite gradient: "
-                "check x, y and the loss."
+                f"The loss of '{model.name}' on the examples given to taylor has no finite "
+                "gradient: check x, y and the loss."
             )
-        return np.where(_present(channel_map, rows), np.abs(total), np.inf)
+        return np.where(_present(channel_map, rows), scores, np.inf)
 
     return criterion
 
@@ -294,6 +309,24 @@ def _present(channel_map: ChannelMap, rows: list[Slice]) -> np.ndarray:
     for row in rows:
         present[row.channels] = True
     return present
+
+
+def _first_order(
+    channel_map: ChannelMap, rows: list[Slice], loss: Callable, x: Any, y: Any, signed: bool
+) -> np.ndarray:
+    """The Taylor scores of one mini-batch."""
+    variables = list({id(row.variable): row.variable for row in rows}.values())
+    slopes = gradients(lambda: loss(y, channel_map.model(x, training=False)), variables)
+    effects = {
+        id(v): keras.ops.convert_to_numpy(v.value).astype("float64") * slope
+        for v, slope in zip(variables, slopes, strict=True)
+    }
+    total = np.zeros(len(channel_map))
+    for row in rows:
+        effect = effects[id(row.variable)] if signed else np.abs(effects[id(row.variable)])
+        others = tuple(a for a in range(effect.ndim) if a != row.axis)
+        total += np.bincount(row.channels, effect.sum(others), len(total))
+    return np.abs(total)
 
 
 def _compiled_loss(model: keras.Model, x: Any, y: Any) -> Callable[[Any, Any], Any]:

@@ -105,6 +105,20 @@ def test_taylor_is_the_slope_of_the_loss_as_a_channel_is_scaled_away():
         np.testing.assert_allclose(scores[channel], abs(slope), rtol=2e-2, atol=2e-4)
 
 
+def test_taylor_is_a_mean_over_mini_batches_and_may_leave_signs_out():
+    channel_map = trace(network())
+    x, y = batch()
+    loss = keras.losses.MeanSquaredError()
+    halves = [importance.taylor(x[i], y[i], loss)(channel_map) for i in (slice(3), slice(3, 6))]
+    free = ~channel_map.frozen
+    mean = importance.taylor(x, y, loss, batch_size=3)(channel_map)
+    np.testing.assert_allclose(mean[free], np.mean(halves, 0)[free], rtol=1e-6)
+    unsigned = importance.taylor(x, y, loss, signed=False, batch_size=3)(channel_map)
+    assert (unsigned[free] >= mean[free]).all()
+    with pytest.raises(ValueError, match="batch_size of taylor must be at least 1; received 0"):
+        importance.taylor(x, y, batch_size=0)
+
+
 def test_taylor_takes_the_compiled_loss_and_leaves_the_model_alone():
     model = network()
     x, y = batch()

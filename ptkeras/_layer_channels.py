@@ -1,0 +1,106 @@
+"""From the names that a user knows layers by to channels, and why some of those may not go."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import keras
+import numpy as np
+
+from ptkeras.channels import ChannelMap
+from ptkeras.channels.elementwise import is_elementwise, is_elementwise_op
+from ptkeras.channels.graph import functional_of, is_graph, nodes_of
+from ptkeras.channels.registry import rule_for
+
+
+def find_layer(channel_map: ChannelMap, name: str) -> Any:
+    """The layer with channels that has a name or, in a nested model, a path.
+
+    Raises:
+        ValueError: there is none, or there are several.
+    """
+    layers = {id(row.layer): row.layer for row in channel_map.slices}.values()
+    path = paths(channel_map.model)
+    found = [x for x in layers if name in (x.name, path.get(id(x)))]
+    exact = [x for x in found if path.get(id(x)) == name]
+    if len(found) == 1 or len(exact) == 1:
+        return (exact or found)[0]
+    model = channel_map.model.name
+    if found:
+        several = ", ".join(f"'{path.get(id(x), x.name)}'" for x in found)
+        raise ValueError(f"'{model}' has several layers named '{name}': say which of {several}.")
+    names = [layer.name for layer in layers]
+    close = difflib.get_close_matches(str(name), names, n=1) or names[:1]
+    hint = " or ".join(f"'{n}'" for n in close)
+    raise ValueError(
+        f"'{model}' has no layer {name!r} with weights that lie along channels: name one that has, "
+        f"such as {hint}."
+    )
+
+
+def paths(model: keras.Model, prefix: str = "") -> dict[int, str]:
+    """For the `id` of each layer its name after those of the models and wrappers that it is in."""
+    result: dict[int, str] = {}
+    for node in nodes_of(model):
+        op = node.operation
+        path = prefix + op.name
+        if is_graph(op):
+            inside = paths(op, f"{path}/")
+        elif isinstance(op, keras.layers.Layer):
+            inner = op._flatten_layers(include_self=False)
+            inside = {id(op): path, **{id(x): f"{path}/{x.name}" for x in inner}}
+        else:
+            inside = {}
+        result = inside | result  # a layer that is called twice goes by its first call
+    return result
+
+
+def made_by(channel_map: ChannelMap, layer: Any) -> np.ndarray:
+    """The channel of each position of what a layer makes, filters or scales, a vector."""
+    for node in getattr(layer, "_inbound_nodes", []):
+        labels = channel_map.tensors.get(id(node.outputs[0]))
+        if labels is not None:
+            return labels.reshape(-1)
+    rows = [row for row in channel_map.slices if row.layer is layer and row.role != "input"]
+    return max((row.channels for row in rows), key=len, default=np.zeros(0, int))
+
+
+def why_frozen(channel_map: ChannelMap, channel: int) -> str:
+    """Why a frozen channel may not go, as the end of a sentence."""
+    graph = functional_of(channel_map.model)
+    for what, tensors in (("an output", graph.outputs), ("an input", graph.inputs)):
+        for tensor in tensors:
+            if channel in channel_map.tensors[id(tensor)]:
+                return f"part of {what} of the model, '{tensor.name}'"
+    readers = list(_readers(channel_map, channel_map.model, channel))
+    for op in readers:
+        if rule_for(op) is None:
+            return (
+                f"read or made by '{op.name}' (a {type(op).__name__}), which no rule is known for"
+            )
+    for op in readers:
+        if _mixes(op):
+            return f"normalised together with others by '{op.name}' (a {type(op).__name__})"
+    names = ", ".join(f"'{op.name}'" for op in readers)
+    return f"needed whole by what reads it ({names})"
+
+
+def _readers(channel_map: ChannelMap, model: keras.Model, channel: int) -> Any:
+    """The operations that read or make a channel, elementwise ones of `keras.ops` left out."""
+    for node in nodes_of(model):
+        if is_graph(node.operation):
+            yield from _readers(channel_map, node.operation, channel)
+            continue
+        tensors = [channel_map.tensors[id(x)] for x in (*node.input_tensors, *node.outputs)]
+        if any(channel in labels for labels in tensors) and not is_elementwise_op(node):
+            yield node.operation
+
+
+def _mixes(operation: Any) -> bool:
+    """Whether an operation computes each channel from all of them without a kernel."""
+    kind = type(operation).__name__
+    activation = getattr(operation, "activation", None)
+    if "Softmax" in kind or ("Normalization" in kind and kind != "BatchNormalization"):
+        return True
+    return activation is not None and not is_elementwise(activation)
