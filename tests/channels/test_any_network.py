@@ -1,0 +1,276 @@
+"""Random graphs from a grammar of the supported layers, random masks, the exactness test."""
+
+import hypothesis
+import hypothesis.strategies as st
+import keras
+import pytest
+from keras import layers, ops
+
+from ptkeras.channels import trace
+from ptkeras.surgery.constants import DeadEndError
+from tests.exactness import assert_exact, random_keep
+
+ACTIVATIONS = [None, "relu", "sigmoid", "gelu", "tanh"]
+
+
+def pick(draw, *values):
+    return draw(st.sampled_from(values))
+
+
+def width(draw):
+    return draw(st.integers(1, 6))
+
+
+class Images:
+    """Steps between tensors of shape (4, 4, channels)."""
+
+    shape = (4, 4)
+
+    @staticmethod
+    def conv(draw, x, _):
+        activation = pick(draw, *ACTIVATIONS)
+        return layers.Conv2D(width(draw), 3, padding="same", activation=activation)(x)
+
+    @staticmethod
+    def pointwise(draw, x, _):
+        return layers.Dense(width(draw), activation=pick(draw, *ACTIVATIONS))(x)
+
+    @staticmethod
+    def transpose(draw, x, _):
+        return layers.Conv2DTranspose(width(draw), 3, padding="same")(x)
+
+    @staticmethod
+    def depthwise(draw, x, _):
+        return layers.DepthwiseConv2D(3, padding="same", depth_multiplier=pick(draw, 1, 2))(x)
+
+    @staticmethod
+    def separable(draw, x, _):
+        return layers.SeparableConv2D(width(draw), 3, padding="same")(x)
+
+    @staticmethod
+    def grouped(draw, x, _):
+        groups = pick(draw, *(g for g in (1, 2, 3) if x.shape[-1] % g == 0))
+        return layers.Conv2D(groups * pick(draw, 1, 2), 3, padding="same", groups=groups)(x)
+
+    @staticmethod
+    def squeeze_excite(draw, x, _):
+        gate = layers.GlobalAveragePooling2D(keepdims=True)(x)
+        gate = layers.Conv2D(width(draw), 1, activation="relu")(gate)
+        return x * layers.Conv2D(x.shape[-1], 1, activation="sigmoid")(gate)
+
+    @staticmethod
+    def shuffle(draw, x, _):
+        groups = pick(draw, *(g for g in (1, 2, 3) if x.shape[-1] % g == 0))
+        y = layers.Reshape((4, 4, groups, x.shape[-1] // groups))(x)
+        return layers.Reshape((4, 4, x.shape[-1]))(layers.Permute((1, 2, 4, 3))(y))
+
+    @staticmethod
+    def pool(draw, x, _):
+        y = pick(draw, layers.MaxPooling2D, layers.AveragePooling2D)(2)(x)
+        return layers.UpSampling2D(2)(y)
+
+    @staticmethod
+    def turned(draw, x, _):
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    @staticmethod
+    def prelu(draw, x, _):
+        return layers.PReLU(shared_axes=[1, 2])(x)
+
+
+class Sequences:
+    """Steps between tensors of shape (5, channels)."""
+
+    shape = (5,)
+
+    @staticmethod
+    def dense(draw, x, _):
+        return layers.Dense(width(draw), activation=pick(draw, *ACTIVATIONS))(x)
+
+    @staticmethod
+    def conv(draw, x, _):
+        return layers.Conv1D(width(draw), 3, padding="same")(x)
+
+    @staticmethod
+    def einsum_dense(draw, x, _):
+        return layers.EinsumDense("btc,cd->btd", (5, width(draw)), bias_axes="d")(x)
+
+    @staticmethod
+    def recurrent(draw, x, _):
+        layer = pick(draw, layers.SimpleRNN, layers.LSTM, layers.GRU)
+        return layer(width(draw), return_sequences=True)(x)
+
+    @staticmethod
+    def both_ways(draw, x, _):
+        inner = layers.GRU(width(draw), return_sequences=True)
+        return layers.Bidirectional(inner, merge_mode=pick(draw, "concat", "sum"))(x)
+
+    @staticmethod
+    def self_attention(draw, x, _):
+        return layers.MultiHeadAttention(pick(draw, 1, 2, 3), pick(draw, 1, 3))(x, x)
+
+    @staticmethod
+    def attention(draw, x, tensors):
+        same = [t for t in tensors if t.shape == x.shape]
+        return layers.Attention()([x, draw(st.sampled_from(tensors)), draw(st.sampled_from(same))])
+
+    @staticmethod
+    def scores(draw, x, tensors):
+        same = [t for t in tensors if t.shape == x.shape]
+        scores = ops.einsum("btc,bsc->bts", x, draw(st.sampled_from(same)))
+        return ops.matmul(scores, draw(st.sampled_from(tensors)))
+
+    @staticmethod
+    def over_time(draw, x, _):
+        return layers.Softmax(axis=1)(x) + ops.mean(x, axis=1, keepdims=True)
+
+    @staticmethod
+    def turned(draw, x, _):
+        return layers.Permute((2, 1))(layers.Permute((2, 1))(x)[..., ::-1])
+
+
+class Vectors:
+    """Steps between tensors of shape (channels,)."""
+
+    shape = ()
+
+    @staticmethod
+    def dense(draw, x, _):
+        return layers.Dense(width(draw), activation=pick(draw, *ACTIVATIONS))(x)
+
+    @staticmethod
+    def unit(draw, x, _):
+        return layers.UnitNormalization()(x)
+
+    @staticmethod
+    def through_an_image(draw, x, _):
+        y = layers.Reshape((2, 2, 3))(layers.Dense(12)(x))
+        return layers.Flatten()(layers.Conv2D(width(draw), 2, padding="same")(y))
+
+    @staticmethod
+    def summed(draw, x, _):
+        return x * ops.sum(x, axis=-1, keepdims=True)
+
+
+class Anything:
+    """Steps for tensors of any rank."""
+
+    @staticmethod
+    def batch_norm(draw, x, _):
+        return layers.BatchNormalization(scale=draw(st.booleans()), center=draw(st.booleans()))(x)
+
+    @staticmethod
+    def group_norm(draw, x, _):
+        groups = pick(draw, *(g for g in (1, 2, 3) if x.shape[-1] % g == 0), -1)
+        return layers.GroupNormalization(groups)(x)
+
+    @staticmethod
+    def layer_norm(draw, x, _):
+        return layers.LayerNormalization()(x)
+
+    @staticmethod
+    def activation(draw, x, _):
+        return layers.Activation(pick(draw, *ACTIVATIONS[1:], "softmax"))(x)
+
+    @staticmethod
+    def scaled(draw, x, _):
+        return pick(draw, x * 2.0 + 0.5, layers.Rescaling(2.0, 0.1)(x), -ops.abs(x))
+
+    @staticmethod
+    def dropout(draw, x, _):
+        return layers.Dropout(0.5)(x)
+
+    @staticmethod
+    def add(draw, x, tensors):
+        other = draw(st.sampled_from([t for t in tensors if t.shape == x.shape]))
+        return pick(draw, layers.Add(), layers.Multiply(), layers.Maximum())([x, other])
+
+    @staticmethod
+    def broadcast(draw, x, tensors):
+        single = [t for t in tensors if t.shape[-1] in (1, x.shape[-1])]
+        return x * draw(st.sampled_from([x, *single]))
+
+    @staticmethod
+    def concatenate(draw, x, tensors):
+        return layers.Concatenate()([x, draw(st.sampled_from(tensors))])
+
+    @staticmethod
+    def sliced(draw, x, _):
+        first = draw(st.integers(0, x.shape[-1] - 1))
+        return x[..., first : draw(st.integers(first + 1, x.shape[-1])) : pick(draw, 1, 2)]
+
+    @staticmethod
+    def split(draw, x, _):
+        if x.shape[-1] < 2:
+            return x
+        a, b = ops.split(x, [draw(st.integers(1, x.shape[-1] - 1))], axis=-1)
+        return pick(draw, a, ops.concatenate([b, a], axis=-1))
+
+    @staticmethod
+    def pad(draw, x, _):
+        return ops.pad(x, [*[[0, 0]] * (len(x.shape) - 1), [pick(draw, 0, 1), pick(draw, 1, 2)]])
+
+    @staticmethod
+    def take(draw, x, _):
+        indices = draw(st.lists(st.integers(0, x.shape[-1] - 1), min_size=1, max_size=5))
+        return ops.take(x, indices, axis=-1)
+
+    @staticmethod
+    def repeated(draw, x, _):
+        return pick(draw, ops.repeat(x, 2, axis=-1), ops.roll(x, 1, axis=-1), ops.flip(x, axis=-1))
+
+    @staticmethod
+    def residual(draw, x, _):
+        inner = keras.Input(x.shape[1:])
+        y = layers.Dense(x.shape[-1])(layers.Dense(width(draw), activation="relu")(inner))
+        return x + keras.Model(inner, y)(x)
+
+    @staticmethod
+    def twice(draw, x, _):
+        shared = layers.Dense(x.shape[-1])
+        return shared(shared(x))
+
+
+def steps(kind):
+    return [
+        getattr(cls, name)
+        for cls in (kind, Anything)
+        for name, value in vars(cls).items()
+        if isinstance(value, staticmethod)
+    ]
+
+
+@st.composite
+def networks(draw, kind):
+    inputs = keras.Input((*kind.shape, 2))
+    tensors = [layers.Dense(width(draw))(inputs)]
+    for _ in range(draw(st.integers(1, 8))):
+        step = draw(st.sampled_from(steps(kind)))
+        result = step(draw, draw(st.sampled_from(tensors)), tensors)
+        if result.shape[-1] <= 16:
+            tensors.append(result)
+    outputs = []
+    for x in {id(t): t for t in (tensors[-1], draw(st.sampled_from(tensors)))}.values():
+        if len(x.shape) > 2 and draw(st.booleans()):
+            x = ops.mean(x, axis=tuple(range(1, len(x.shape) - 1)))
+        elif len(x.shape) > 2:
+            x = layers.Flatten()(x)
+        outputs.append(layers.Dense(3)(x))
+    return keras.Model(inputs, outputs)
+
+
+@pytest.mark.parametrize("kind", [Images, Sequences, Vectors])
+def test_any_mask_of_any_network_is_exact_or_refused(kind):
+    @hypothesis.settings(
+        max_examples=100, suppress_health_check=list(hypothesis.HealthCheck), deadline=None
+    )
+    @hypothesis.given(networks(kind), st.integers(0, 100), st.floats(0.1, 0.9))
+    def check(model, seed, share):
+        channel_map = trace(model)
+        keep = random_keep(channel_map, seed, share)
+        try:
+            assert_exact(model, keep=lambda _: keep, seed=seed, tolerance=1e-4)
+        except DeadEndError as error:
+            assert channel_map.is_dead(keep, error.tensor)
+
+    check()
