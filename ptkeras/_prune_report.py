@@ -82,18 +82,21 @@ class Survey:
         rows: for each layer name its kind, its channels and its MACs (None: sizes are open).
         params: number of parameters.
         macs: the sum of the MACs.
+        exact: whether the MACs are what the rebuilt model will have.
     """
 
     def __init__(self, channel_map: ChannelMap, keep: np.ndarray, input_shape: Any = None) -> None:
         self.rows: dict[str, tuple[str, int, int | None]] = {}
         self.params = params(channel_map, keep)
         self.macs: int | None = None
+        self.exact = True
         with_rows = {id(row.layer): row.layer for row in channel_map.slices if row.role != "vector"}
         if input_shape is None and has_open_sizes(channel_map.model):
             path = paths(channel_map.model)
             calls = [(path.get(key, x.name), x, None) for key, x in with_rows.items()]
         else:
             prediction = Prediction(channel_map, input_shape)
+            self.exact = prediction.exact
             counts = prediction.macs(keep)
             self.macs = sum(counts)
             calls = [(*layer, n) for layer, n in zip(prediction.layers, counts, strict=True)]

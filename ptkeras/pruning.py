@@ -54,6 +54,7 @@ def prune(
     finetune: Callable[[keras.Model, int], Any] | None = None,
     dry_run: bool = False,
     input_shape: Any = None,
+    exact: bool = True,
 ) -> PruneReport:
     """Removes the least important channels of a trained model, in place.
 
@@ -100,6 +101,7 @@ def prune(
         finetune: `finetune(model, step)` is called behind every pruning, with steps from 1.
         dry_run: whether to leave the model as it is and say what would go, in one step.
         input_shape: shape of one example, for the MACs of a model that leaves sizes open.
+        exact: see `ptkeras.channels.trace`; False prunes through layer normalisation too.
 
     Returns:
         The report, a table per layer; `str` and `rich.print` show it.
@@ -122,7 +124,7 @@ def prune(
         input_shape=input_shape,
     )
     _check("finetune", finetune, finetune is None or callable(finetune), "callable or None")
-    channel_map = trace(model)
+    channel_map = trace(model, exact=exact)
     if of == "latency":
         request = dataclasses.replace(request, of=latency.measure(model, input_shape=input_shape))
     _check_weights(request, channel_map)
@@ -131,10 +133,13 @@ def prune(
     # The whole way is planned before the first step: what is out of reach is told of at once.
     keep = _decide(request, channel_map, start, 1.0)
     if dry_run:
-        return before.report(Survey(channel_map, keep, input_shape), keep)
+        after = Survey(channel_map, keep, input_shape)
+        if not after.exact:
+            after = _survey(rebuild(channel_map, keep).model, input_shape)
+        return before.report(after, keep)
     for step in range(1, steps + 1):
         if steps > 1:
-            channel_map = channel_map if step == 1 else trace(model)
+            channel_map = channel_map if step == 1 else trace(model, exact=exact)
             keep = _decide(request, channel_map, start, step / steps)
         reconfigure(model, keep, channel_map=channel_map)
         if finetune is not None:
@@ -142,7 +147,9 @@ def prune(
     return before.report(_survey(model, input_shape))
 
 
-def remove_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -> keras.Model:
+def remove_channels(
+    model: keras.Model, channels: Mapping[str, Iterable[int]], *, exact: bool = True
+) -> keras.Model:
     """Removes named channels of named layers, in place, and all that is tied to them.
 
     ```python
@@ -152,6 +159,7 @@ def remove_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
     Args:
         model: a Functional or built Sequential model.
         channels: for a layer's name or path the positions of the channels, counted from 0.
+        exact: see `ptkeras.channels.trace`; False lets channels go through layer normalisation.
 
     Returns:
         `model`.
@@ -160,7 +168,7 @@ def remove_channels(model: keras.Model, channels: Mapping[str, Iterable[int]]) -
         ValueError: a layer or channel is not there, may not go, or the network cannot do without
             all of them; the model is as it was.
     """
-    channel_map = trace(model)
+    channel_map = trace(model, exact=exact)
     keep = np.ones(len(channel_map), bool)
     for name, positions in channels.items():
         made = made_by(channel_map, find_layer(channel_map, name))

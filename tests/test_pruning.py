@@ -336,7 +336,9 @@ def test_products_without_kernels_are_counted_on_the_graph():
         y = layers.Attention()([layers.Dense(8, name="q")(x), layers.Dense(8, name="v")(x)])
         model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(y)))
         assert not Prediction(trace(model)).exact
+        would = ptkeras.prune(model, 0.4, "flops", dry_run=True)
         report = ptkeras.prune(model, 0.4, "flops")
+    assert would == report
     assert cost.macs(model) == report.macs[1]
     assert 0.3 * report.macs[0] < report.macs[1] <= 0.6 * report.macs[0]
 
@@ -575,6 +577,18 @@ def test_channels_that_may_not_go_are_named(channels, message):
     with pytest.raises(ValueError, match=message):
         ptkeras.remove_channels(model, channels)
     assert model.count_params() == before
+
+
+def test_layer_normalisation_is_pruned_through_where_the_caller_says_so():
+    inputs = keras.Input((6,))
+    x = layers.LayerNormalization()(layers.Dense(8, name="a")(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    with pytest.raises(ValueError, match="at most"):
+        ptkeras.prune(model, 0.5, "flops")
+    ptkeras.prune(model, 0.25, exact=False)
+    assert model.get_layer("a").units == 6
+    ptkeras.remove_channels(model, {"a": [5]}, exact=False)
+    assert model.get_layer("a").units == 5
 
 
 def test_what_freezes_a_channel_is_named():
