@@ -129,7 +129,7 @@ class PruneTrain(keras.callbacks.Callback):
         """Puts the lasso on the model."""
         self._check_epochs()
         self._map = trace(self.model)
-        if self._map.frozen.all() or not kernel_slices(self._map):
+        if not self._map.prunable.any() or not kernel_slices(self._map):
             raise ValueError(
                 f"'{self.model.name}' has no channels that PruneTrain could remove: a channel "
                 "needs a convolution or dense layer that makes it and one that reads it."
@@ -259,7 +259,7 @@ class PruneTrain(keras.callbacks.Callback):
     def _figures(self) -> dict[str, float]:
         return {
             "lasso": (self.strength or 0.0) * lasso.group_norms(self._map),
-            "channels": int((~self._map.frozen).sum()),
+            "channels": int(self._map.prunable.sum()),
             "params": self.model.count_params(),
             "inference_flops": self._inference_flops,
             "training_flops": self.training_flops,

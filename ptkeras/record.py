@@ -83,7 +83,7 @@ def architecture(model: keras.Model) -> dict[str, Any]:
     """What a network costs, and the number of channels of each of its layers."""
     channel_map = trace(model)
     return {
-        "channels": int((~channel_map.frozen).sum()),
+        "channels": int(channel_map.prunable.sum()),
         "params": model.count_params(),
         "inference_flops": cost.inference_flops(model),
         "training_flops": cost.training_flops(model),

@@ -403,3 +403,18 @@ def test_scores_see_every_group_of_a_channel():
     made = np.abs(keras.ops.convert_to_numpy(model.get_layer("inner").kernel)).max((0, 1, 2))
     read = np.abs(keras.ops.convert_to_numpy(model.get_layer("outer").kernel)).max((0, 1, 3))
     np.testing.assert_allclose(scores[inner], np.maximum(made, read), rtol=1e-6)
+
+
+def test_a_gated_network_from_a_file_can_be_pruned_on(tmp_path):
+    """Keras numbers names anew in each process; those that surgery adds must not collide."""
+    x, y = digits()
+    model = compiled(network(width=12))
+    model.fit(x, y, epochs=2, callbacks=[Forced(channel_gating=True)], verbose=0)
+    model.save(tmp_path / "gated.keras")
+    keras.backend.clear_session()
+    loaded = keras.models.load_model(tmp_path / "gated.keras")
+    channels = ptkeras.channels.trace(loaded).prunable.sum()
+    loaded.fit(x, y, epochs=2, callbacks=[Forced(channel_gating=True)], verbose=0)
+    assert ptkeras.channels.trace(loaded).prunable.sum() < channels
+    names = [op.name for op in loaded.operations]
+    assert len(set(names)) == len(names)

@@ -87,6 +87,15 @@ class ChannelMap:
             f"{int((~self.frozen).sum())} prunable, {len(self.slices)} slices>"
         )
 
+    @property
+    def prunable(self) -> np.ndarray:
+        """Bool array of shape `(len(self),)`: the channels that a layer makes and that may go."""
+        made = np.zeros(len(self), bool)
+        for row in self.slices:
+            if row.role == "output":
+                made[row.channels] = True
+        return made & ~self.frozen
+
     def check_keep(self, keep: Any) -> np.ndarray:
         """Validates a keep mask.
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 from keras.src.models.functional import Functional
+from keras.src.ops.function import _build_map
 
-__all__ = ["Functional", "functional_of", "is_graph", "nodes_of"]
+__all__ = ["Functional", "functional_of", "is_graph", "nodes_of", "operations_between"]
 
 
 def is_graph(layer: Any) -> bool:
@@ -55,3 +56,8 @@ def nodes_of(model: keras.Model) -> Iterator[Any]:
         for node in by_depth[depth]:
             if node.operation is not None and not node.is_input:
                 yield node
+
+
+def operations_between(inputs: Any, outputs: Any) -> list[Any]:
+    """The layers and operations that lie between symbolic tensors, each once."""
+    return list(_build_map(keras.tree.flatten(inputs), keras.tree.flatten(outputs))[1])

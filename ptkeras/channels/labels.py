@@ -51,6 +51,7 @@ class Labels:
         self._count = 0
         self._ties: list[np.ndarray] = []
         self._frozen: list[np.ndarray] = []
+        self._zeros: list[np.ndarray] = []
         self._rows: dict[tuple[int, int], tuple[keras.Variable, int, np.ndarray, Role, Any]] = {}
         self.inner: list[tuple[Any, np.ndarray]] = []
 
@@ -61,6 +62,17 @@ class Labels:
         if frozen:
             self.freeze(labels)
         return labels
+
+    def zeros(self, size: int) -> np.ndarray:
+        """`size` new labels, of positions that hold nothing but zeros."""
+        labels = self.new(size)
+        self._zeros.append(labels)
+        return labels
+
+    def is_zero(self, labels: np.ndarray) -> np.ndarray:
+        """Which of these labels are of positions that hold nothing but zeros."""
+        zeros = np.concatenate([np.array([CONSTANT]), *self._zeros])
+        return np.isin(labels, zeros)
 
     def tie(self, a: np.ndarray, b: np.ndarray) -> None:
         """Makes the labels of `a` and `b` one, position by position; constants are left out."""

@@ -192,9 +192,13 @@ class Call:
         """Says that these channels may not go."""
         self._labels.freeze(labels)
 
-    def fresh(self, size: int) -> np.ndarray:
-        """`size` new labels."""
-        return self._labels.new(size)
+    def zeros(self, size: int) -> np.ndarray:
+        """`size` new labels, of positions that hold nothing but zeros."""
+        return self._labels.zeros(size)
+
+    def is_zero(self, labels: np.ndarray) -> np.ndarray:
+        """Which of these labels are of positions that hold nothing but zeros."""
+        return self._labels.is_zero(labels)
 
     def constant(self, size: int) -> np.ndarray:
         """`size` new labels that may not go."""

@@ -174,7 +174,8 @@ def _take(call: Call) -> np.ndarray | None:
         return labels
     taken = call.along(labels, axis, call.shapes[0][axis])[np.asarray(indices)]
     # Each copy of a zero may go by itself, along with whatever it is added to.
-    taken = np.where(taken < 0, call.fresh(len(taken)), taken)
+    zero = call.is_zero(taken)
+    taken[zero] = call.zeros(int(zero.sum()))
     return call.spread(taken, axis, labels.ndim)
 
 
@@ -196,5 +197,5 @@ def _pad(call: Call) -> np.ndarray:
     own = [tuple(w) if axis in along else (0, 0) for axis, w in enumerate(widths)]
     padded = np.pad(labels, own, constant_values=-2)
     new = padded == -2
-    padded[new] = call.fresh(int(new.sum()))
+    padded[new] = call.zeros(int(new.sum()))
     return padded

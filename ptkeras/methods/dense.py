@@ -38,7 +38,7 @@ class Accounts(keras.callbacks.Callback):
         """Counts; nothing changes afterwards."""
         self._figures = {
             "lasso": 0.0,
-            "channels": int((~trace(self.model).frozen).sum()),
+            "channels": int(trace(self.model).prunable.sum()),
             "params": self.model.count_params(),
             "inference_flops": cost.inference_flops(self.model),
         }

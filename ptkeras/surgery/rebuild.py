@@ -13,7 +13,7 @@ from keras.src.ops import numpy as keras_numpy
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels.channel_map import ChannelMap
-from ptkeras.channels.graph import Functional, is_graph, nodes_of
+from ptkeras.channels.graph import Functional, is_graph, nodes_of, operations_between
 from ptkeras.surgery import constants
 from ptkeras.surgery.constants import Constant, DeadEndError
 from ptkeras.surgery.layers import Sizes, resized_config
@@ -123,7 +123,25 @@ class _Builder:
             return materialise(value)
 
         inputs, outputs = keras.tree.map_structure(found, (old._inputs_struct, old._outputs_struct))
+        self.name_apart(inputs, outputs)
         return Functional(inputs, outputs, name=old.name, trainable=old.trainable)
+
+    def name_apart(self, inputs: Any, outputs: Any) -> None:
+        """Renames operations that surgery added where the model has one of their name already.
+
+        Keras numbers names within a process, so that a model which was loaded from a file may have
+        the very names that come next.
+        """
+        operations = operations_between(inputs, outputs)
+        kept = {id(op) for op in self.made.values()}
+        taken = {op.name for op in operations if id(op) in kept}
+        for op in operations:
+            if id(op) not in kept:
+                name, number = op.name, 0
+                while op.name in taken:
+                    number += 1
+                    op.name = f"{name}_{number}"
+                taken.add(op.name)
 
     def visit(self, node: Any, tensors: dict[int, Any]) -> None:
         values = [tensors[id(x)] for x in node.input_tensors]
