@@ -228,11 +228,14 @@ def moves():
     return ending(x, conv(4)(y))
 
 
-@exhibit
 def repeats_of_their_own():
     x = keras.Input((4,))
     y = ops.repeat(layers.Dense(3)(x), [1, 3, 2], axis=-1)
     return ending(x, layers.Dense(4)(y))
+
+
+if keras.backend.backend() != "jax":  # where Keras cannot run it
+    exhibit(repeats_of_their_own)
 
 
 @exhibit
@@ -262,6 +265,15 @@ def identity_padding_shortcut():
     y = conv(4)(x)
     short = ops.pad(layers.AveragePooling2D(2)(y), [[0, 0], [0, 0], [0, 0], [2, 2]])
     return ending(x, short + conv(8, strides=2)(y))
+
+
+@exhibit
+def channels_taken_from_padding_that_was_added_to():
+    x = image()
+    y = conv(3)(x)
+    both = ops.pad(y, [[0, 0], [0, 0], [0, 0], [1, 2]]) + conv(6)(x)
+    alone = ops.take(ops.pad(y, [[0, 0], [0, 0], [0, 0], [1, 0]]), [0, 0, 3, 1], axis=-1)
+    return ending(x, conv(4)(ops.take(both, [5, 0, 2, 0], axis=-1)) + conv(4)(alone))
 
 
 # Shapes

@@ -72,7 +72,10 @@ class Labels:
     def is_zero(self, labels: np.ndarray) -> np.ndarray:
         """Which of these labels are of positions that hold nothing but zeros."""
         zeros = np.concatenate([np.array([CONSTANT]), *self._zeros])
-        return np.isin(labels, zeros)
+        found = np.isin(labels, zeros)
+        if found.any() and self._ties:  # what a zero was added to is more than a zero
+            found &= ~np.isin(labels, np.concatenate(self._ties, axis=1))
+        return found
 
     def tie(self, a: np.ndarray, b: np.ndarray) -> None:
         """Makes the labels of `a` and `b` one, position by position; constants are left out."""

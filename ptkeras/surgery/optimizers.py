@@ -31,17 +31,35 @@ def carry_over(
     """
     old_weights = optimizer._trainable_variables
     alive = [i for i, v in enumerate(old_weights) if id(v) in renewed]
-    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh = twin(optimizer)
     fresh.build([renewed[id(old_weights[i])] for i in alive])
     _copy(optimizer, fresh, alive, slicer)
-    # What a config cannot say (a schedule that is a plain function, attributes that a user set).
+    # What a config cannot say: attributes that a user set.
     for name, value in vars(optimizer).items():
         if name not in vars(fresh):
             setattr(fresh, name, value)
+    become(optimizer, fresh)
+
+
+def twin(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """A new optimiser of the same config, not built.
+
+    Args:
+        optimizer: any Keras optimiser; its learning rate may be a function of the user's, which a
+            config could not say.
+    """
+    config = optimizer.get_config()
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return type(optimizer)(**config | {"inner_optimizer": twin(optimizer.inner_optimizer)})
     if not isinstance(optimizer._learning_rate, keras.Variable):
-        fresh._learning_rate = optimizer._learning_rate
+        config["learning_rate"] = optimizer._learning_rate
+    return type(optimizer).from_config(config)
+
+
+def become(optimizer: keras.optimizers.Optimizer, other: keras.optimizers.Optimizer) -> None:
+    """Moves `other` into `optimizer`, so that whoever holds that holds the new one."""
     vars(optimizer).clear()
-    vars(optimizer).update(vars(fresh))
+    vars(optimizer).update(vars(other))
 
 
 def _copy(old: Any, new: Any, alive: list[int], slicer: Slicer) -> None:
@@ -82,6 +100,6 @@ def _axes(
         return ()
     sizes = _PROBE_SIZES[: len(weight.shape)]
     probe = keras.Variable(np.zeros(sizes), dtype=weight.dtype)
-    twin = type(optimizer).from_config(optimizer.get_config())
-    twin.build([probe])
-    return tuple(sizes.index(n) for n in getattr(twin, name)[0].shape)
+    other = twin(optimizer)
+    other.build([probe])
+    return tuple(sizes.index(n) for n in getattr(other, name)[0].shape)

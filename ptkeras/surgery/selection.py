@@ -28,21 +28,20 @@ class Selection(NamedTuple):
     def tensor(self) -> Any:
         """The selection as operations of plain Keras."""
         size = self.source.shape[self.axis]
-        if np.array_equal(self.indices, np.arange(size)):
-            return self.source
         source = self.source
         if (self.indices == ZERO).any():
             widths = [[0, 0] for _ in source.shape]
             widths[self.axis] = [0, 1]
             source = keras.ops.pad(source, widths)
-        first, last = self.indices[0], self.indices[-1] + 1
-        if np.array_equal(self.indices, np.arange(first, last)):
-            key = [slice(None)] * len(source.shape)
-            key[self.axis] = slice(int(first), int(last))
-            return source[tuple(key)]
-        return keras.ops.take(
-            source, np.where(self.indices == ZERO, size, self.indices).tolist(), axis=self.axis
-        )
+        indices = np.where(self.indices == ZERO, size, self.indices)
+        first, last = int(indices[0]), int(indices[-1]) + 1
+        if not np.array_equal(indices, np.arange(first, last)):
+            return keras.ops.take(source, indices.tolist(), axis=self.axis)
+        if (first, last) == (0, source.shape[self.axis]):
+            return source
+        key = [slice(None)] * len(source.shape)
+        key[self.axis] = slice(first, last)
+        return source[tuple(key)]
 
 
 def select(value: Any, indices: np.ndarray, axis: int) -> Selection:
