@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
+from ptkeras.surgery.optimizers import become, twin
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 
 
@@ -72,8 +73,7 @@ def _fresh_optimizer(model: keras.Model) -> None:
     if not model.compiled or model.optimizer is None:
         return
     old = model.optimizer
-    fresh = type(old).from_config(old.get_config())
+    fresh = twin(old)
     fresh.build(model.trainable_variables)
     fresh._iterations.assign(old._iterations)
-    vars(old).clear()
-    vars(old).update(vars(fresh))
+    become(old, fresh)

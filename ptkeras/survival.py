@@ -13,6 +13,7 @@ import keras
 
 from ptkeras._files import aside
 from ptkeras.surgery.adopt import adopt
+from ptkeras.surgery.optimizers import become, twin
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 
 _STATE = "state.json"
@@ -213,10 +214,9 @@ def _renew_optimizer(model: keras.Model, paths: list[str]) -> None:
     """
     optimizer = model.optimizer
     weights = {v.path: v for v in model.trainable_variables}
-    fresh = type(optimizer).from_config(optimizer.get_config())
+    fresh = twin(optimizer)
     fresh.build([weights[path] for path in paths])
-    vars(optimizer).clear()
-    vars(optimizer).update(vars(fresh))
+    become(optimizer, fresh)
 
 
 def _seeds(model: keras.Model) -> list[Any]:
