@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import keras
 import numpy as np
 
 from ptkeras.channels import ChannelMap
@@ -30,11 +31,12 @@ def shortcut_gates(
         The `Gate` for the `id` of each layer that drops channels of its own.
     """
     rows = kernel_slices(channel_map)
+    gateable = _gateable(channel_map)
     makers = Counter(c for row in rows if row.role == "output" for c in np.unique(row.channels))
     shared = np.zeros(len(channel_map), bool)
     shared[[channel for channel, count in makers.items() if count > 1]] = True
     wanted: dict[int, dict[str, np.ndarray]] = {}
-    for row in rows:
+    for row in (row for row in rows if id(row.layer) in gateable):
         used = ~(group_magnitudes(channel_map, row, measure) < threshold)
         own = used | ~shared | channel_map.frozen
         wanted.setdefault(id(row.layer), {})[row.role] = _at_least_one(row.channels, own, keep)
@@ -43,6 +45,22 @@ def shortcut_gates(
         for key, masks in wanted.items()
         if {"input", "output"} == set(masks) and _drops(channel_map, key, masks, keep)
     }
+
+
+def _gateable(channel_map: ChannelMap) -> set[int]:
+    """The layers with one kernel axis that reads and one that makes channels, by `id`.
+
+    Attention and recurrent layers have more; layers in a row have no place for a selection.
+    """
+    roles = Counter((id(row.layer), row.role) for row in kernel_slices(channel_map))
+    in_a_row = {
+        id(layer)
+        for model in channel_map.model._flatten_layers()
+        if isinstance(model, keras.Sequential)
+        for layer in model.layers
+    }
+    layers = {id(row.layer) for row in kernel_slices(channel_map)} - in_a_row
+    return {key for key in layers if roles[key, "input"] == roles[key, "output"] == 1}
 
 
 def _at_least_one(channels: np.ndarray, own: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -1,0 +1,107 @@
+"""Tracing and pruning all networks of `keras.applications`.
+
+    python -m benchmarks.applications [--repeats=3] [NETWORK ...]
+
+For each network, at the smallest images that it accepts: its channels, the share of those inside
+it (in neither its inputs nor its outputs) that may go, the time to trace it, and the time to take
+half of them: the whole of `ptkeras.reconfigure`, tracing included. Times are the best of some
+repeats, after one network that is not counted. The table is printed, and written to
+benchmarks/results/applications.json.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import time
+
+import keras
+import numpy as np
+
+from ptkeras import reconfigure
+from ptkeras.channels import ChannelMap, trace
+from ptkeras.surgery.rebuild import _zero_initial_values
+
+RESULT = pathlib.Path(__file__).parent / "results" / "applications.json"
+NAMES = sorted(name for name in dir(keras.applications) if name[0].isupper())
+SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all others: 32
+
+
+def build(name: str) -> keras.Model:
+    size = SMALLEST.get(name, 32)
+    network = getattr(keras.applications, name)
+    with _zero_initial_values():  # which numbers it holds makes no difference to the times
+        return network(weights=None, input_shape=(size, size, 3))
+
+
+def prunable_share(channel_map: ChannelMap) -> float:
+    inner = np.ones(len(channel_map), bool)
+    for tensor in (*channel_map.model.inputs, *channel_map.model.outputs):
+        inner[channel_map.tensors[id(tensor)]] = False
+    return float((~channel_map.frozen & inner).sum() / inner.sum())
+
+
+def half(channel_map: ChannelMap) -> np.ndarray:
+    """A mask without half of what is prunable that takes no tensor's last channel."""
+    random = np.random.default_rng(0)
+    keep = channel_map.frozen | (random.random(len(channel_map)) >= 0.5)
+    for channels in channel_map.tensors.values():
+        if not keep[channels].any():
+            keep[channels.max()] = True
+    return keep
+
+
+def measure(name: str, repeats: int) -> dict:
+    model = build(name)
+    traces, prunes = [], []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        channel_map = trace(model)
+        traces.append(time.perf_counter() - start)
+    figures = {
+        "network": name,
+        "channels": len(channel_map),
+        "prunable": round(prunable_share(channel_map), 4),
+        "loose": round(prunable_share(trace(model, exact=False)), 4),
+        "params": model.count_params(),
+    }
+    keep = half(channel_map)
+    for left in reversed(range(repeats)):
+        victim = model if not left else keras.models.clone_model(model)
+        start = time.perf_counter()
+        reconfigure(victim, keep)
+        prunes.append(time.perf_counter() - start)
+    figures["params_left"] = model.count_params()
+    return figures | {"trace_s": round(min(traces), 4), "prune_s": round(min(prunes), 3)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", default=NAMES, metavar="NETWORK")
+    parser.add_argument("--repeats", type=int, default=1)
+    arguments = parser.parse_args()
+    measure("MobileNet", 1)
+    rows = []
+    print(f"{'network':20}{'channels':>10}{'prunable':>10}{'trace s':>10}{'prune s':>10}")
+    for name in arguments.networks:
+        row = measure(name, arguments.repeats)
+        rows.append(row)
+        print(
+            f"{name:20}{row['channels']:10,}{row['prunable']:10.1%}"
+            f"{row['trace_s']:10.3f}{row['prune_s']:10.2f}",
+            flush=True,
+        )
+        keras.utils.clear_session()
+    setting = {
+        "keras": keras.version(),
+        "backend": keras.backend.backend(),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps({"setting": setting, "networks": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
