@@ -535,7 +535,7 @@ def attention_over_pooled_tokens():
 def attention_of_every_kind():
     x = keras.Input((5, 4))
     q, k, v = layers.Dense(6)(x), layers.Dense(7)(x), layers.Dense(6)(x)
-    y = layers.MultiHeadAttention(3, 4, value_dim=5, output_shape=8)(q, v, k)
+    y = layers.MultiHeadAttention(3, 4, value_dim=5, output_shape=8, dropout=0.1)(q, v, k)
     z, scores = layers.MultiHeadAttention(2, 3, use_bias=False)(
         q, v, use_causal_mask=True, return_attention_scores=True
     )

@@ -55,14 +55,19 @@ def _operands(call: Call) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @register(layers.MultiHeadAttention)
 def _multi_head_attention(call: Call) -> list[np.ndarray] | None:
-    """Heads, head widths of query and key, and of value, each go by themselves."""
+    """Heads and head widths go by themselves.
+
+    Queries, keys and values that were of one width stay so: the fused attention of JAX, and flash
+    attention, know no other.
+    """
     layer = call.op
     query, key, value = _operands(call)
     if query is None or value is None:
         return None
     heads, width = _project(call, layer._query_dense, query, [None, None])
     _project(call, layer._key_dense, key, [heads, width])
-    _, value_width = _project(call, layer._value_dense, value, [heads, None])
+    shared = width if layer.value_dim == layer.key_dim else None
+    _, value_width = _project(call, layer._value_dense, value, [heads, shared])
     if getattr(layer, "_use_gate", False):
         _project(call, layer._gate_dense, query, [heads, value_width])
     for inner in (heads, width, value_width):

@@ -9,7 +9,7 @@ import pytest
 from ptkeras import reconfigure
 from ptkeras.channels import trace
 from tests.channels.applications import NAMES, build, calibrate, inner_channels, randomise
-from tests.exactness import outputs_of, random_keep, zero
+from tests.exactness import random_keep, zero
 
 QUICK = {"MobileNet", "MobileNetV3Small", "EfficientNetB0", "ResNet50V2", "ConvNeXtTiny", "VGG16"}
 NETWORKS = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
@@ -32,26 +32,35 @@ def test_there_are_forty():
     assert len(NAMES) == 40
 
 
+@pytest.fixture
+def precision(name):
+    """Rounding errors of single precision grow beyond 1e-4 in residual networks this deep."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64" if name.startswith("ResNet1") else before)
+    yield keras.config.floatx()
+    keras.config.set_floatx(before)
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_half_of_the_channels_go_and_the_outputs_stay(name, tmp_path):
+def test_half_of_the_channels_go_and_the_outputs_stay(name, precision, tmp_path):
     model = build(name)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="No rule says")
         channel_map = trace(model)
     inner = inner_channels(channel_map)
     share = (~channel_map.frozen & inner).sum() / inner.sum()
-    assert share >= (0.6 if name.startswith("ConvNeXt") else 0.8)
+    assert share >= 0.8
 
     randomise(model)
-    images = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype("float32")
+    images = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:])).astype(precision)
     keep = half(channel_map)
     zero(channel_map, keep)
     calibrate(model, images)
     zero(channel_map, keep)
-    (before,) = outputs_of(model, images)
+    before = keras.ops.convert_to_numpy(model(images, training=False))
     params = model.count_params()
     reconfigure(model, keep, channel_map=channel_map)
-    (after,) = outputs_of(model, images)
+    after = keras.ops.convert_to_numpy(model(images, training=False))
     assert np.abs(before).max() > 1e-3 and np.ptp(before) > 1e-3
     assert difference(before, after) < 1e-4
     assert model.count_params() < 0.7 * params
