@@ -41,15 +41,30 @@ class BatchAdjustment:
         return self.size / self.first
 
     def begin(self, model: keras.Model) -> None:
-        """Notes what memory a step of the first model needs."""
+        """Notes what memory a step of the first model needs.
+
+        Raises:
+            ValueError: the learning rate is a schedule, which nothing can scale.
+        """
+        if not isinstance(model.optimizer._learning_rate, keras.Variable):
+            raise ValueError(
+                "Dynamic mini-batch adjustment scales the learning rate, but that of "
+                f"'{model.optimizer.name}' is a schedule or a function: give the optimizer a "
+                "number, and lower it by a LearningRateScheduler."
+            )
         self.memory = cost.training_memory(model, self.first)
 
-    def adjust(self, model: keras.Model) -> None:
-        """Sets the batch size and the learning rate for a model that has shrunk."""
+    def adjust(self, model: keras.Model, examples: int) -> None:
+        """Sets the batch size and the learning rate for a model that has shrunk.
+
+        Args:
+            model: the model.
+            examples: the number of examples in an epoch, which a batch does not outgrow.
+        """
         step = min(GRANULARITY, self.first)
         one, two = (cost.training_memory(model, n) for n in (1, 2))
         fits = int((self.memory - one) // max(two - one, 1)) + 1
-        size = max(fits // step * step, self.size)
+        size = max(min(fits, examples) // step * step, self.size)
         if size > self.size:
             rate = model.optimizer.learning_rate
             model.optimizer.learning_rate = float(rate) * size / self.size

@@ -16,10 +16,10 @@ from ptkeras.channels import ChannelMap, trace
 from ptkeras.gating import shortcut_gates
 from ptkeras.importance import channel_magnitudes, kernel_slices, round_up
 from ptkeras.restore import Generations
-from ptkeras.surgery import reconfigure
+from ptkeras.surgery import can_remove, reconfigure
 from ptkeras.surgery.constants import DeadEndError
 from ptkeras.surgery.rebuild import kept_positions
-from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 
 # Below this share of inference FLOPs a reconfiguration does not earn the retrace that it costs: it
 # is put off to the next interval, except at the end of the training, where nothing follows.
@@ -39,15 +39,20 @@ class PruneTrain(keras.callbacks.Callback):
     model.fit(x, y, epochs=60, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=10)])
     ```
 
-    The strength λ of the lasso is set once, behind the first batch, from the lasso penalty ratio:
-    λ·GL / (CE + λ·GL) = ratio (equation 3), where CE is the loss of the initial network on that
-    batch, other regularisation left out, and GL the group lasso of the initial network with
-    strength 1. A channel goes when every group of it, in all kernels that make or read it, is under
-    the threshold (channel union).
+    The strength λ of the lasso is set once, behind the first batch (under `steps_per_execution`,
+    the first execution), from the lasso penalty ratio: λ·GL / (CE + λ·GL) = ratio (equation 3),
+    where CE is the loss of the initial network on that batch, the regularisation of its weights
+    left out, and GL the group lasso of the initial network with strength 1. A channel goes when
+    every group of it, in all kernels that make or read it, is under the threshold (channel union).
 
     The logs of each epoch get `lasso` (λ·GL), `channels` (those that may still go), `params`,
     `inference_flops` (of one forward pass of one example) and `training_flops` (of the whole
-    training so far): put it first in the list of callbacks, so that the others see them.
+    training so far): put it first in the list of callbacks, so that the others see them. They are
+    those of the network that the epoch trained; what its end removed shows in the next.
+
+    Layers and nested models are new objects after a reconfiguration: ask `model.get_layer(name)`
+    for them. A `fit` that an exception ends leaves the lasso on the model;
+    `ptkeras.lasso.detach(model)` takes it off.
 
     Args:
         ratio: the lasso penalty ratio, over 0 and under 1. The paper uses 0.2 to 0.3.
@@ -116,6 +121,7 @@ class PruneTrain(keras.callbacks.Callback):
         self.strength: float | None = None
         self.reconfigurations: list[dict] = []
         self.training_flops = 0
+        self._measured_on: int | None = None
         self._adjustment = None if batch_size is None else BatchAdjustment(batch_size)
 
     @property
@@ -127,13 +133,18 @@ class PruneTrain(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Puts the lasso on the model."""
+        self._forget_other_model()
+        lasso.detach(self.model)  # what a fit that was interrupted has left
         self._check_epochs()
         self._map = trace(self.model)
+        self._initial_norms = lasso.group_norms(self._map)
         if not self._map.prunable.any() or not kernel_slices(self._map):
             raise ValueError(
                 f"'{self.model.name}' has no channels that PruneTrain could remove: a channel "
                 "needs a convolution or dense layer that makes it and one that reads it."
             )
+        # A layer that cannot be made again from its config is told of before any work is lost.
+        can_remove(self._map, np.ones(len(self._map), bool))
         with scope_of(self.model):
             self._strength = keras.Variable(
                 0.0 if self.strength is None else self.strength, trainable=False, name="lasso"
@@ -142,8 +153,11 @@ class PruneTrain(keras.callbacks.Callback):
         self._base_loss = _regularization(self.model)
         self._refresh()
         self._attach()
+        # An earlier fit may have compiled a step that knows nothing of the lasso.
+        refresh_functions(self.model)
         if self._adjustment is not None:
             self._adjustment.begin(self.model)
+        self._trained = self._reconfigured = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts counting the examples of the epoch."""
@@ -162,16 +176,26 @@ class PruneTrain(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Reconfigures where the interval says so, and adds to the logs."""
         examples = _examples_seen(self.model) if self._examples is None else self._examples
+        self._epoch_examples = examples
         self.training_flops += examples * self._training_flops
         if logs is not None:
             logs.update(self._figures())
+        self._trained = epoch + 1
         last = epoch + 1 == self.params.get("epochs")
         if last or (epoch + 1) % self.interval == 0:
             self.reconfigure(epoch + 1, always=last)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Takes the lasso off the finished model."""
+        """Takes the lasso off the finished model.
+
+        Where another callback has ended the training, what has gone to zero since the last interval
+        is removed first.
+        """
+        if self._trained > self._reconfigured:
+            self._refresh()  # a callback before this one may have brought an earlier network back
+            self.reconfigure(self._trained)
         lasso.detach(self.model)
+        refresh_functions(self.model)
 
     # What they are made of.
 
@@ -187,13 +211,13 @@ class PruneTrain(keras.callbacks.Callback):
         """
         started = time.perf_counter()
         keep = self._decide()
-        gates = (
-            shortcut_gates(self._map, keep, self.threshold, self.measure)
-            if (self.channel_gating)
-            else {}
-        )
-        gain = _gain(self._map, keep, gates)
-        if (keep.all() and not gates) or (gain < LEAST_GAIN and not always):
+        gates = {}
+        if self.channel_gating:
+            gates = shortcut_gates(self._map, keep, self.threshold, self.measure)
+        if not always and _gain(self._map, keep, gates) < LEAST_GAIN:
+            return False
+        self._reconfigured = epoch
+        if keep.all() and not gates:
             return False
         before = self._summary()
         self._generations.shrinking()
@@ -202,7 +226,7 @@ class PruneTrain(keras.callbacks.Callback):
         self._attach()
         self._record(epoch, before, time.perf_counter() - started)
         if self._adjustment is not None:
-            self._adjustment.adjust(self.model)
+            self._adjustment.adjust(self.model, self._epoch_examples)
         return True
 
     def _decide(self) -> np.ndarray:
@@ -248,9 +272,11 @@ class PruneTrain(keras.callbacks.Callback):
             raise ValueError(
                 f"The loss of the first batch is {loss}, of which {self._base_loss:g} is "
                 "regularisation: the lasso penalty ratio needs a positive, finite loss to be a "
-                "share of. Lower the learning rate, or check the data."
+                "share of. Check the data; for a loss that may be negative set "
+                "callback.strength, λ, yourself."
             )
         self.strength = lasso.strength_for(self.ratio, data_loss, self._initial_norms)
+        self._measured_on = id(self.model)
         self._strength.assign(self.strength)
         if keras.config.backend() == "jax":
             # A compiled JAX step holds the value of a variable that is not the model's.
@@ -283,6 +309,12 @@ class PruneTrain(keras.callbacks.Callback):
         if self.verbose:
             io_utils.print_msg("\n" + describe(record))
 
+    def _forget_other_model(self) -> None:
+        """Starts anew where the callback served another model before."""
+        if self._measured_on not in (None, id(self.model)):
+            self.strength, self._measured_on = None, None
+            self.training_flops, self.reconfigurations = 0, []
+
     def _check_epochs(self) -> None:
         epochs = self.params.get("epochs")
         if epochs is not None and self.interval > epochs:
@@ -291,7 +323,6 @@ class PruneTrain(keras.callbacks.Callback):
                 f"of {epochs}: nothing would be removed before its end. Choose an interval of "
                 f"{epochs} at most."
             )
-        self._initial_norms = lasso.group_norms(trace(self.model))
 
 
 def describe(record: dict) -> str:

@@ -21,9 +21,11 @@ class Weights(list):
 
     Attributes:
         generation: the number of times that the network had shrunk.
+        owner: the `Generations` that counted.
     """
 
     generation: int = 0
+    owner: Any = None
 
 
 class Generations:
@@ -51,12 +53,12 @@ class Generations:
         self._wanted.add(self.generation)
         weights = Weights(type(self.model).get_weights(self.model))
         weights.generation = self.generation
+        weights.owner = self
         return weights
 
     def _set_weights(self, weights: Any) -> None:
-        generation = getattr(weights, "generation", self.generation)
-        if generation != self.generation:
-            self._bring_back(generation)
+        if getattr(weights, "owner", None) is self and weights.generation != self.generation:
+            self._bring_back(weights.generation)
         type(self.model).set_weights(self.model, weights)
 
     def _bring_back(self, generation: int) -> None:

@@ -224,7 +224,7 @@ def parse(arguments: Iterable[str]) -> Settings:
     settings = _define()
     try:
         rest = settings(["ptkeras.train", *arguments])[1:]
-    except (flags.Error, UnicodeDecodeError) as error:
+    except (flags.Error, ValueError) as error:
         raise SettingsError(_sentence(error)) from error
     if rest:
         raise SettingsError(f"{rest[0]!r} is not a flag: each starts with --, such as --epochs=60.")

@@ -13,7 +13,7 @@ import keras
 
 from ptkeras._files import aside
 from ptkeras.surgery.adopt import adopt
-from ptkeras.surgery.optimizers import become, twin
+from ptkeras.surgery.optimizers import become, carry_over, twin
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 
 _STATE = "state.json"
@@ -199,6 +199,9 @@ def _restore(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
             variable.regularizer = variable.regularizer or regularizers.get(variable.path)
         _renew_optimizer(model, state["optimizer"])
     model.load_weights(path)
+    # The slots are saved in the order of another process, and Keras pairs them by position.
+    same = {id(v): v for v in model.trainable_variables}
+    carry_over(model.optimizer, model.trainable_variables, same, lambda v, values, axes: values)
     for variable, value in zip(_seeds(model), state["seeds"], strict=True):
         variable.assign(value)
     refresh_functions(model)

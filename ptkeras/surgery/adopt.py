@@ -35,7 +35,9 @@ def adopt(model: keras.Model, new: keras.Model) -> None:
         return
     _swap_layers(model, list(model.layers), list(new.layers))
     for name in _GRAPH:
-        setattr(model, name, getattr(new, name))
+        # Past the tracking of Keras and TensorFlow, which would wrap the dicts and lists that the
+        # user's inputs and outputs are in; Keras's own constructor goes past it too.
+        vars(model)[name] = getattr(new, name)
     if not functional_like_constructor(type(model)):
         model.__class__ = _functional_class(type(model))
 

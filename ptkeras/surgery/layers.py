@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -63,11 +64,37 @@ def register(*types: type) -> Callable[[Resizer], Resizer]:
 
 def resized_config(layer: Any, sizes: Sizes) -> dict:
     """The config of a layer, saying its new size."""
-    config = layer.get_config()
+    config = _with_live_objects(layer, _without_builds(layer.get_config()))
     for cls in type(layer).__mro__:
         if cls in _RESIZERS:
             _RESIZERS[cls](layer, config, sizes)
             break
+    return config
+
+
+def _without_builds(config: Any) -> Any:
+    """A config whose inner layers find their shapes anew, not those they were built for."""
+    if isinstance(config, dict):
+        return {k: _without_builds(v) for k, v in config.items() if k != "build_config"}
+    return [_without_builds(v) for v in config] if isinstance(config, list) else config
+
+
+def _with_live_objects(layer: Any, config: dict) -> dict:
+    """A config that has a user's own functions and objects as they are.
+
+    An activation or a regularizer that nobody registered with Keras trains well, but its name in a
+    config leads nowhere.
+    """
+    live = (
+        keras.regularizers.Regularizer,
+        keras.constraints.Constraint,
+        keras.initializers.Initializer,
+        types.FunctionType,
+    )
+    for name, value in config.items():
+        own = getattr(layer, name, None)
+        if isinstance(value, dict | str) and isinstance(own, live):
+            config[name] = own
     return config
 
 

@@ -15,6 +15,7 @@ _PROBE_SIZES = (2, 3, 5, 7, 11, 13, 17)
 
 def carry_over(
     optimizer: keras.optimizers.Optimizer,
+    weights: list[keras.Variable],
     renewed: dict[int, keras.Variable],
     slicer: Slicer,
 ) -> None:
@@ -25,12 +26,15 @@ def carry_over(
 
     Args:
         optimizer: the optimiser, built.
+        weights: the model's trainable variables now. The new optimiser has them in this order,
+            since Keras pairs them by position (on JAX, and for weight averages); a branch that left
+            the graph may have changed the order of the layers.
         renewed: the new variable for the `id` of each old trainable variable that lives on.
         slicer: `slicer(old variable, values, axes)` drops from `values` what its variable loses,
             where `axes` are the variable's axes that the axes of `values` stand for.
     """
     old_weights = optimizer._trainable_variables
-    alive = [i for i, v in enumerate(old_weights) if id(v) in renewed]
+    alive = _in_order(old_weights, weights, renewed)
     fresh = twin(optimizer)
     fresh.build([renewed[id(old_weights[i])] for i in alive])
     _copy(optimizer, fresh, alive, slicer)
@@ -38,7 +42,24 @@ def carry_over(
     for name, value in vars(optimizer).items():
         if name not in vars(fresh):
             setattr(fresh, name, value)
+    if hasattr(fresh, "_exclude_from_weight_decay"):
+        excluded = [v for v in old_weights if not optimizer._use_weight_decay(v)]
+        fresh._exclude_from_weight_decay = {
+            fresh._var_key(renewed[id(v)]) for v in excluded if id(v) in renewed
+        }
+        fresh._exclude_from_weight_decay_cache = {}
     become(optimizer, fresh)
+
+
+def _in_order(
+    old_weights: list[keras.Variable],
+    weights: list[keras.Variable],
+    renewed: dict[int, keras.Variable],
+) -> list[int]:
+    """The positions of the old weights that live on, in the order of the new ones."""
+    order = {id(v): i for i, v in enumerate(weights)}
+    alive = [i for i, v in enumerate(old_weights) if id(v) in renewed]
+    return sorted(alive, key=lambda i: order.get(id(renewed[id(old_weights[i])]), len(order)))
 
 
 def twin(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

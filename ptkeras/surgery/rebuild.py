@@ -122,7 +122,15 @@ class _Builder:
                 raise DeadEndError(value.origin, old.name)
             return materialise(value)
 
-        inputs, outputs = keras.tree.map_structure(found, (old._inputs_struct, old._outputs_struct))
+        def named(tensor: Any) -> Any:
+            """An output under its old name, which losses and metrics may be keyed by."""
+            value, name = found(tensor), tensor._keras_history.operation.name
+            if value._keras_history.operation.name == name:
+                return value
+            return keras.layers.Identity(name=name)(value)
+
+        inputs = keras.tree.map_structure(found, old._inputs_struct)
+        outputs = keras.tree.map_structure(named, old._outputs_struct)
         self.name_apart(inputs, outputs)
         return Functional(inputs, outputs, name=old.name, trainable=old.trainable)
 
@@ -269,7 +277,7 @@ class _Builder:
     def remade(self, old: Any, sizes: Sizes) -> Any:
         """A layer made from its edited config; what it wraps is made first."""
         if not isinstance(old, Wrapper):
-            return _from_config(old, resized_config(old, sizes))
+            return _remade(old, sizes)
         wrapped = old.layer
         if is_graph(wrapped):
             inner = self.model(wrapped)
@@ -320,11 +328,14 @@ def _has_time(layer: Any) -> bool:
     return isinstance(layer, keras.layers.TimeDistributed)
 
 
-def _from_config(old: Any, config: dict) -> Any:
+def _remade(old: Any, sizes: Sizes) -> Any:
     try:
+        config = resized_config(old, sizes)
+        if type(old) is keras.layers.Lambda:  # its from_config takes a function in bytes alone
+            return keras.layers.Lambda(**config)
         return type(old).from_config(config)
     except Exception as error:
         raise ValueError(
-            f"'{old.name}' (a {type(old).__name__}) cannot be made again from its own config, "
-            f"{config}: {error}"
+            f"'{old.name}' (a {type(old).__name__}) cannot be made again from its own config: "
+            f"{error}. What it holds needs a get_config, as for saving the model."
         ) from error

@@ -65,8 +65,17 @@ def reconfigure(
 
 
 def can_remove(channel_map: ChannelMap, keep: np.ndarray) -> None:
-    """Raises `DeadEndError` if `reconfigure` would refuse the mask; changes nothing."""
-    rebuild(channel_map, channel_map.check_keep(keep))
+    """Raises what `reconfigure` would raise for a mask; changes nothing.
+
+    Args:
+        channel_map: the channels of a model.
+        keep: a bool per channel. One that keeps all tells whether the layers can be made again.
+
+    Raises:
+        ValueError: `reconfigure` would refuse; a `DeadEndError` where too much would go.
+    """
+    with scope_of(channel_map.model):
+        rebuild(channel_map, channel_map.check_keep(keep))
 
 
 def scope_of(model: keras.Model) -> Any:
@@ -129,7 +138,8 @@ def _refresh_training(
 ) -> None:
     """Gives the model an optimiser and compiled functions that know the new weights."""
     if model.compiled and model.optimizer is not None and model.optimizer.built:
-        carry_over(model.optimizer, renewed, _slicer(channel_map, keep, gates))
+        slicer = _slicer(channel_map, keep, gates)
+        carry_over(model.optimizer, model.trainable_variables, renewed, slicer)
     refresh_functions(model)
 
 
