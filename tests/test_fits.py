@@ -236,7 +236,7 @@ def test_union_keeps_what_one_layer_uses(spared):
 
 
 def test_slots_stay_beside_their_weights_when_a_branch_leaves():
-    """Keras pairs slots with weights by position; a branch that leaves changes the layers' order."""
+    """Keras pairs slots and weights by position; a branch that leaves reorders the layers."""
     inputs = keras.Input((8, 8, 1))
     x = layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
     deep = x

@@ -56,10 +56,9 @@ def _in_order(
     weights: list[keras.Variable],
     renewed: dict[int, keras.Variable],
 ) -> list[int]:
-    """The positions of the old weights that live on, in the order of the new ones."""
-    order = {id(v): i for i, v in enumerate(weights)}
-    alive = [i for i, v in enumerate(old_weights) if id(v) in renewed]
-    return sorted(alive, key=lambda i: order.get(id(renewed[id(old_weights[i])]), len(order)))
+    """The positions of the old weights that live on in the model, in the order of the new ones."""
+    positions = {id(renewed[id(v)]): i for i, v in enumerate(old_weights) if id(v) in renewed}
+    return [positions[id(v)] for v in weights if id(v) in positions]
 
 
 def twin(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
