@@ -239,6 +239,22 @@ if keras.backend.backend() != "jax":  # where Keras cannot run it
 
 
 @exhibit
+def one_channel_shown_twice():
+    x = keras.Input((4, 4, 2))
+    y = layers.Conv2D(3, 1, name="source")(x)
+    y = ops.take(y, [2, 2], axis=-1)
+    return ending(x, layers.Conv2D(4, 3)(y))
+
+
+@exhibit
+def one_channel_shown_twice_along_another_axis():
+    x = keras.Input((4, 6))
+    y = layers.Permute((2, 1))(layers.Dense(5)(x))
+    y = layers.Permute((2, 1))(ops.take(y, [3, 3, 3], axis=1))
+    return ending(x, layers.Dense(4)(y))
+
+
+@exhibit
 def squeezed_to_one_channel():
     x = image()
     y = layers.GlobalAveragePooling2D(keepdims=True)(conv(2)(x))

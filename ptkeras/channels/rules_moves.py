@@ -40,12 +40,17 @@ _MOVERS: dict[type, Mover] = {
     ),
     keras_numpy.Split: lambda op, x, *_: np.split(x, op.indices_or_sections, op.axis),
     keras_numpy.GetItem: lambda op, x, args, kwargs: x[key_of(args, kwargs)],
-    keras_nn.DepthToSpace: lambda op, x, *_: _run(op, x),
-    keras_nn.SpaceToDepth: lambda op, x, *_: _run(op, x),
     layers.Flatten: lambda op, x, *_: (
         _run(op, x) if op.data_format == "channels_first" else x.reshape(len(x), -1)
     ),
 }
+
+
+# Keras 3.12, the last for Python 3.10, does not have these.
+_BLOCKS = tuple(
+    getattr(keras_nn, name) for name in ("DepthToSpace", "SpaceToDepth") if hasattr(keras_nn, name)
+)
+_MOVERS.update(dict.fromkeys(_BLOCKS, lambda op, x, *_: _run(op, x)))
 
 
 def key_of(args: tuple, kwargs: dict) -> tuple:
@@ -131,8 +136,7 @@ def _beyond(call: Call) -> bool:
     op = call.op
     if isinstance(op, keras_numpy.Roll) and not isinstance(op.axis, int):
         return op.axis is None or any(call.inputs[0].shape[axis] > 1 for axis in op.axis)
-    blocks = (keras_nn.DepthToSpace, keras_nn.SpaceToDepth)
-    return isinstance(op, blocks) and op.data_format == "channels_first"
+    return isinstance(op, _BLOCKS) and op.data_format == "channels_first"
 
 
 register(keras_numpy.Squeeze, *_MOVERS)(move)

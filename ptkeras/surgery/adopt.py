@@ -47,6 +47,9 @@ def _swap_layers(model: keras.Model, old: list, new: list) -> None:
     kept = [layer for layer in model._layers if id(layer) not in gone]
     for layer in list(model._layers):
         model._tracker.untrack(layer)
+    if model._layers is not model._tracker.config["layers"][1]:  # up to Keras 3.12
+        model._layers = new + kept
+        return
     model._layers[:] = []
     for layer in new + kept:
         if not model._tracker.is_in_store("layers", layer):

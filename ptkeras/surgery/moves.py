@@ -218,11 +218,13 @@ def _pad(ends: Ends) -> list[Any] | None:
 def _select(ends: Ends, indices: np.ndarray) -> list[Any] | None:
     """The output of a node that shows these positions of its input along the channel axis."""
     (source,), (target,) = ends.inputs, ends.outputs
-    axis = channel_axis(target)
+    # A tensor that shows one channel everywhere has an axis of it all the same: the source's.
+    axis = channel_axis(target if target.size > 1 else source)
     if (axis != channel_axis(source) and source.size > 1) or source.size == target.size == 1:
         return None
     new_position = np.append(np.where(source, np.cumsum(source) - 1, ZERO).reshape(-1), ZERO)
-    return [select(ends.values[0], new_position[indices][target.reshape(-1)], axis)]
+    kept = np.broadcast_to(target.reshape(-1), (len(indices),))
+    return [select(ends.values[0], new_position[indices][kept], axis)]
 
 
 _REMAKERS = (
