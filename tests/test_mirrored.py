@@ -5,14 +5,9 @@ import numpy as np
 import pytest
 
 from tests.forced import Forced
+from tests.two_devices import mirrored_strategy
 
 pytestmark = pytest.mark.tensorflow
-
-
-def strategy():
-    import tensorflow as tf
-
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 def network():
@@ -55,7 +50,7 @@ def train(scope, optimizer):
 def test_replicas_stay_equal_and_agree_with_one_device(optimizer):
     import contextlib
 
-    mirrored, callback, history = train(strategy().scope(), optimizer)
+    mirrored, callback, history = train(mirrored_strategy().scope(), optimizer)
     single, other, expected = train(contextlib.nullcontext(), optimizer)
     assert len(callback.reconfigurations) >= 3
     for variable in mirrored.variables + mirrored.optimizer.variables:

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from ptkeras import data
+from tests.two_devices import mirrored_strategy
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_the_batch_size_is_read_when_an_iterator_starts(dataset):
 @pytest.mark.tensorflow
 def test_replicas_share_each_batch(dataset):
     whole = [labels.numpy() for _, labels in dataset.train]
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = mirrored_strategy()
     shared = strategy.experimental_distribute_dataset(dataset.train)
     for _, labels in shared:
         halves = [half.numpy() for half in strategy.experimental_local_results(labels)]

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from ptkeras import data
+from tests.two_devices import mirrored_strategy
 
 pytestmark = pytest.mark.tensorflow
 
@@ -130,6 +131,6 @@ def test_two_replicas_train_on_what_one_would(data_dir):
         return model.get_weights()
 
     one = weights(tf.distribute.get_strategy())
-    two = weights(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    two = weights(mirrored_strategy())
     for weight, other in zip(one, two, strict=True):
         np.testing.assert_allclose(weight, other, rtol=1e-4, atol=1e-6)
