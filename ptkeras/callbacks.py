@@ -353,7 +353,7 @@ def _regularization(model: keras.Model) -> float:
 def _gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
     """About the share of inference FLOPs that a keep mask removes, from the kernels' sizes."""
     layers = {row.layer.name: row for row in kernel_slices(channel_map)}
-    rows = {(id(s.variable), s.axis): s for s in channel_map.slices}
+    rows = channel_map.slice_of
     removed = total = 0.0
     for layer in cost.layer_costs(channel_map.model):
         row = layers.get(layer.name.rsplit("/", 1)[-1])

@@ -88,6 +88,11 @@ class ChannelMap:
         )
 
     @property
+    def slice_of(self) -> dict[tuple[int, int], Slice]:
+        """The slice of each axis of a variable, by the variable's `id` and the axis."""
+        return {(id(row.variable), row.axis): row for row in self.slices}
+
+    @property
     def prunable(self) -> np.ndarray:
         """Bool array of shape `(len(self),)`: the channels that a layer makes and that may go."""
         made = np.zeros(len(self), bool)

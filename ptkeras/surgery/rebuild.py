@@ -101,7 +101,7 @@ class _Builder:
         self.gates = gates
         self.pairs: list[tuple[Any, Any]] = []
         self.made: dict[int, Any] = {}
-        self.slices = {(id(s.variable), s.axis): s for s in channel_map.slices}
+        self.slices = channel_map.slice_of
 
     def model(self, old: keras.Model) -> keras.Model:
         """A model or nested model, smaller."""

@@ -85,7 +85,7 @@ def scope_of(model: keras.Model) -> Any:
 
 
 def _slicer(channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate]) -> Any:
-    rows = {(id(s.variable), s.axis): s for s in channel_map.slices}
+    rows = channel_map.slice_of
 
     def sliced(variable: keras.Variable, values: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         positions = kept_positions(rows, keep, gates, variable)
