@@ -82,7 +82,11 @@ class Labels:
         a, b = np.broadcast_arrays(a, b)
         differ = (a != b) & (a != CONSTANT) & (b != CONSTANT)
         if differ.any():
-            self._ties.append(np.unique(np.stack([a[differ], b[differ]]), axis=1))
+            a, b = a[differ], b[differ]
+            if a.size > self._count:  # the same few over and over, along the axes of an image
+                pairs = np.unique(a * self._count + b)
+                a, b = pairs // self._count, pairs % self._count
+            self._ties.append(np.stack([a, b]))
 
     def freeze(self, labels: np.ndarray) -> None:
         """Says that these labels may not go."""
@@ -109,10 +113,11 @@ class Labels:
         self, variable: keras.Variable, axis: int, vector: np.ndarray, role: Role, layer: Any
     ) -> np.ndarray:
         """Records the labels of one axis of a variable; a second call ties them to the first."""
-        axis %= len(variable.shape)
-        if len(vector) != variable.shape[axis]:
+        shape = tuple(variable.shape)
+        axis %= len(shape)
+        if len(vector) != shape[axis]:
             raise ValueError(
-                f"Axis {axis} of '{variable.path}' has {variable.shape[axis]} positions, but its "
+                f"Axis {axis} of '{variable.path}' has {shape[axis]} positions, but its "
                 f"rule names {len(vector)} channels."
             )
         if (constant := vector == CONSTANT).any():
@@ -127,13 +132,10 @@ class Labels:
 
     def produce(self, variable: keras.Variable, axis: int, layer: Any) -> np.ndarray:
         """New labels for one axis of a variable, or those that it has from an earlier call."""
-        axis %= len(variable.shape)
+        shape = tuple(variable.shape)
+        axis %= len(shape)
         row = self._rows.get((id(variable), axis))
-        return (
-            row[2]
-            if row
-            else self.add(variable, axis, self.new(variable.shape[axis]), "output", layer)
-        )
+        return row[2] if row else self.add(variable, axis, self.new(shape[axis]), "output", layer)
 
     def channels(self) -> tuple[np.ndarray, np.ndarray, list[Slice]]:
         """Turns labels into channels: tied labels are one.
