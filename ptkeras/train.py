@@ -7,6 +7,7 @@ python -m ptkeras.train --help
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -33,10 +34,14 @@ def train(settings: Settings) -> dict[str, Any]:
     """
     folder = RunFolder(settings.output_dir)
     folder.check(settings)
-    if folder.finished:
-        print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
-        return folder.read_result()
+    with folder:
+        if folder.finished:
+            print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
+            return folder.read_result()
+        return _train(settings, folder)
 
+
+def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own insides
     import keras
 
@@ -65,7 +70,8 @@ def train(settings: Settings) -> dict[str, Any]:
     pruning = next((one for one in method if hasattr(one, "reconfigurations")), None)
     folder.open(settings)
     record = Record(folder, dense, settings.interval, dataset.batch_size, pruning)
-    survival = Survival(folder.last, _stateful(pruning, record))
+    stateful = [record] if pruning is None else [pruning, record]
+    survival = Survival(folder.last, stateful, dataset)
     resumed = survival.resume(model)
     if resumed:
         print(f"Going on in '{folder.path}' after epoch {resumed}.")
@@ -103,8 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the flags; None for those of the process.
 
     Returns:
-        The exit status: 0, 1 where one sentence on standard error says what is wrong, or 130 after
-        Ctrl-C.
+        The exit status: 0, 1 where one sentence on standard error says what is wrong, 130 after
+        Ctrl-C, or 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if settings_module.asks_for_help(arguments):
@@ -116,14 +122,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         return _fail(str(error))
     except OSError as error:
-        return _fail(f"A file could not be read or written: {error}.")
+        return _fail(
+            f"A file could not be read or written ({error}): what was saved before stays, and the "
+            "same command goes on from there."
+        )
     except ValueError as error:
         if not _is_ours(error):
             raise
         return _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("Stopped; the same command goes on from the last finished epoch.")
-        return 130
+    except KeyboardInterrupt as stop:
+        _fail(str(stop) or "Stopped; the same command goes on from the last finished epoch.")
+        return 128 + getattr(stop, "signal", signal.SIGINT)
     from ptkeras import _summary
 
     _summary.show(result)
@@ -169,12 +178,6 @@ def _schedule(settings: Settings, pruning: Any) -> Callable[[int], float]:
         return settings.learning_rate / 10**drops * getattr(pruning, "batch_scale", 1.0)
 
     return rate
-
-
-def _stateful(pruning: Any, record: Any) -> list[Any]:
-    from ptkeras.survival import PruningState
-
-    return [record] if pruning is None else [PruningState(pruning), record]
 
 
 def _result(

@@ -174,9 +174,11 @@ def _from_files(
 def _dataset(train: EpochBatches, batch_size: int, **fields: Any) -> Dataset:
     epoch = cpu_variable(0, "epoch")
     size = cpu_variable(batch_size, "batch_size")
+    first_step = cpu_variable(0, "first_step")
     return Dataset(
-        train=one_epoch(train, epoch, size, fields["num_train"]),
+        train=one_epoch(train, epoch, size, first_step, fields["num_train"]),
         epoch=epoch,
         batch_size=size,
+        first_step=first_step,
         **fields,
     )
