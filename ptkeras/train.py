@@ -6,6 +6,7 @@ python -m ptkeras.train --help
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import traceback
@@ -33,11 +34,13 @@ def train(settings: Settings) -> dict[str, Any]:
     """
     folder = RunFolder(settings.output_dir)
     folder.check(settings)
+    _check_exports(settings)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own insides
     if folder.finished:
         print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
+        _export(settings, folder)
         return folder.read_result()
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own insides
     import keras
 
     from ptkeras import data, methods, models
@@ -93,6 +96,7 @@ def train(settings: Settings) -> dict[str, Any]:
     folder.save_model(model, folder.model)
     result = _result(settings, model, dataset, dense, record.rows)
     folder.write_json(folder.result, result)
+    _export(settings, folder)
     return result
 
 
@@ -203,6 +207,42 @@ def _result(
         **pairs,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
+
+
+def _check_exports(settings: Settings) -> None:
+    """Finds out, ahead of the training, whether what exports need is installed."""
+    needed = {"onnx": ("onnx", "onnxruntime", "tf2onnx")}
+    for kind in settings.export:
+        missing = [name for name in needed.get(kind, ()) if importlib.util.find_spec(name) is None]
+        if missing:
+            raise SettingsError(
+                f"flag --export={kind}: needs {', '.join(missing)}; pip install "
+                f"{' '.join(missing)}."
+            )
+
+
+def _export(settings: Settings, folder: RunFolder) -> None:
+    """Writes the formats that are asked for and not there yet."""
+    wanted = [kind for kind in settings.export if not folder.exported(kind).exists()]
+    if not wanted:
+        return
+    from ptkeras import data, export
+    from ptkeras.export.run import metadata
+
+    # As it was saved, so that what is exported is what the folder holds.
+    model = export.load_model(folder.model)
+    dataset = data.load(
+        settings.dataset, batch_size=1, data_dir=settings.data_dir, seed=settings.seed
+    )
+    told = metadata(folder.path) | {"mean": dataset.mean, "std": dataset.std}
+    for kind in wanted:
+        write = getattr(export, f"to_{kind}")
+        try:
+            print(write(model, folder.exported(kind), labels=dataset.labels, metadata=told))
+        except export.ExportError as error:
+            raise SettingsError(
+                f"{error} The run itself is finished; the same command tries again."
+            ) from error
 
 
 def _is_ours(error: ValueError) -> bool:

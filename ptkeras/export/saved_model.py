@@ -75,11 +75,11 @@ def write(served: Served, request: Request, path: Path) -> None:
     """Converts a model and fills the folder; runs with Keras's TensorFlow backend."""
     from ptkeras.export.tensorflow_graph import function_of
 
+    # Not `archive.track`: what endpoints use is tracked anyway, and its weights are saved twice.
     archive = keras.export.ExportArchive()
-    archive.track(served.model)
-    # The first endpoint is `serving_default` too; "serve" is the one that Keras's TFSMLayer calls.
     function = function_of(served)
     function.get_concrete_function()
+    # The first endpoint is `serving_default` too; "serve" is the one that Keras's TFSMLayer calls.
     archive.add_endpoint("serve", function)
     archive.write_out(str(path), verbose=False)
     described = path / METADATA

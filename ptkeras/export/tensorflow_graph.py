@@ -40,9 +40,7 @@ def freeze(served: Served) -> FrozenGraph:
     Keras compiles grouped convolutions with XLA, since TensorFlow has no kernel of its own for them
     on a CPU. Marked so, they stay calls that no converter follows; here the mark goes.
     """
-    import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-    from tf2onnx import tf_loader
 
     concrete = function_of(served).get_concrete_function()
     outputs = {name: tensor.name for name, tensor in concrete.structured_outputs.items()}
@@ -61,7 +59,23 @@ def freeze(served: Served) -> FrozenGraph:
     for function in graph_def.library.function:
         for mark in ("_XlaMustCompile", "_noinline"):
             function.attr.pop(mark, None)
+    graph_def = _inlined(graph_def, [*inputs, *names.values()])
+    return FrozenGraph(graph_def, inputs, {name: names[name] for name in served.outputs})
+
+
+def _inlined(graph_def: Any, ends: list[str]) -> Any:
+    """A graph with constants folded and functions inlined; the tensors `ends` stay."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+    from tensorflow.python.grappler import tf_optimizer
+
+    config = config_pb2.ConfigProto()
+    config.graph_options.infer_shapes = True
+    config.graph_options.rewrite_options.optimizers[:] = ["constfold", "function", "dependency"]
     with tf.Graph().as_default():
         tf.import_graph_def(graph_def, name="")
-        graph_def = tf_loader.tf_optimize(inputs, list(names.values()), graph_def)
-    return FrozenGraph(graph_def, inputs, {name: names[name] for name in served.outputs})
+        meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=graph_def)
+    kept = meta_graph_pb2.CollectionDef()
+    kept.node_list.value.extend(ends)
+    meta_graph.collection_def["train_op"].CopyFrom(kept)
+    return tf_optimizer.OptimizeGraph(config, meta_graph)

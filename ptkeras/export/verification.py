@@ -143,6 +143,11 @@ def compare(
                 raise ValueError(
                     f"The artifact gives {shape} as '{name}' where the model gives {right.shape}."
                 )
+            if not np.isfinite(right).all():
+                raise ValueError(
+                    f"The Keras model itself gives '{name}' numbers that are not finite on these "
+                    "inputs, so that nothing can be compared."
+                )
             answer = got[name].astype(right.dtype)
             scale = float(np.abs(right).max(initial=0.0))
             difference = float(np.abs(answer.astype("float64") - right).max(initial=0.0))
