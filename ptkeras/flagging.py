@@ -8,7 +8,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -192,6 +194,21 @@ class FlagTable:
 def asks_for_help(arguments: Iterable[str]) -> bool:
     """Whether one of the arguments is `--help`."""
     return not _HELP.isdisjoint(arguments)
+
+
+def is_ours(error: ValueError) -> bool:
+    """Whether ptkeras raised an error, whose message then is for whoever typed the command.
+
+    What others raise is a fault of ours, and keeps its traceback.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").startswith("ptkeras.")
+
+
+def fail(sentence: str) -> int:
+    """Tells what is wrong; returns the exit status."""
+    print(sentence, file=sys.stderr)
+    return 1
 
 
 def as_text(value: Any) -> str:

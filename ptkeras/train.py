@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptkeras import settings as settings_module
+from ptkeras.flagging import fail, is_ours
 from ptkeras.run_folder import RunFolder
 from ptkeras.settings import Settings, SettingsError
 
@@ -118,15 +118,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = settings_module.parse(arguments)
         result = train(settings)
     except SettingsError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except OSError as error:
-        return _fail(f"A file could not be read or written: {error}.")
+        return fail(f"A file could not be read or written: {error}.")
     except ValueError as error:
-        if not _is_ours(error):
+        if not is_ours(error):
             raise
-        return _fail(str(error))
+        return fail(str(error))
     except KeyboardInterrupt:
-        _fail("Stopped; the same command goes on from the last finished epoch.")
+        fail("Stopped; the same command goes on from the last finished epoch.")
         return 130
     from ptkeras import _summary
 
@@ -243,20 +243,6 @@ def _export(settings: Settings, folder: RunFolder) -> None:
             raise SettingsError(
                 f"{error} The run itself is finished; the same command tries again."
             ) from error
-
-
-def _is_ours(error: ValueError) -> bool:
-    """Whether ptkeras raised an error, whose message then is for whoever typed the command.
-
-    What others raise is a fault of ours, and keeps its traceback.
-    """
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").startswith("ptkeras.")
-
-
-def _fail(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

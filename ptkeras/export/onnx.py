@@ -70,7 +70,7 @@ def to_onnx(
         metadata: more to keep: text, or what JSON can hold, by name.
         check: whether to verify the file, at batch 1 and 3, on random inputs, and for "int8" on the
             calibration examples. The largest difference that passes, over the largest output, is
-            1e-4, for float16 2e-2, for bfloat16 models 1e-1, and for int8 5e-1 with nine top
+            1e-4, for float16 1e-2, for bfloat16 models 5e-2, and for int8 5e-1 with nine top
             classes in ten the same.
 
     Returns:
