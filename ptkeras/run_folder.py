@@ -5,6 +5,8 @@ flags.txt            repeats the run: python -m ptkeras.train --flagfile=… --o
 history.csv          a row an epoch
 architecture.json    the first network, and each reconfiguration
 result.json          the figures of the final table; there once the run is finished
+model.onnx, model.tflite, saved_model/
+                     with --export: the network for other runtimes
 checkpoints/         epoch_0010.keras and so on; last.keras, or last.previous.keras
                      where that is damaged, is what a resumed run goes on from
 """
@@ -147,6 +149,11 @@ class RunFolder:
     def checkpoint(self, epoch: int) -> Path:
         """The file for the network after so many epochs."""
         return self.path / "checkpoints" / f"epoch_{epoch:04d}.keras"
+
+    def exported(self, kind: str) -> Path:
+        """The file, or folder, for the network in another format."""
+        names = {"onnx": "model.onnx", "litert": "model.tflite", "saved_model": "saved_model"}
+        return self.path / names[kind]
 
     def save_model(self, model: keras.Model, path: Path) -> None:
         """Writes a model, so that the file is whole or not there."""

@@ -100,6 +100,7 @@ class Survival(keras.callbacks.Callback):
         self._steps_before = 0
         self._state: dict[str, Any] | None = None
         self._resumed: keras.Model | None = None
+        self._unfinished = False  # whether a fit has begun and not come to its end
         self._signals = Signals(self)
 
     def resume(self, model: keras.Model) -> int:
@@ -124,12 +125,19 @@ class Survival(keras.callbacks.Callback):
             self._set_states()
         return self.epoch
 
+    @property
+    def progress(self) -> str:
+        """Where the file goes on from: "epoch 3", "step 7 of epoch 4", or "" if there is none."""
+        if steps := (self._state or {}).get("step", 0):
+            return f"step {steps} of epoch {self.epoch + 1}"
+        return f"epoch {self.epoch}" if self.epoch else ""
+
     # The hooks of Keras, in the order in which fit calls them.
 
     def set_model(self, model: keras.Model) -> None:
         """Resumes, before any callback's `on_train_begin`: they are to see the pruned network."""
         super().set_model(model)
-        if self._resumed is not model:
+        if self._resumed is not model or self._unfinished:
             self.resume(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -138,6 +146,7 @@ class Survival(keras.callbacks.Callback):
         if self._state is not None:
             self._set_states()  # what another callback's on_train_begin has started anew
             self.model._initial_epoch = self.epoch  # as Keras's BackupAndRestore does
+        self._unfinished = True
         self._signals.catch()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -171,32 +180,30 @@ class Survival(keras.callbacks.Callback):
         """Leaves the model to other calls of `fit`."""
         self.model._initial_epoch = None
         self._state = None
+        self._unfinished = False
         self._signals.release()
 
     # What they are made of.
 
     def _save(self, **more: Any) -> None:
-        state = {
+        state = more | {
             "epoch": self.epoch,
             "states": [one.get_state() for one in self.stateful],
             "optimizer": [v.path for v in self.model.optimizer._trainable_variables],
             "seeds": [_to_list(v) for v in _seeds(self.model)],
         }
-        self.checkpoints.write(self.model, state | more)
+        self.checkpoints.write(self.model, state)
+        self._state = state
 
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
         number = self._signals.received
         self._signals.release()
-        where = f"epoch {self.epoch}"
         if steps and self.dataset is not None:
             self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
-            where = f"step {steps} of epoch {self.epoch + 1}"
-        elif not self.epoch:
-            where = "the beginning"
+        where = self.progress or "the beginning"
         raise InterruptedTrainingError(
-            number,
-            f"Stopped by {signal.Signals(number).name}; the same call goes on from {where}.",
+            number, f"Stopped by {signal.Signals(number).name}; the same call goes on from {where}."
         )
 
     def _restore_metrics(self, values: list[Any]) -> None:

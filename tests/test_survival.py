@@ -31,6 +31,17 @@ class StopAt(keras.callbacks.Callback):
             raise StoppedError
 
 
+class FailIn(StopAt):
+    """Ends a process behind the second step of an epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.now, batch) == (self.epoch, 1):
+            raise StoppedError
+
+
 class BatchSize:
     """A batch size that a pipeline would read."""
 
@@ -125,6 +136,19 @@ def test_a_stopped_fit_ends_where_one_that_was_not_stopped_ends(tmp_path, optimi
         for callback in (resumed, pruning)
     ]
     assert timeless[0] == timeless[1] and len(timeless[0]) == 4
+
+
+def test_a_fit_that_failed_is_taken_up_in_the_same_process(tmp_path):
+    whole, *_ = fit(tmp_path / "whole.keras")
+    new_process(0)
+    x, y = digits()
+    model, pruning = compiled(), Forced()
+    survival = Survival(tmp_path / "parts.keras", [pruning])
+    how = {"epochs": 3, "batch_size": 64, "shuffle": False, "verbose": 0}
+    with pytest.raises(StoppedError):
+        model.fit(x, y, callbacks=[pruning, survival, FailIn(1)], **how)
+    model.fit(x, y, callbacks=[pruning, survival], **how)
+    assert_same(model, whole)
 
 
 def test_branches_that_died_stay_out(tmp_path):

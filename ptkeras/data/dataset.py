@@ -20,7 +20,7 @@ class Dataset:
             Whenever an iterator over it starts, it reads `epoch` and `batch_size`, and what it
             yields depends on those and on the seed alone.
         test: The same, not augmented and always in the same order and batch size.
-        num_classes: Number of classes.
+        labels: Name of each class.
         input_shape: `(height, width, channels)` of an image, in pixels.
         num_train: Number of images to train with.
         num_test: Number of images to test with.
@@ -37,7 +37,7 @@ class Dataset:
     name: str
     train: tf.data.Dataset
     test: tf.data.Dataset
-    num_classes: int
+    labels: tuple[str, ...]
     input_shape: tuple[int, int, int]
     num_train: int
     num_test: int
@@ -46,6 +46,11 @@ class Dataset:
     epoch: tf.Variable
     batch_size: tf.Variable
     first_step: tf.Variable
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
 
 
 def cpu_variable(value: int, name: str) -> tf.Variable:
