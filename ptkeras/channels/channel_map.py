@@ -22,6 +22,8 @@ class Slice(NamedTuple):
             `"input"` (a kernel axis that reads them), `"vector"` (one number per channel: bias,
             batch norm) or `"depthwise"` (one filter per channel).
         layer: the layer that owns the variable.
+        repeats: how many positions make one of the layer's output: 1, and the number of gates of a
+            recurrent layer, whose kernel has the columns of one gate after those of the other.
     """
 
     variable: keras.Variable
@@ -29,6 +31,12 @@ class Slice(NamedTuple):
     channels: np.ndarray
     role: Role
     layer: Any
+    repeats: int = 1
+
+    @property
+    def made(self) -> np.ndarray:
+        """The channels of an `"output"` row, one per position of the layer's output."""
+        return self.channels[: len(self.channels) // self.repeats]
 
 
 class Inner(NamedTuple):
@@ -171,5 +179,8 @@ class ChannelMap:
         )
 
     def produced(self) -> dict[str, np.ndarray]:
-        """For each layer that makes channels, by path: the channels, one per output position."""
-        return {row.layer.path: row.channels for row in self.slices if row.role == "output"}
+        """For each layer that makes channels, by path: the channels, one per output position.
+
+        Of a `Bidirectional` layer those of one direction, since the other's are tied to them.
+        """
+        return {row.layer.path: row.made for row in self.slices if row.role == "output"}

@@ -52,7 +52,7 @@ class Labels:
         self._ties: list[np.ndarray] = []
         self._frozen: list[np.ndarray] = []
         self._zeros: list[np.ndarray] = []
-        self._rows: dict[tuple[int, int], tuple[keras.Variable, int, np.ndarray, Role, Any]] = {}
+        self._rows: dict[tuple[int, int], Slice] = {}
         self.inner: list[tuple[Any, np.ndarray]] = []
 
     def new(self, size: int, frozen: bool = False) -> np.ndarray:
@@ -106,7 +106,13 @@ class Labels:
         return np.broadcast_to(labels.reshape(-1), (size,))
 
     def add(
-        self, variable: keras.Variable, axis: int, vector: np.ndarray, role: Role, layer: Any
+        self,
+        variable: keras.Variable,
+        axis: int,
+        vector: np.ndarray,
+        role: Role,
+        layer: Any,
+        repeats: int = 1,
     ) -> np.ndarray:
         """Records the labels of one axis of a variable; a second call ties them to the first."""
         axis %= len(variable.shape)
@@ -120,20 +126,21 @@ class Labels:
             vector[constant] = self.new(int(constant.sum()), frozen=True)
         key = (id(variable), axis)
         if key in self._rows:
-            self.tie(self._rows[key][2], vector)
+            self.tie(self._rows[key].channels, vector)
         else:
-            self._rows[key] = (variable, axis, np.array(vector), role, layer)
-        return self._rows[key][2]
+            self._rows[key] = Slice(variable, axis, np.array(vector), role, layer, repeats)
+        return self._rows[key].channels
 
-    def produce(self, variable: keras.Variable, axis: int, layer: Any) -> np.ndarray:
+    def produce(
+        self, variable: keras.Variable, axis: int, layer: Any, repeats: int = 1
+    ) -> np.ndarray:
         """New labels for one axis of a variable, or those that it has from an earlier call."""
         axis %= len(variable.shape)
         row = self._rows.get((id(variable), axis))
-        return (
-            row[2]
-            if row
-            else self.add(variable, axis, self.new(variable.shape[axis]), "output", layer)
-        )
+        if row is not None:
+            return row.channels
+        made = self.new(variable.shape[axis])
+        return self.add(variable, axis, made, "output", layer, repeats)
 
     def channels(self) -> tuple[np.ndarray, np.ndarray, list[Slice]]:
         """Turns labels into channels: tied labels are one.
@@ -148,8 +155,5 @@ class Labels:
         frozen = np.zeros(count, bool)
         for labels in self._frozen:
             frozen[channel[labels]] = True
-        slices = [
-            Slice(variable, axis, channel[vector], role, layer)
-            for variable, axis, vector, role, layer in self._rows.values()
-        ]
+        slices = [row._replace(channels=channel[row.channels]) for row in self._rows.values()]
         return np.append(channel, CONSTANT), frozen, slices

@@ -15,7 +15,9 @@ from ptkeras.channels import (  # noqa: F401  (they fill the registry)
     rules_merge,
     rules_moves,
     rules_norm,
+    rules_preprocessing,
     rules_recurrent,
+    rules_wrappers,
 )
 from ptkeras.channels.channel_map import ChannelMap, Inner
 from ptkeras.channels.elementwise import nature_of_node

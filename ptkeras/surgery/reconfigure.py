@@ -124,8 +124,6 @@ def _carry_weights(
                 after.trainable = before.trainable
             renewed[id(before)] = after
         adjust(old, new)
-        if hasattr(new, "finalize_state"):
-            new.finalize_state()
     return renewed
 
 
