@@ -39,7 +39,9 @@ def _cell(call: Call) -> list[np.ndarray]:
 def _stacked_cells(call: Call) -> list[np.ndarray] | None:
     """Each cell reads the output of the one below; their states lie side by side."""
     output, states = call.inputs[0], []
-    for cell in call.op.cells:
+    for number, cell in enumerate(call.op.cells):
+        if number:
+            call.needs(output.reshape(-1))  # what is between two cells, no tensor shows
         results = inner_results(call, cell, [output], call.shapes, [])
         if results is None:
             return None

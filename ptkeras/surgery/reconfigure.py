@@ -13,7 +13,7 @@ from ptkeras.channels import ChannelMap, trace
 from ptkeras.surgery.adopt import adopt
 from ptkeras.surgery.layers import adjust
 from ptkeras.surgery.optimizers import carry_over
-from ptkeras.surgery.rebuild import Gate, kept_positions, rebuild
+from ptkeras.surgery.rebuild import Gate, Rebuilt, kept_positions, rebuild, take
 
 
 def reconfigure(
@@ -58,7 +58,7 @@ def reconfigure(
         return model
     with scope_of(model):
         rebuilt = rebuild(channel_map, keep, gates)
-        renewed = _carry_weights(channel_map, keep, gates, rebuilt.layers)
+        renewed = _carry_weights(channel_map, keep, gates, rebuilt)
         adopt(model, rebuilt.model)
         _refresh_training(model, channel_map, keep, gates, renewed)
     return model
@@ -98,33 +98,36 @@ def _slicer(channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate]
 
 
 def _carry_weights(
-    channel_map: ChannelMap,
-    keep: np.ndarray,
-    gates: Mapping[int, Gate],
-    layers: list[tuple[Any, Any]],
+    channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate], rebuilt: Rebuilt
 ) -> dict[int, keras.Variable]:
     """Copies the weights of old layers into their new selves; returns new variable by old `id`."""
-    sliced = _slicer(channel_map, keep, gates)
+    rows = channel_map.slice_of
     renewed: dict[int, keras.Variable] = {}
-    for old, new in layers:
+    for old, new in rebuilt.layers:
         for before, after in zip(old.variables, new.variables, strict=True):
             if id(before) in renewed:
                 continue
-            values = keras.ops.convert_to_numpy(before.value)
-            values = sliced(before, values, tuple(range(values.ndim)))
-            if values.shape != tuple(after.shape):
-                raise ValueError(
-                    f"'{before.path}' should become {values.shape}, but the config of its layer "
-                    f"builds {tuple(after.shape)}: ptkeras.surgery.register tells how the config "
-                    f"of a {type(old).__name__} says its size."
-                )
-            after.assign(values)
+            if id(after) not in rebuilt.carried:
+                values = take(before, kept_positions(rows, keep, gates, before))
+                _check_shape(old, before, after, values.shape)
+                after.assign(values)
             after.regularizer = before.regularizer
             if after.trainable != before.trainable:
                 after.trainable = before.trainable
             renewed[id(before)] = after
         adjust(old, new)
     return renewed
+
+
+def _check_shape(
+    layer: Any, before: keras.Variable, after: keras.Variable, shape: tuple[int, ...]
+) -> None:
+    if shape != tuple(after.shape):
+        raise ValueError(
+            f"'{before.path}' should become {shape}, but the config of its layer builds "
+            f"{tuple(after.shape)}: ptkeras.surgery.register tells how the config of a "
+            f"{type(layer).__name__} says its size."
+        )
 
 
 def _refresh_training(
