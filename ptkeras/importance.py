@@ -101,7 +101,7 @@ def round_up(
         before = keep.copy()
         for row in channel_map.slices:
             if row.role == "output":
-                _round_up_row(row.channels, keep, scores, least, multiple, dead_ok)
+                _round_up_row(row.made, keep, scores, least, multiple, dead_ok)
         if (keep == before).all():
             return keep
 

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from ptkeras import importance, latency
-from ptkeras._layer_channels import find_layer, made_by, why_frozen
+from ptkeras._layer_channels import find_layer, made_by
 from ptkeras._plan import ROUNDING, Plan, Scope
 from ptkeras._prediction import Prediction, params, weighted_macs
 from ptkeras._prune_report import LayerChange, PruneReport, Survey
@@ -179,11 +179,9 @@ def remove_channels(
                     f"Layer '{name}' of '{model.name}' has no channel {position!r}: its channels "
                     f"are counted from 0 to {len(made) - 1}."
                 )
-            if made[position] < 0 or channel_map.frozen[made[position]]:
-                raise ValueError(
-                    f"Channel {position} of layer '{name}' may not go: it is "
-                    f"{why_frozen(channel_map, made[position])}."
-                )
+            cause = "padding" if made[position] < 0 else channel_map.why_frozen(made[position])
+            if cause is not None:
+                raise ValueError(f"Channel {position} of layer '{name}' may not go: it is {cause}.")
         keep[made[list(positions)]] = False
     return reconfigure(model, keep, channel_map=channel_map)
 

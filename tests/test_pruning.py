@@ -605,7 +605,7 @@ def test_what_freezes_a_channel_is_named():
     model = keras.Model(inputs, layers.Dense(2)(x))
     for name, reason in (
         ("a", r"'normed' \(a LayerNormalization\)"),
-        ("b", r"normalised together with others by 'b' \(a Dense\)"),
+        ("b", r"needed by 'b' \(a Dense\), which would make something else of the others"),
         ("c", r"'unknown' \(a Unknown\), which no rule"),
     ):
         with pytest.warns(UserWarning), pytest.raises(ValueError, match=reason):

@@ -22,6 +22,8 @@ class Slice(NamedTuple):
             `"input"` (a kernel axis that reads them), `"vector"` (one number per channel: bias,
             batch norm) or `"depthwise"` (one filter per channel).
         layer: the layer that owns the variable.
+        repeats: how many positions make one of the layer's output: 1, and the number of gates of a
+            recurrent layer, whose kernel has the columns of one gate after those of the other.
     """
 
     variable: keras.Variable
@@ -29,6 +31,44 @@ class Slice(NamedTuple):
     channels: np.ndarray
     role: Role
     layer: Any
+    repeats: int = 1
+
+    @property
+    def made(self) -> np.ndarray:
+        """The channels of an `"output"` row, one per position of the layer's output."""
+        return self.channels[: len(self.channels) // self.repeats]
+
+
+class Cause(NamedTuple):
+    """What froze a channel.
+
+    Attributes:
+        kind: `"input"` or `"output"` of the model; `"unknown"`, an operation that nobody has a rule
+            for; or `"rule"`, one whose rule says that it needs the channel.
+        what: the symbolic tensor, or the operation.
+    """
+
+    kind: Literal["input", "output", "unknown", "rule"]
+    what: Any
+
+    def rank(self) -> int:
+        """Which of several causes is told: first those that nothing can lift."""
+        return ("input", "output", "unknown", "rule").index(self.kind)
+
+    @property
+    def name(self) -> str:
+        """The name of the operation that froze the channel or, of the model's own, that made it."""
+        if self.kind in ("input", "output"):
+            return self.what._keras_history.operation.name
+        return self.what.name
+
+    def __str__(self) -> str:
+        if self.kind in ("input", "output"):
+            return f"part of an {self.kind} of the model, that of '{self.name}'"
+        operation = f"'{self.name}' (a {type(self.what).__name__})"
+        if self.kind == "unknown":
+            return f"read or made by {operation}, which no rule is known for"
+        return f"needed by {operation}, which would make something else of the others without it"
 
 
 class Inner(NamedTuple):
@@ -58,6 +98,7 @@ class ChannelMap:
         model: the traced model.
         slices: list of `Slice`, one for each axis of a variable that channels lie along.
         frozen: bool array of shape `(len(self),)`: the channels that may not go.
+        causes: list of length `len(self)`: the `Cause` for each frozen channel, None for others.
         tensors: for the `id` of each symbolic tensor of the graph an int array that broadcasts
             against the tensor's shape and says which channel each position belongs to; -1 marks
             positions that belong to none (padding).
@@ -68,13 +109,14 @@ class ChannelMap:
         self,
         model: keras.Model,
         slices: list[Slice],
-        frozen: np.ndarray,
+        causes: list[Cause | None],
         tensors: dict[int, np.ndarray],
         inner: list[Inner] | None = None,
     ) -> None:
         self.model = model
         self.slices = slices
-        self.frozen = frozen
+        self.causes = causes
+        self.frozen = np.array([cause is not None for cause in causes], bool)
         self.tensors = tensors
         self.inner = inner or []
 
@@ -101,6 +143,20 @@ class ChannelMap:
                 made[row.channels] = True
         return made & ~self.frozen
 
+    def why_frozen(self, channel: int) -> str | None:
+        """Why a channel may not go, as the end of a sentence; None if it may.
+
+        ```python
+        layer = channel_map.produced()["conv1"]
+        print(f"The first filter is {channel_map.why_frozen(layer[0])}.")
+        ```
+
+        Args:
+            channel: the number of the channel.
+        """
+        cause = self.causes[channel]
+        return None if cause is None else str(cause)
+
     def check_keep(self, keep: Any) -> np.ndarray:
         """Validates a keep mask.
 
@@ -122,8 +178,8 @@ class ChannelMap:
         dropped = np.flatnonzero(self.frozen & ~keep)
         if len(dropped):
             raise ValueError(
-                f"keep drops {len(dropped)} frozen channels (the first: {dropped[0]}); frozen "
-                "channels may not go: combine the mask with channel_map.frozen."
+                f"keep drops {len(dropped)} frozen channels. The first, channel {dropped[0]}, is "
+                f"{self.why_frozen(dropped[0])}: keep them with `keep | channel_map.frozen`."
             )
         return keep
 
@@ -171,5 +227,8 @@ class ChannelMap:
         )
 
     def produced(self) -> dict[str, np.ndarray]:
-        """For each layer that makes channels, by path: the channels, one per output position."""
-        return {row.layer.path: row.channels for row in self.slices if row.role == "output"}
+        """For each layer that makes channels, by path: the channels, one per output position.
+
+        Of a `Bidirectional` layer those of one direction, since the other's are tied to them.
+        """
+        return {row.layer.path: row.made for row in self.slices if row.role == "output"}

@@ -10,7 +10,7 @@ from keras import layers
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from keras.src.ops import numpy as keras_numpy
 
-from ptkeras.channels.registry import Call, register
+from ptkeras.channels.registry import Call, existing, register
 
 
 def combine(call: Call) -> np.ndarray | None:
@@ -141,10 +141,10 @@ register(
 
 def concatenate(call: Call) -> np.ndarray | None:
     """Concatenates labels; beside an axis that is not the channel axis the tensors are tied."""
-    if len(call.inputs) != len(_operands(call)):
+    rank, axis = len(call.output_shapes[0]), _joined_axis(call.op)
+    if len(call.inputs) != len(_operands(call)) or axis is None or rank < 2:
         return None
-    rank = len(call.output_shapes[0])
-    axis = call.op.axis % rank
+    axis %= rank
     parts = []
     for labels, shape in zip(call.inputs, call.shapes, strict=True):
         full = list(labels.shape)
@@ -163,7 +163,18 @@ def concatenate(call: Call) -> np.ndarray | None:
     return result
 
 
-register(layers.Concatenate, keras_numpy.Concatenate)(concatenate)
+_JOINTS = {
+    cls: axis
+    for name, axis in (("Vstack", 0), ("Hstack", 1), ("Dstack", 2))
+    for cls in existing(keras_numpy, name)
+}
+register(layers.Concatenate, keras_numpy.Concatenate, keras_numpy.Append, *_JOINTS)(concatenate)
+
+
+def _joined_axis(op: keras.Operation) -> int | None:
+    """The axis along which an operation joins, which its name may say."""
+    own = _JOINTS.get(type(op))
+    return op.axis if own is None else own
 
 
 @register(keras_numpy.Stack)

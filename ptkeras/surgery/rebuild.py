@@ -47,11 +47,13 @@ class Rebuilt(NamedTuple):
         layers: pairs of an old layer with variables of its own and its new self.
         carried: the new variables that hold the numbers of the old ones already, by `id`; the
             others are zero.
+        made: the new layer, operation or nested model for the `id` of each old one.
     """
 
     model: keras.Model
     layers: list[tuple[Any, Any]]
     carried: dict[int, keras.Variable]
+    made: dict[int, Any]
 
 
 def rebuild(
@@ -71,7 +73,7 @@ def rebuild(
     # The configs come from layers of this process: a Lambda may be made from them.
     with InitialValues(builder.initial_value) as initial, SafeModeScope(False):
         model = builder.model(channel_map.model)
-    return Rebuilt(model, builder.pairs, initial.given)
+    return Rebuilt(model, builder.pairs, initial.given, builder.made)
 
 
 class _Builder:
@@ -90,7 +92,9 @@ class _Builder:
         """A model or nested model, smaller."""
         if isinstance(old, keras.Sequential):
             self.refuse_dead_ends(old)
-            layers = [self.operation(layer, None) for layer in old._layers]
+            # A layer that was built more than once has nodes of graphs that are gone.
+            nodes = {id(node.operation): node for node in nodes_of(old)}
+            layers = [self.operation(layer, nodes.get(id(layer))) for layer in old._layers]
             return keras.Sequential(layers, name=old.name, trainable=old.trainable)
         tensors: dict[int, Any] = {}
         for tensor in old.inputs:

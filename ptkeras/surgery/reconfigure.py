@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from ptkeras.channels import ChannelMap, trace
-from ptkeras.surgery.adopt import adopt
+from ptkeras.surgery.adopt import adopt, follow
 from ptkeras.surgery.layers import adjust
 from ptkeras.surgery.optimizers import carry_over
 from ptkeras.surgery.rebuild import Gate, Rebuilt, kept_positions, rebuild, take
@@ -29,7 +29,8 @@ def reconfigure(
     The graph is rebuilt from the configs of the layers, smaller, and moved into `model`; weights,
     batch-norm statistics and, where the model is compiled, every slot of the optimiser keep the
     numbers of the channels that stay. Inside `fit` the next step runs on the small model. Layers
-    are new objects: ask `model.get_layer(name)` for them. If anything goes wrong, the model is what
+    are new objects: ask `model.get_layer(name)` for them; attributes of the model that hold one, or
+    a list, tuple or dict of them, hold the new ones. If anything goes wrong, the model is what
     it was.
 
     If the parameters of the channels that go were zero, the model's outputs are the same as before
@@ -60,6 +61,7 @@ def reconfigure(
         rebuilt = rebuild(channel_map, keep, gates)
         renewed = _carry_weights(channel_map, keep, gates, rebuilt)
         adopt(model, rebuilt.model)
+        follow(model, rebuilt.made)
         _refresh_training(model, channel_map, keep, gates, renewed)
     return model
 
@@ -116,8 +118,6 @@ def _carry_weights(
                 after.trainable = before.trainable
             renewed[id(before)] = after
         adjust(old, new)
-        if hasattr(new, "finalize_state"):
-            new.finalize_state()
     return renewed
 
 

@@ -126,7 +126,7 @@ class Sequences:
 
     @staticmethod
     def turned(draw, x, _):
-        return layers.Permute((2, 1))(layers.Permute((2, 1))(x)[..., ::-1])
+        return layers.Permute((2, 1))(ops.flip(layers.Permute((2, 1))(x), -1))
 
 
 class Vectors:

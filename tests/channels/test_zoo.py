@@ -5,6 +5,7 @@ import pytest
 
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
+from tests import zoo_of_layers, zoo_of_operations  # noqa: F401  (they fill the zoo)
 from tests.exactness import assert_exact, assert_same, inputs_for, outputs_of, random_keep
 from tests.zoo import ZOO
 
