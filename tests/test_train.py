@@ -101,6 +101,7 @@ def test_a_run_prunes_and_leaves_its_folder(pruned):
         "checkpoints/epoch_0002.keras",
         "checkpoints/epoch_0003.keras",
         "checkpoints/last.keras",
+        "checkpoints/last.previous.keras",
     }
     history = rows(pruned)
     assert list(history[0]) == [name for name in COLUMNS if name != "seconds"]
@@ -181,6 +182,20 @@ def test_a_stopped_run_goes_on_and_ends_the_same(pruned, tmp_path, monkeypatch, 
     assert run(folder) == 0
     assert "after epoch 2" in capsys.readouterr().out
     assert_same_run(pruned, folder)
+
+
+def test_a_terminated_run_goes_on_behind_its_last_step(pruned, tmp_path, monkeypatch, capsys):
+    def terminate(self, batch, logs=None):
+        if (len(self.rows), batch) == (1, 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "on_train_batch_end", terminate)
+        assert run(tmp_path / "parts") == 143
+    assert "goes on from step 4 of epoch 2" in capsys.readouterr().err
+    assert run(tmp_path / "parts") == 0
+    assert "after step 4 of epoch 2" in capsys.readouterr().out
+    assert_same_run(pruned, tmp_path / "parts")
 
 
 def test_a_run_that_was_stopped_before_its_last_file_finishes(pruned, tmp_path):
