@@ -27,17 +27,33 @@ _GRAPH = (
 def adopt(model: keras.Model, new: keras.Model) -> None:
     """Makes `model` what `new` is; training state (compile, history, metrics) is left alone.
 
+    Attributes of a user's subclass that hold a layer, or a list, tuple or dict of layers, hold the
+    new ones of the same names.
+
     Args:
         model: the model to change, Functional or Sequential.
         new: a model of the same kind.
     """
+    twins = _twins(model, new)
     if isinstance(model, keras.Sequential):
-        for layer in (*model._layers, model._functional):
-            model._tracker.untrack(layer)
-        model._layers = list(new._layers)
-        model._functional = new._functional
-        _keep_class(model, _sequential_class)
-        return
+        _adopt_layers_in_a_row(model, new)
+    else:
+        _adopt_graph(model, new)
+    _renew_attributes(model, twins)
+    if keras.config.backend() == "torch":
+        # The parameters of a torch.nn.Module, whose gradients each step begins by clearing.
+        model._track_variables()
+
+
+def _adopt_layers_in_a_row(model: keras.Sequential, new: keras.Sequential) -> None:
+    for layer in (*model._layers, model._functional):
+        model._tracker.untrack(layer)
+    model._layers = list(new._layers)
+    model._functional = new._functional
+    _keep_class(model, _sequential_class)
+
+
+def _adopt_graph(model: keras.Model, new: keras.Model) -> None:
     _swap_layers(model, list(model.layers), list(new.layers))
     for name in _GRAPH:
         # Past the tracking of Keras and TensorFlow, which would wrap the dicts and lists that the
@@ -46,28 +62,36 @@ def adopt(model: keras.Model, new: keras.Model) -> None:
     _keep_class(model, _functional_class)
 
 
-def follow(model: keras.Model, made: Mapping[int, Any]) -> None:
-    """Points the attributes of a user's model at its new layers, for a `train_step` that uses them.
+def _twins(old: keras.Model, new: keras.Model) -> dict[int, Any]:
+    """The new layer for the `id` of each old one of its name, in nested models too."""
+    by_name = {layer.name: layer for layer in new.layers}
+    twins: dict[int, Any] = {}
+    for layer in old.layers:
+        twin = by_name.get(layer.name)
+        if twin is not None:
+            twins[id(layer)] = twin
+        if isinstance(layer, keras.Model) and isinstance(twin, keras.Model):
+            twins |= _twins(layer, twin)
+    return twins
 
-    Args:
-        model: the model that adopted a new graph.
-        made: the new layer for the `id` of each old one.
-    """
+
+def _renew_attributes(model: keras.Model, twins: Mapping[int, Any]) -> None:
+    """Points the attributes of a user's model at its new layers, for a `train_step` of its own."""
     for name, value in list(vars(model).items()):
-        renewed = _renewed(value, made)
+        renewed = _renewed(value, twins)
         if renewed is not value:
             setattr(model, name, renewed)
 
 
-def _renewed(value: Any, made: Mapping[int, Any]) -> Any:
+def _renewed(value: Any, twins: Mapping[int, Any]) -> Any:
     """A layer's new self, or a list, tuple or dict with those in it; else the value itself."""
     if isinstance(value, keras.layers.Layer):
-        return made.get(id(value), value)
+        return twins.get(id(value), value)
     if isinstance(value, dict):
-        parts = {key: _renewed(each, made) for key, each in value.items()}
+        parts = {key: _renewed(each, twins) for key, each in value.items()}
         return parts if any(parts[key] is not value[key] for key in parts) else value
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        parts = [_renewed(each, made) for each in value]
+        parts = [_renewed(each, twins) for each in value]
         if any(new is not old for new, old in zip(parts, value, strict=True)):
             return tuple(parts) if isinstance(value, tuple) else parts
     return value

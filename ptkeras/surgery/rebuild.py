@@ -47,13 +47,11 @@ class Rebuilt(NamedTuple):
         layers: pairs of an old layer with variables of its own and its new self.
         carried: the new variables that hold the numbers of the old ones already, by `id`; the
             others are zero.
-        made: the new layer, operation or nested model for the `id` of each old one.
     """
 
     model: keras.Model
     layers: list[tuple[Any, Any]]
     carried: dict[int, keras.Variable]
-    made: dict[int, Any]
 
 
 def rebuild(
@@ -73,7 +71,7 @@ def rebuild(
     # The configs come from layers of this process: a Lambda may be made from them.
     with InitialValues(builder.initial_value) as initial, SafeModeScope(False):
         model = builder.model(channel_map.model)
-    return Rebuilt(model, builder.pairs, initial.given, builder.made)
+    return Rebuilt(model, builder.pairs, initial.given)
 
 
 class _Builder:

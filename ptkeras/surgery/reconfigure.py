@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from ptkeras.channels import ChannelMap, trace
-from ptkeras.surgery.adopt import adopt, follow
+from ptkeras.surgery.adopt import adopt
 from ptkeras.surgery.layers import adjust
 from ptkeras.surgery.optimizers import carry_over
 from ptkeras.surgery.rebuild import Gate, Rebuilt, kept_positions, rebuild, take
@@ -61,7 +61,6 @@ def reconfigure(
         rebuilt = rebuild(channel_map, keep, gates)
         renewed = _carry_weights(channel_map, keep, gates, rebuilt)
         adopt(model, rebuilt.model)
-        follow(model, rebuilt.made)
         _refresh_training(model, channel_map, keep, gates, renewed)
     return model
 

@@ -116,7 +116,7 @@ def test_training_goes_on_as_if_the_network_had_always_been_small(name):
     for a, b in zip(twin.optimizer.variables, model.optimizer.variables, strict=True):
         a.assign(b)
     for each in (model, twin):
-        each.fit(x, y, batch_size=24, epochs=3, verbose=0, shuffle=False)
+        each.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
     for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
