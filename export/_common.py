@@ -167,7 +167,7 @@ def export(settings: Settings, write: Callable[..., Artifact], **options: Any) -
         metadata=metadata(Path(settings.model).parent),
         **options,
     )
-    print(artifact)
+    print(artifact.summary)
 
 
 def check_precision(settings: Settings) -> None:

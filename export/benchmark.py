@@ -71,7 +71,10 @@ def act(settings: Settings) -> None:
             size_text(one.size),
             size_text(one.memory),
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
     print("Peak memory is that of the process, its runtime included, at its largest batch.")
 
 

@@ -241,7 +241,8 @@ def _export(settings: Settings, folder: RunFolder) -> None:
     for kind in wanted:
         write = getattr(export, f"to_{kind}")
         try:
-            print(write(model, folder.exported(kind), labels=dataset.labels, metadata=told))
+            artifact = write(model, folder.exported(kind), labels=dataset.labels, metadata=told)
+            print(artifact.summary)
         except export.ExportError as error:
             raise SettingsError(
                 f"{error} The run itself is finished; the same command tries again."

@@ -2,7 +2,7 @@
 
 ```python
 artifact = ptkeras.export.to_onnx(model, "small.onnx", labels=names)
-print(artifact)  # what was written, and how far its answers are from the model's
+print(artifact.summary)  # what was written, and how far its answers are from the model's
 ```
 
 Each file is loaded in its own runtime and compared with the Keras model before it takes its place:

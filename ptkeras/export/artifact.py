@@ -45,6 +45,11 @@ class Artifact:
         return str(self.path)
 
     def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def summary(self) -> str:
+        """What was written and what proves it, in a line."""
         proof = "not verified" if self.verification is None else str(self.verification)
         return f"{TITLES[self.format]} '{self.path}', {size_text(self.size)}: {proof}"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +24,7 @@ from ptkeras.export.artifact import (
     check_output,
     whole,
 )
-from ptkeras.export.served import Served, Serving, in_float32
+from ptkeras.export.served import Served, Serving, check_model, in_float32
 from ptkeras.export.verification import (
     BATCH_SIZES,
     TOLERANCES,
@@ -106,18 +108,6 @@ def figures(model: keras.Model, metadata: Mapping[str, Any] | None) -> dict[str,
     return own | dict(metadata or {})
 
 
-def check_labels(labels: Any, served_outputs: int) -> None:
-    """Compares label names with the size of the model's only output.
-
-    Raises:
-        ValueError: their number is another.
-    """
-    if labels is not None and len(labels) != served_outputs:
-        raise ValueError(
-            f"There are {len(labels)} labels for {served_outputs} classes; give one for each."
-        )
-
-
 def request_of(
     kind: str,
     model: keras.Model,
@@ -132,12 +122,15 @@ def request_of(
     options: Mapping[str, Any] | None = None,
 ) -> Request:
     """Collects the arguments of an export."""
-    import json
-
-    told = figures(model, metadata) if isinstance(model, keras.Model) else {}
+    check_model(model)
+    told = figures(model, metadata)
     if labels is not None:
         labels = [str(label) for label in labels]
-        check_labels(labels, model.outputs[0].shape[-1])
+        classes = model.outputs[0].shape[-1]
+        if len(labels) != classes:
+            raise ValueError(
+                f"There are {len(labels)} labels for {classes} classes; give one for each."
+            )
         told["labels"] = labels
     texts = {
         key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -174,9 +167,7 @@ def _convert(request: Request, served: Served, convert: Convert, new: Path) -> N
         else:
             converted = Served(in_float32(request.model), request.serving) if half else served
             convert(converted, request, new)
-    except (ExportError, OSError, ValueError) as error:
-        if isinstance(error, ValueError) and not isinstance(error, ExportError):
-            raise _failed(request, error) from error
+    except (ExportError, OSError):
         raise
     except ImportError as error:
         package = error.name or str(error)
@@ -195,8 +186,6 @@ def _failed(request: Request, error: Exception) -> ExportError:
 
 def _raise_disk_error(error: Exception) -> None:
     """TensorFlow has its own errors for a disk that is full."""
-    import errno
-
     if "No space left on device" in str(error):
         raise OSError(errno.ENOSPC, "No space left on device") from error
 

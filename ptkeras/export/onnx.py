@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import warnings
@@ -127,6 +128,7 @@ def convert(served: Served, opset: int) -> Any:
     renamed |= {tensor: name for name, tensor in frozen.outputs.items()}
     with _quiet():
         proto = _converted(frozen, opset, renamed, served.model.name)
+    _say_that_pools_do_not_pad(proto.graph)
     _name_sizes(proto.graph, served)
     proto = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
     folding.fold(proto.graph)
@@ -161,7 +163,13 @@ def _optimised(
             tensors_to_rename=renamed,
             custom_op_handlers={"Erfc": (_erfc, [])},
         )
+        gc.collect()  # graphs are full of cycles, and hold copies of the weights
+        if not careful:
+            # Each optimiser ends with this, and protobuf keeps the memory of what was there before:
+            # some sixty copies of all weights. make_model does it once more, which is enough.
+            converted.update_proto = lambda *_, **__: None
         converted = optimizer.optimize_graph(converted, catch_errors=careful)
+        vars(converted).pop("update_proto", None)
     return converted.make_model(name)
 
 
@@ -192,6 +200,21 @@ def _erfc(graph: Any, node: Any, _name: str, _arguments: Any) -> None:
     )
     graph.copy_shape(node.output[0], result.output[0])
     graph.set_dtype(result.output[0], graph.get_dtype(node.output[0]))
+
+
+def _say_that_pools_do_not_pad(graph: Any) -> None:
+    """Writes `auto_pad="VALID"` where a MaxPool leaves it out and does not pad; it means the same.
+
+    onnxruntime 1.31 takes a Pad with zeros ahead of a MaxPool into it, where padding is -∞ and not
+    zero, which is another maximum where all else is negative (in ResNet50V2, say). It leaves pools
+    alone that say how they pad.
+    """
+    from onnx import helper
+
+    for node in graph.node:
+        named = {attribute.name for attribute in node.attribute}
+        if node.op_type == "MaxPool" and named.isdisjoint({"auto_pad", "pads"}):
+            node.attribute.append(helper.make_attribute("auto_pad", "VALID"))
 
 
 def _name_sizes(graph: Any, served: Served) -> None:

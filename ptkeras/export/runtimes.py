@@ -48,9 +48,9 @@ def load(path: str | os.PathLike, threads: int | None = None, kind: str | None =
         return _RUNTIMES[kind](Path(path), threads)
     except ImportError as error:
         raise ExportError(f"{error.name} is not installed: pip install {error.name}.") from error
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # a file that cannot be read; TensorFlow has OSErrors for all sorts of things
         raise ExportError(f"Its runtime refuses '{path}': {first_line(error)}") from error
 
 

@@ -66,7 +66,7 @@ class Served:
     """
 
     def __init__(self, model: keras.Model, serving: Serving = Serving()) -> None:
-        _check_model(model)
+        check_model(model)
         self.model = model
         self.serving = serving
         self._input_structure, self._output_structure = _structures(model)
@@ -175,7 +175,8 @@ def to_numpy(value: Any) -> np.ndarray:
     return array.astype("float32") if keras.backend.is_float_dtype(str(array.dtype)) else array
 
 
-def _check_model(model: Any) -> None:
+def check_model(model: Any) -> None:
+    """Raises a ValueError unless a model's inputs and outputs can be known."""
     if not isinstance(model, keras.Model):
         raise ValueError(f"Only a keras.Model can be exported; received {type(model).__name__}.")
     if not isinstance(model, Functional | keras.Sequential):

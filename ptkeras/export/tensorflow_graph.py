@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any, NamedTuple
 
 from ptkeras.export.served import Served
@@ -48,9 +49,8 @@ def freeze(served: Served) -> FrozenGraph:
         concrete, lower_control_flow=False, aggressive_inlining=True
     )
     # The order of the outputs stays; what they are called does not.
-    order = sorted(
-        outputs, key=lambda name: [t.name for t in concrete.outputs].index(outputs[name])
-    )
+    places = {tensor.name: place for place, tensor in enumerate(concrete.outputs)}
+    order = sorted(outputs, key=lambda name: places[outputs[name]])
     names = dict(zip(order, (tensor.name for tensor in frozen.outputs), strict=True))
     inputs = [tensor.name for tensor in frozen.inputs]
     graph_def = frozen.graph.as_graph_def(add_shapes=True)
@@ -59,6 +59,8 @@ def freeze(served: Served) -> FrozenGraph:
     for function in graph_def.library.function:
         for mark in ("_XlaMustCompile", "_noinline"):
             function.attr.pop(mark, None)
+    del concrete, frozen
+    gc.collect()  # TensorFlow's graphs are full of cycles, and hold several copies of the weights
     graph_def = _inlined(graph_def, [*inputs, *names.values()])
     return FrozenGraph(graph_def, inputs, {name: names[name] for name in served.outputs})
 
