@@ -77,7 +77,8 @@ def _twins(old: keras.Model, new: keras.Model) -> dict[int, Any]:
 
 def _renew_attributes(model: keras.Model, twins: Mapping[int, Any]) -> None:
     """Points the attributes of a user's model at its new layers, for a `train_step` of its own."""
-    for name, value in list(vars(model).items()):
+    own = {name: v for name, v in vars(model).items() if not name.startswith("_self_")}
+    for name, value in own.items():  # without TensorFlow's bookkeeping, which follows by itself
         renewed = _renewed(value, twins)
         if renewed is not value:
             setattr(model, name, renewed)
