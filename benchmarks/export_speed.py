@@ -6,8 +6,8 @@
 Pairs of networks as float32 ONNX:
 
 - ResNet-20 on the digits, trained from flags/digits_resnet20.flags with `--method=dense`, with
-  PruneTrain, and with PruneTrain and `--channel_multiple=8` (in runs/, where finished runs are taken
-  as they are; some 6 minutes otherwise);
+  PruneTrain, and with PruneTrain and `--channel_multiple=8` (in runs/, where finished runs are
+  taken as they are; some 6 minutes otherwise);
 - ResNet-32 and VGG-13 for CIFAR, whole and without half of their FLOPs (`ptkeras.prune`, L1), with
   any number of channels and with multiples of 16, which onnxruntime's convolutions compute in
   blocks of. Their weights are random: how long a network takes does not depend on them.
@@ -152,15 +152,19 @@ def measure_int8():
 
 
 def show(result):
-    print("| | threads | batch | dense | pruned | FLOPs | speed-up | speed-up to FLOPs |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    """Prints the README's table: a row for each pair, speed-up and its ratio to that in FLOPs."""
+    columns = [(threads, size) for threads in THREADS for size in BATCH_SIZES]
+    titles = [f"{n} thread{'s' * (n > 1)}, batch {size}" for n, size in columns]
+    print(f"| | FLOPs | {' | '.join(titles)} |")
+    print("|---|---:|" + "---:|" * len(columns))
+    by_network = {}
     for row in result["speed"]:
+        cells = by_network.setdefault(row["network"], {})
+        cells[row["threads"], row["batch_size"]] = f"× {row['speed_up']:.1f} ({row['ratio']:.2f})"
         dense, pruned = row["flops"]
-        print(
-            f"| {row['network']} | {row['threads']} | {row['batch_size']} "
-            f"| {row['dense_ms']:.2f} ms | {row['pruned_ms']:.2f} ms | ÷ {dense / pruned:.1f} "
-            f"| × {row['speed_up']:.1f} | {row['ratio']:.2f} |"
-        )
+        cells["flops"] = f"÷ {dense / pruned:.1f}"
+    for network, cells in by_network.items():
+        print(f"| {' | '.join([network, cells['flops'], *(cells[key] for key in columns)])} |")
     int8 = result["int8"]
     print(
         f"\nint8 of the pruned digits network: {int8['int8']['accuracy']:.2%} of "

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 
 from ptkeras import train
@@ -109,6 +110,34 @@ def test_a_run_prunes_and_leaves_its_folder(pruned):
     assert [row["learning_rate"] for row in history] == ["0.02", "0.02", "0.002"]
     assert all(value for row in history for value in row.values())
     assert int(history[-1]["params"]) < int(history[0]["params"])
+
+
+def test_a_finished_run_may_be_asked_for_exports(pruned, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(pruned, folder)
+    assert run(folder, "--export=onnx") == 0
+    assert "onnxruntime" in capsys.readouterr().out
+    proto = onnx.load(folder / "model.onnx")
+    told = {one.key: one.value for one in proto.metadata_props}
+    result = json.loads((folder / "result.json").read_text())
+    assert (told["method"], told["accuracy"]) == ("prunetrain", str(result["accuracy"]))
+    assert told["inference_flops"] == str(result["inference_flops"][1])
+    assert json.loads(told["labels"])[9] == "9"
+    assert len(json.loads(told["mean"])) == len(json.loads(told["std"])) == 1
+    [name] = [port.name for port in proto.graph.input]
+    assert name == "image"
+    written = (folder / "model.onnx").stat().st_mtime_ns
+    assert run(folder, "--export=onnx") == 0  # it is there already
+    assert (folder / "model.onnx").stat().st_mtime_ns == written
+
+
+def test_what_an_export_needs_is_looked_for_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    assert run(tmp_path / "run", "--export=saved_model,onnx") == 1
+    assert "--export=onnx: needs onnx, onnxruntime, tf2onnx" in capsys.readouterr().err
+    assert run(tmp_path / "run", "--export=onxx") == 1
+    assert "must be some of saved_model, onnx, litert" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_architecture_can_be_followed(pruned):

@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -200,26 +200,15 @@ def _verified(request: Request, served: Served, new: Path) -> Any:
         sizes = (len(next(iter(served.feeds(request.calibration).values()))),)
     try:
         run = runtimes.load(new, kind=request.kind)
-        with _runtime_errors():
-            report = compare(
-                run, served, request.calibration, sizes, TOLERANCES[coarse], least_agreement(coarse)
-            )
+        report = compare(
+            run, served, request.calibration, sizes, TOLERANCES[coarse], least_agreement(coarse)
+        )
     except ExportError as error:
         message = str(error).replace(str(new), str(request.path))
         raise ExportError(f"{message} Nothing was written.") from error
     if not report.passed:
         raise ExportError(
             f"'{request.path}' was not written, since it does not answer as '{request.model.name}' "
-            f"does: {report}; {report.tolerance:.0e} is let pass."
+            f"does: {report}; {report.allowance} is let pass."
         )
     return report
-
-
-@contextlib.contextmanager
-def _runtime_errors() -> Iterator[None]:
-    try:
-        yield
-    except (ExportError, OSError):
-        raise
-    except Exception as error:
-        raise ExportError(f"It does not run: {runtimes.first_line(error)}") from error

@@ -200,7 +200,10 @@ def _names(structure: Any, taken: set[str]) -> list[str]:
     for path, tensor in keras.tree.flatten_with_path(structure):
         keys = [part for part in path if isinstance(part, str)]
         wanted = "_".join(keys) if keys else tensor._keras_history.operation.name
-        name = base = re.sub(r"\W", "_", wanted, flags=re.ASCII).lstrip("_") or "tensor"
+        base = re.sub(r"\W", "_", wanted, flags=re.ASCII).lstrip("_")
+        if not base[:1].isalpha():  # TensorFlow puts something before it, and so may as well we
+            base = f"tensor_{base}".rstrip("_")
+        name = base
         number = 0
         while name in taken:
             number += 1

@@ -10,7 +10,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras.export.runtimes import Arrays, Runtime, load
+from ptkeras.export.artifact import ExportError
+from ptkeras.export.runtimes import Arrays, Runtime, first_line, load
 from ptkeras.export.served import Served, Serving
 
 BATCH_SIZES = (1, 3)
@@ -54,6 +55,12 @@ class Verification:
         """Whether the artifact answers as the model does."""
         agrees = self.top_class is None or self.top_class >= self.least_agreement
         return self.max_relative <= self.tolerance and agrees  # a NaN is not under any tolerance
+
+    @property
+    def allowance(self) -> str:
+        """What would pass, in words."""
+        agreement = f" with {self.least_agreement:.0%} of top classes" * bool(self.least_agreement)
+        return f"{self.tolerance:.0e}{agreement}"
 
     def __str__(self) -> str:
         batches = " and ".join(map(str, self.batch_sizes))
@@ -100,7 +107,7 @@ def verify(
         The differences; it raises nothing if they are large.
 
     Raises:
-        ExportError: the runtime is not installed, or refuses the artifact.
+        ExportError: the runtime is not installed, refuses the artifact, or cannot run it.
         ValueError: the path is no artifact, or the inputs are not those of the model.
     """
     served = Served(model, Serving(softmax=softmax, mean=mean, std=std))
@@ -131,12 +138,16 @@ def compare(
     """Compares a loaded artifact with what it was made of; see `verify`."""
     if not batch_sizes or min(batch_sizes) < 1:
         raise ValueError(f"batch_sizes must be 1 or larger; received {batch_sizes}.")
-    fixed = {port.shape[0] for port in served.inputs if port.shape[0]}
-    sizes = tuple(sorted(fixed)) or tuple(batch_sizes)
+    shapes = [*(port.shape for port in served.inputs), *(shape for shape, _ in run.inputs.values())]
+    sizes = tuple(sorted({shape[0] for shape in shapes if shape[0]})) or tuple(batch_sizes)
     absolute, relative, tops = 0.0, 0.0, []
     for number, size in enumerate(sizes):
         feeds = _batch(served, inputs, size, number)
-        expected, got = served.run(feeds), run(feeds)
+        expected = served.run(feeds)
+        try:
+            got = run(feeds)
+        except Exception as error:
+            raise ExportError(f"It does not run: {first_line(error)}") from error
         for name, right in expected.items():
             if name not in got or got[name].shape != right.shape:
                 shape = got[name].shape if name in got else "nothing"

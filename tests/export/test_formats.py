@@ -14,6 +14,7 @@ from keras import layers
 from ptkeras import export
 from ptkeras.export import runtimes
 from tests.export import networks
+from tests.two_devices import mirrored_strategy
 
 pytestmark = pytest.mark.tensorflow
 
@@ -99,6 +100,27 @@ def test_litert_runs_grouped_convolutions_gelu_and_dictionaries(tmp_path):
     assert export.to_litert(model, tmp_path / "a.tflite").verification.passed
     artifact = export.to_litert(networks.of_dictionaries(), tmp_path / "b.tflite")
     assert set(runtimes.load(artifact).inputs) == {"image", "vector"}
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a", "a.tflite"])
+def test_any_name_can_be_called_for_in_every_format(name, tmp_path):
+    one, other = keras.Input((4,), name="1x"), keras.Input((4,), name="Image.A")
+    model = keras.Model({"1x": one, "Image.A": other}, {"9": layers.Dense(2)(one + other)})
+    kind = {"a.onnx": "onnx", "a": "saved_model", "a.tflite": "litert"}[name]
+    run = runtimes.load(getattr(export, f"to_{kind}")(model, tmp_path / name))
+    assert set(run.inputs) == {"tensor_1x", "Image_A"}
+    feeds = dict.fromkeys(run.inputs, np.ones((2, 4), "float32"))
+    assert run(feeds)["tensor_9"].shape == (2, 2)
+
+
+def test_a_model_under_a_mirrored_strategy(tmp_path):
+    with mirrored_strategy().scope():
+        model = networks.small()
+        model.compile("sgd", "mse")
+    model.fit(np.ones((4, 8, 8, 3)), np.ones((4, 4)), verbose=0)
+    for name in ("a.onnx", "a", "a.tflite"):
+        kind = {"a.onnx": "onnx", "a": "saved_model", "a.tflite": "litert"}[name]
+        assert getattr(export, f"to_{kind}")(model, tmp_path / name).verification.passed
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])
