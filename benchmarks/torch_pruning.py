@@ -99,7 +99,7 @@ def measure(name: str, repeats: int) -> dict:
 def show(rows: list[dict]) -> None:
     table = rich.table.Table("network", "ptkeras s", "Torch-Pruning s", "ratio")
     table.add_column("parameters left")
-    table.add_column("Torch-Pruning's")
+    table.add_column("theirs")
     keys = ("seconds", "torch_pruning_seconds")
     for row in (*rows, {"network": "sum", **{key: sum(r[key] for r in rows) for key in keys}}):
         ours, theirs = (row[key] for key in keys)

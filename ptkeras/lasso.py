@@ -52,7 +52,7 @@ def group_norms(channel_map: ChannelMap) -> float:
     for row in kernel_slices(channel_map):
         if not row.variable.trainable:
             continue
-        (squares,) = channel_map.reduce(lambda v, axes: np.square(v).sum(axes), [row])
+        (squares,) = channel_map.sums(np.square, [row])
         free = ~channel_map.frozen[row.channels]
         sums = np.bincount(row.channels[free], squares[free])
         total += float(np.sqrt(sums[np.unique(row.channels[free])] + EPSILON).sum())

@@ -8,7 +8,11 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
+from ptkeras._numbers import numbers
+
 Role = Literal["output", "input", "vector", "depthwise"]
+
+_BLOCK = 2**17  # numbers
 
 
 class Slice(NamedTuple):
@@ -189,15 +193,32 @@ class ChannelMap:
         """`measure(values, other axes)` for each of `rows`: one number per position of its axis."""
         results = []
         for row in rows:
-            values = keras.ops.convert_to_numpy(row.variable.value).astype("float32", copy=False)
+            values = numbers(row.variable).astype("float32", copy=False)
             axes = tuple(a for a in range(values.ndim) if a != row.axis)
             results.append(measure(values, axes))
         return results
 
+    def sums(self, of: Callable[[np.ndarray], np.ndarray], rows: list[Slice]) -> list[np.ndarray]:
+        """The sums of `of(values)`, an elementwise function, over the other axes of each of `rows`.
+
+        One number per position of its axis. Each variable is read once, a block at a time that fits
+        in a processor's cache.
+        """
+        by_variable: dict[int, list[Slice]] = {}
+        for row in rows:
+            by_variable.setdefault(id(row.variable), []).append(row)
+        found: dict[tuple[int, int], np.ndarray] = {}
+        for key, own in by_variable.items():
+            values = numbers(own[0].variable)
+            totals = {row.axis: np.zeros(values.shape[row.axis]) for row in own}
+            _add_blocks(of, values, totals)
+            found.update({(key, axis): total for axis, total in totals.items()})
+        return [found[id(row.variable), row.axis] for row in rows]
+
     def squared_norms(self) -> np.ndarray:
         """Sum of the squares of all of each channel's parameters, shape `(len(self),)`."""
         total = np.zeros(len(self))
-        squares = self.reduce(lambda v, axes: np.square(v).sum(axes), self.slices)
+        squares = self.sums(np.square, self.slices)
         for row, square in zip(self.slices, squares, strict=True):
             total += np.bincount(row.channels, weights=square, minlength=len(self))
         return total
@@ -232,3 +253,15 @@ class ChannelMap:
         Of a `Bidirectional` layer those of one direction, since the other's are tied to them.
         """
         return {row.layer.path: row.made for row in self.slices if row.role == "output"}
+
+
+def _add_blocks(
+    of: Callable[[np.ndarray], np.ndarray], values: np.ndarray, totals: dict[int, np.ndarray]
+) -> None:
+    """Adds to `totals`, for some axes of an array, the sums of `of(values)` over all others."""
+    step = max(1, _BLOCK // max(1, values[:1].size))
+    for start in range(0, len(values), step):
+        part = of(values[start : start + step].astype("float32", copy=False))
+        for axis, total in totals.items():
+            place = total[start : start + step] if axis == 0 else total
+            place += part.sum(tuple(a for a in range(part.ndim) if a != axis))

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras._collector import held_back
 from ptkeras.channels import (  # noqa: F401  (they fill the registry)
     rules,
     rules_attention,
@@ -48,7 +49,8 @@ def trace(model: keras.Model, *, exact: bool = True) -> ChannelMap:
     Raises:
         ValueError: the model is not built or has no graph.
     """
-    return _Tracer(model, exact).run()
+    with held_back():
+        return _Tracer(model, exact).run()
 
 
 class _Tracer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -55,6 +56,20 @@ class InitialValues:
         def initializer(shape: tuple[int, ...], dtype: Any = None) -> Any:
             return keras.ops.convert_to_tensor(values, dtype)
 
-        variable = self._add_weight(layer, **kwargs | {"initializer": initializer})
+        with _without_name_scope():
+            variable = self._add_weight(layer, **kwargs | {"initializer": initializer})
         self.given[id(variable)] = variable
         return variable
+
+
+def _without_name_scope() -> contextlib.AbstractContextManager:
+    """Variables named alike, on TensorFlow, for which a new name costs five times the variable.
+
+    TensorFlow keeps a kernel for each shape and full name that a variable is made with. The path
+    by which Keras knows the variable is another thing, and has the layer in it.
+    """
+    if keras.config.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.name_scope("")

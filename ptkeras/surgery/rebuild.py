@@ -12,6 +12,8 @@ from keras.src.layers.core.wrapper import Wrapper
 from keras.src.ops import numpy as keras_numpy
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from ptkeras._collector import held_back
+from ptkeras._numbers import numbers
 from ptkeras.channels.channel_map import ChannelMap
 from ptkeras.channels.graph import Functional, is_graph, nodes_of, operations_between
 from ptkeras.surgery import constants
@@ -69,7 +71,7 @@ def rebuild(
     """
     builder = _Builder(channel_map, keep, gates or {})
     # The configs come from layers of this process: a Lambda may be made from them.
-    with InitialValues(builder.initial_value) as initial, SafeModeScope(False):
+    with held_back(), InitialValues(builder.initial_value) as initial, SafeModeScope(False):
         model = builder.model(channel_map.model)
     return Rebuilt(model, builder.pairs, initial.given)
 
@@ -301,7 +303,7 @@ class _Builder:
 
 def take(variable: keras.Variable, positions: list[np.ndarray]) -> np.ndarray:
     """The numbers of a variable at some positions of each axis."""
-    values = keras.ops.convert_to_numpy(variable.value)
+    values = numbers(variable)
     for axis, kept in enumerate(positions):
         if len(kept) < values.shape[axis]:
             values = values.take(kept, axis)
