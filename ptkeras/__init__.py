@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ptkeras.version import __version__
 
 if TYPE_CHECKING:
-    from ptkeras import channels, cost, importance, latency, surgery
+    from ptkeras import channels, cost, export, importance, latency, surgery
     from ptkeras.callbacks import PruneTrain
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "channels",
     "cost",
+    "export",
     "importance",
     "latency",
     "prune",
@@ -36,6 +37,7 @@ _HOMES = {
     "PruneTrain": "ptkeras.callbacks",
     "channels": None,
     "cost": None,
+    "export": None,
     "importance": None,
     "latency": None,
     "prune": "ptkeras.pruning",

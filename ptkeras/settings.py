@@ -5,67 +5,41 @@ Nothing here needs Keras: a wrong flag is told of before anything large is impor
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import math
-import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from absl import flags
 
 from ptkeras import methods
+from ptkeras.flagging import COUNT as _COUNT
+from ptkeras.flagging import POSITIVE as _POSITIVE
+from ptkeras.flagging import SWITCH as _SWITCH
+from ptkeras.flagging import TEXT as _TEXT
+from ptkeras.flagging import Flag as _Flag
+from ptkeras.flagging import (
+    FlagTable,
+    Settings,
+    SettingsError,
+    asks_for_help,
+    choice,
+    choices,
+)
+from ptkeras.flagging import Parser as _Parser
+from ptkeras.flagging import as_text as _as_text
+from ptkeras.flagging import whole as _whole
+from ptkeras.flagging import wholes as _wholes
 
-Settings = flags.FlagValues
+__all__ = [
+    "Settings",
+    "SettingsError",
+    "asks_for_help",
+    "difference",
+    "help_text",
+    "parse",
+    "to_text",
+]
 
-_HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
-
-
-class SettingsError(Exception):
-    """A flag, or some of them together, cannot be followed; the message is one sentence."""
-
-
-class _Parser(flags.ArgumentParser):
-    """Turns the text of a flag into its value.
-
-    Args:
-        convert: makes the value; raises ValueError where it cannot.
-        wanted: completes "must be …".
-        right: whether a value is in range.
-    """
-
-    def __init__(
-        self, convert: Callable, wanted: str, right: Callable[[Any], bool] = lambda value: True
-    ) -> None:
-        self.convert = convert
-        self.wanted = wanted
-        self.right = right
-
-    def parse(self, argument: Any) -> Any:
-        try:
-            value = self.convert(argument)
-        except ValueError:
-            raise ValueError(f"must be {self.wanted}.") from None
-        if not self.right(value):
-            raise ValueError(f"must be {self.wanted}.")
-        return value
-
-
-def _whole(text: Any) -> int:
-    return int(str(text), base=10)
-
-
-def _wholes(text: Any) -> list[int]:
-    items = text.split(",") if isinstance(text, str) else text
-    return [_whole(item) for item in items if str(item).strip()]
-
-
-def _truth(text: Any) -> bool:
-    truth = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
-    if str(text).lower() not in truth:
-        raise ValueError
-    return truth[str(text).lower()]
+EXPORTS = ("saved_model", "onnx", "litert")
 
 
 def _method(text: str) -> str:
@@ -79,12 +53,8 @@ def _method(text: str) -> str:
     return text
 
 
-_TEXT = _Parser(str, "some text", lambda text: bool(text.strip()))
-_COUNT = _Parser(_whole, "a whole number from 1", lambda n: n >= 1)
-_POSITIVE = _Parser(float, "a number over 0", lambda x: 0 < x < math.inf)
-_SWITCH = _Parser(_truth, "true or false")
 _RATIO = _Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda ratio: 0 < ratio < 1)
-_MEASURE = _Parser(str, "max or mean", lambda text: text in ("max", "mean"))
+_MEASURE = choice("max", "mean")
 _MOMENTUM = _Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
 _DECAY = _Parser(float, "a number from 0", lambda x: 0 <= x < math.inf)
 _SEED = _Parser(_whole, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
@@ -93,14 +63,6 @@ _DROPS = _Parser(
     "epochs in ascending order from 1, such as 91,136, or nothing",
     lambda drops: drops == sorted(set(drops)) and all(n >= 1 for n in drops),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Flag:
-    name: str
-    default: Any
-    parser: _Parser
-    help: str
 
 
 _SECTIONS = {
@@ -158,6 +120,13 @@ _SECTIONS = {
             "The run folder; left out, runs/DATASET_MODEL_METHOD_seedN. The same command on an "
             "unfinished run folder goes on from its last finished epoch.",
         ),
+        _Flag(
+            "export",
+            [],
+            choices(*EXPORTS),
+            "What to write into the run folder beside model.keras, verified: some of "
+            "saved_model, onnx, litert. A finished run may be asked for more.",
+        ),
     ),
     "PruneTrain": (
         _Flag("ratio", 0.2, _RATIO, "Lasso penalty ratio: the lasso's share of the first loss."),
@@ -206,7 +175,20 @@ _SECTIONS = {
         ),
     ),
 }
-_FLAGS = {flag.name: flag for section in _SECTIONS.values() for flag in section}
+_TABLE = FlagTable(
+    "ptkeras.train",
+    [
+        "Trains a network and makes it smaller meanwhile.",
+        "",
+        "  python -m ptkeras.train --flagfile=flags/digits_resnet20.flags",
+        "",
+        "Flags that come later win: those behind --flagfile=FILE change what FILE says.",
+    ],
+    _SECTIONS,
+)
+_FLAGS = _TABLE.flags
+# What does not change the network that comes out.
+_APART = ("output_dir", "export")
 
 
 def parse(arguments: Iterable[str]) -> Settings:
@@ -221,39 +203,16 @@ def parse(arguments: Iterable[str]) -> Settings:
     Raises:
         SettingsError: something is wrong with them.
     """
-    settings = _define()
-    try:
-        rest = settings(["ptkeras.train", *arguments])[1:]
-    except (flags.Error, ValueError) as error:
-        raise SettingsError(_sentence(error)) from error
-    if rest:
-        raise SettingsError(f"{rest[0]!r} is not a flag: each starts with --, such as --epochs=60.")
+    settings = _TABLE.parse(arguments)
     _check_together(settings)
     if settings.output_dir is None:
         settings.output_dir = _default_folder(settings)
     return settings
 
 
-def asks_for_help(arguments: Iterable[str]) -> bool:
-    """Whether one of the arguments is `--help`."""
-    return not _HELP.isdisjoint(arguments)
-
-
 def help_text() -> str:
     """All flags, by section, with their defaults."""
-    lines = [
-        "Trains a network and makes it smaller meanwhile.",
-        "",
-        "  python -m ptkeras.train --flagfile=flags/digits_resnet20.flags",
-        "",
-        "Flags that come later win: those behind --flagfile=FILE change what FILE says.",
-    ]
-    for title, section in _SECTIONS.items():
-        lines += ["", f"{title}:"]
-        for flag in section:
-            lines.append(f"  --{flag.name}" + _default(flag))
-            lines += textwrap.wrap(flag.help, 92, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return "\n".join(lines)
+    return _TABLE.help_text()
 
 
 def to_text(settings: Settings) -> str:
@@ -271,37 +230,9 @@ def difference(settings: Settings, flagfile: Path) -> str | None:
         raise SettingsError(f"'{flagfile}' is not what a run left there: {error}") from error
     for name in _FLAGS:
         here, there = getattr(settings, name), getattr(others, name)
-        if name != "output_dir" and here != there:
+        if name not in _APART and here != there:
             return f"--{name} is {_as_text(there)} there and {_as_text(here)} here"
     return None
-
-
-def _define() -> Settings:
-    # Values of their own, not absl's global ones: a library has no say in its user's flags.
-    settings = flags.FlagValues()
-    for flag in _FLAGS.values():
-        boolean = flag.parser is _SWITCH
-        defined = (
-            flags.BooleanFlag(flag.name, flag.default, flag.help)
-            if boolean
-            else flags.Flag(flag.parser, None, flag.name, flag.default, flag.help)
-        )
-        defined.parser = flag.parser
-        flags.DEFINE_flag(defined, flag_values=settings)
-    return settings
-
-
-def _sentence(error: Exception) -> str:
-    """What absl has to say about a flag, in one sentence."""
-    if isinstance(error, flags.UnrecognizedFlagError):
-        close = difflib.get_close_matches(error.flagname, _FLAGS, n=1)
-        hint = f" (did you mean --{close[0]}?)" if close else ""
-        return f"Unknown flag --{error.flagname}{hint}; --help shows them all."
-    if isinstance(error, flags.CantOpenFlagFileError):
-        return f"The flagfile cannot be read: {error.__cause__ or error}."
-    if isinstance(error, UnicodeDecodeError):
-        return "The flagfile is not a text file."
-    return " ".join(str(error).split())
 
 
 def _check_together(settings: Settings) -> None:
@@ -321,13 +252,3 @@ def _check_together(settings: Settings) -> None:
 def _default_folder(settings: Settings) -> str:
     dataset = settings.dataset.replace("/", "-").replace(":", "-")
     return f"runs/{dataset}_{settings.model}_{settings.method}_seed{settings.seed}"
-
-
-def _default(flag: _Flag) -> str:
-    return "" if flag.default in (None, []) else f"={_as_text(flag.default)}"
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)

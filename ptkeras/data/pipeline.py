@@ -88,16 +88,15 @@ def load(
         train = Arrays(data.train_images, data.train_labels)
         test = Arrays(data.test_images, data.test_labels)
         _check_batch_size(batch_size, name, len(train.labels))
-        num_classes = digits.NUM_CLASSES
-        return _from_memory(name, train, test, num_classes, batch_size, seed, augment, image_size)
+        labels = tuple(map(str, range(digits.NUM_CLASSES)))
+        return _from_memory(name, train, test, labels, batch_size, seed, augment, image_size)
     source = tfds_source.find(name, data_dir)
     _check_batch_size(batch_size, name, source.num_train)
     if not _fits_in_memory(source):
         return _from_files(name, source, batch_size, seed, augment, image_size)
     train = memory.read(source.train_files, source.parse)
     test = memory.read(source.test_files, source.parse)
-    num_classes = source.num_classes
-    return _from_memory(name, train, test, num_classes, batch_size, seed, augment, image_size)
+    return _from_memory(name, train, test, source.labels, batch_size, seed, augment, image_size)
 
 
 def _check_batch_size(batch_size: int, name: str, num_train: int) -> None:
@@ -118,7 +117,7 @@ def _from_memory(
     name: str,
     train: Arrays,
     test: Arrays,
-    num_classes: int,
+    labels: tuple[str, ...],
     batch_size: int,
     seed: int,
     augment: bool,
@@ -139,7 +138,7 @@ def _from_memory(
         batch_size,
         name=name,
         test=memory.test_batches(test, how, batch_size),
-        num_classes=num_classes,
+        labels=labels,
         input_shape=(image_size or height, image_size or width, channels),
         num_train=len(train.labels),
         num_test=len(test.labels),
@@ -162,7 +161,7 @@ def _from_files(
         batch_size,
         name=name,
         test=streaming.test_batches(source.test_files, source.parse, size, statistics, batch_size),
-        num_classes=source.num_classes,
+        labels=source.labels,
         input_shape=(size, size, channels),
         num_train=source.num_train,
         num_test=source.num_test,
@@ -174,9 +173,11 @@ def _from_files(
 def _dataset(train: EpochBatches, batch_size: int, **fields: Any) -> Dataset:
     epoch = cpu_variable(0, "epoch")
     size = cpu_variable(batch_size, "batch_size")
+    first_step = cpu_variable(0, "first_step")
     return Dataset(
-        train=one_epoch(train, epoch, size, fields["num_train"]),
+        train=one_epoch(train, epoch, size, first_step, fields["num_train"]),
         epoch=epoch,
         batch_size=size,
+        first_step=first_step,
         **fields,
     )

@@ -34,12 +34,11 @@ def adopt(model: keras.Model, new: keras.Model) -> None:
         model: the model to change, Functional or Sequential.
         new: a model of the same kind.
     """
-    twins = _twins(model, new)
+    _renew_attributes(model, new)  # first: Keras tracks anew the layers in what is set
     if isinstance(model, keras.Sequential):
         _adopt_layers_in_a_row(model, new)
     else:
         _adopt_graph(model, new)
-    _renew_attributes(model, twins)
     if keras.config.backend() == "torch":
         # The parameters of a torch.nn.Module, whose gradients each step begins by clearing.
         model._track_variables()
@@ -75,10 +74,11 @@ def _twins(old: keras.Model, new: keras.Model) -> dict[int, Any]:
     return twins
 
 
-def _renew_attributes(model: keras.Model, twins: Mapping[int, Any]) -> None:
+def _renew_attributes(model: keras.Model, new: keras.Model) -> None:
     """Points the attributes of a user's model at its new layers, for a `train_step` of its own."""
-    own = {name: v for name, v in vars(model).items() if not name.startswith("_self_")}
-    for name, value in own.items():  # without TensorFlow's bookkeeping, which follows by itself
+    twins = _twins(model, new)
+    for name in vars(model).keys() - vars(new).keys():  # what every model has is Keras's own
+        value = vars(model)[name]
         renewed = _renewed(value, twins)
         if renewed is not value:
             setattr(model, name, renewed)
@@ -123,8 +123,8 @@ def _saves_its_graph(model: keras.Model) -> bool:
 
 
 def _swap_layers(model: keras.Model, old: list, new: list) -> None:
-    gone = {id(layer) for layer in old}
-    kept = [layer for layer in model._layers if id(layer) not in gone]
+    listed = {id(layer) for layer in (*old, *new)}
+    kept = [layer for layer in model._layers if id(layer) not in listed]
     for layer in list(model._layers):
         model._tracker.untrack(layer)
     if model._layers is not model._tracker.config["layers"][1]:  # up to Keras 3.12

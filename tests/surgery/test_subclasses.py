@@ -161,6 +161,34 @@ def test_attributes_that_hold_layers_hold_the_new_ones():
     assert model.heads[0] is head and model.by_name["head"] is head and model.pair == (head, 3)
 
 
+class Branched(keras.Model):
+    """Holds the layers of a branch that may leave the graph."""
+
+    def __init__(self):
+        inputs = keras.Input((6, 6, 4))
+        self_branch = [layers.Conv2D(4, 3, padding="same", use_bias=False) for _ in range(2)]
+        x = layers.Add()([inputs, self_branch[1](self_branch[0](inputs))])
+        x = layers.Conv2D(8, 3, name="last")(x)
+        super().__init__(inputs, layers.Dense(3)(layers.Flatten()(x)))
+        self.branch = [*self_branch, self.get_layer("last")]
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_layers_of_a_branch_that_has_gone_are_not_the_models(held):
+    model = Branched() if held else keras.Model(*(lambda m: (m.inputs, m.outputs))(Branched()))
+    model.compile("adam", "mse")
+    model.train_on_batch(np.ones((2, 6, 6, 4)), np.ones((2, 3)))
+    channel_map = trace(model)
+    keep = np.ones(len(channel_map), bool)
+    keep[next(row.channels for row in channel_map.slices if row.role == "output")] = False
+    reconfigure(model, keep)
+    assert [v.path.rsplit("/", 2)[-2] for v in model.weights] == ["last"] * 2 + ["dense"] * 2
+    assert {id(v) for v in model.optimizer._trainable_variables} == {id(v) for v in model.weights}
+    model.train_on_batch(np.ones((2, 6, 6, 4)), np.ones((2, 3)))
+    if held:
+        assert model.branch[2] is model.get_layer("last")
+
+
 def test_a_sequential_model_from_a_file(tmp_path):
     keras.Sequential(row()).save(tmp_path / "model.keras")
     before, after = assert_exact(keras.models.load_model(tmp_path / "model.keras"))
