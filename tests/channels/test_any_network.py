@@ -74,6 +74,26 @@ class Images:
         return ops.transpose(x, (0, 2, 1, 3))
 
     @staticmethod
+    def one_above_the_other(draw, x, tensors):
+        same = [t for t in tensors if t.shape == x.shape]
+        y = layers.Concatenate(axis=1)([x, draw(st.sampled_from(same))])
+        return layers.Conv2D(width(draw), (2, 3), strides=(2, 1), padding="same")(y)
+
+    @staticmethod
+    def blocks(draw, x, _):
+        y = layers.Conv2D(4 * pick(draw, 1, 2), 3, strides=2, padding="same")(x)
+        y = ops.transpose(ops.reshape(y, (-1, 2, 2, 2, 2, y.shape[-1] // 4)), (0, 1, 3, 2, 4, 5))
+        return ops.reshape(y, (-1, 4, 4, y.shape[-1]))
+
+    @staticmethod
+    def towers(draw, x, tensors):
+        inner = keras.Input(x.shape[1:])
+        y = layers.Conv2D(width(draw), 3, padding="same", activation="relu")(inner)
+        tower = keras.Model(inner, layers.Concatenate()([inner, layers.Conv2D(2, 1)(y)]))
+        same = [t for t in tensors if t.shape == x.shape]
+        return layers.Subtract()([tower(x), tower(draw(st.sampled_from(same)))])
+
+    @staticmethod
     def prelu(draw, x, _):
         return layers.PReLU(shared_axes=[1, 2])(x)
 
@@ -119,6 +139,34 @@ class Sequences:
         same = [t for t in tensors if t.shape == x.shape]
         scores = ops.einsum("btc,bsc->bts", x, draw(st.sampled_from(same)))
         return ops.matmul(scores, draw(st.sampled_from(tensors)))
+
+    @staticmethod
+    def cells(draw, x, _):
+        below = [layers.LSTMCell(width(draw)), layers.GRUCell(width(draw), reset_after=False)]
+        return layers.RNN(pick(draw, below, below[0]), return_sequences=True)(x)
+
+    @staticmethod
+    def encoder_and_decoder(draw, x, tensors):
+        units = width(draw)
+        _, *states = layers.LSTM(units, return_state=True)(x)
+        other = draw(st.sampled_from(tensors))
+        return layers.LSTM(units, return_sequences=True)(other, initial_state=states)
+
+    @staticmethod
+    def heads(draw, x, _):
+        heads, size = pick(draw, 1, 2), 2 * width(draw)
+        parts = (ops.reshape(layers.Dense(size)(x), (-1, 5, heads, size // heads)) for _ in "qkv")
+        return ops.reshape(ops.dot_product_attention(*parts), (-1, 5, size))
+
+    @staticmethod
+    def every_step(draw, x, _):
+        inner = keras.Sequential([keras.Input(x.shape[2:]), layers.Dense(width(draw))])
+        return layers.TimeDistributed(inner)(x)
+
+    @staticmethod
+    def one_after_the_other(draw, x, tensors):
+        same = [t for t in tensors if t.shape == x.shape]
+        return layers.Concatenate(axis=1)([x, draw(st.sampled_from(same))])[:, 3:8]
 
     @staticmethod
     def over_time(draw, x, _):
@@ -218,6 +266,19 @@ class Anything:
     @staticmethod
     def repeated(draw, x, _):
         return pick(draw, ops.repeat(x, 2, axis=-1), ops.roll(x, 1, axis=-1), ops.flip(x, axis=-1))
+
+    @staticmethod
+    def taken_apart(draw, x, _):
+        parts = ops.unstack(x, axis=-1)
+        return ops.stack(draw(st.permutations(parts)), axis=-1)
+
+    @staticmethod
+    def gated(draw, x, _):
+        return ops.glu(layers.Dense(2 * width(draw))(x))
+
+    @staticmethod
+    def normed(draw, x, _):
+        return x * ops.norm(x, ord=pick(draw, 1, 2), axis=-1, keepdims=True)
 
     @staticmethod
     def residual(draw, x, _):

@@ -1,6 +1,7 @@
 import warnings
 
 import keras
+import numpy as np
 import pytest
 
 from ptkeras.channels import trace
@@ -41,6 +42,10 @@ def test_exact_and_saves_loads_and_clones_as_it_is(name, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=False)
     assert_same(outputs, outputs_of(loaded, inputs), 1e-6)
+    if keras.backend.backend() != "jax":  # which would compile each operation by itself
+        model.compile("sgd", ["mse"] * len(outputs), run_eagerly=True)
+        targets = keras.tree.pack_sequence_as(model._outputs_struct, outputs)
+        assert np.isfinite(model.train_on_batch(inputs, targets)).all()
     # What is left can be pruned again.
     assert_exact(model, keep=survivable(model, 1), seed=2)
 
