@@ -223,3 +223,22 @@ def groups_and_gates():
     y = y * ops.reshape(gate, (-1, 1, 1, 8))
     y = layers.Concatenate(axis=1)([y, layers.GroupNormalization(2)(conv(8)(x))])
     return ending(x, layers.Conv2DTranspose(5, 3, strides=2)(y))
+
+
+@exhibit
+def wrappers_in_wrappers():
+    x = keras.Input((2, 3, 4))
+    twice = layers.TimeDistributed(layers.TimeDistributed(layers.Dense(6)))(x)
+    y = layers.TimeDistributed(layers.Bidirectional(layers.LSTM(5)))(twice)
+    return keras.Model(x, [head(twice), head(layers.TimeDistributed(layers.Dense(3))(y))])
+
+
+@exhibit
+def embeddings_read_backwards():
+    x = keras.Input((5,), dtype="int32")
+    outputs = []
+    for tied in (True, False) if hasattr(layers, "ReversibleEmbedding") else ():
+        embedding = layers.ReversibleEmbedding(6, 6, tie_weights=tied)
+        y = layers.Dense(6, activation="relu")(layers.Dense(8)(embedding(x)))
+        outputs.append(layers.Dense(4)(embedding(y, reverse=True)))
+    return keras.Model(x, outputs or layers.Embedding(6, 4)(x))

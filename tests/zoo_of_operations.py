@@ -184,3 +184,21 @@ def classes_of_tokens():
     x = keras.Input((5,), dtype="int32")
     y = layers.Dense(6)(ops.one_hot(x, 7))
     return ending(x, y + layers.Embedding(7, 6)(x))
+
+
+@exhibit
+def constants_in_merges_and_models():
+    x = keras.Input((4,))
+    a, b = keras.Input((4,)), keras.Input((4,))
+    inner = keras.Model([a, b], layers.Dense(5)(layers.Dense(6)(a) * layers.Dense(6)(b)))
+    y = inner([x, ops.ones((1, 4))]) + inner([layers.Dense(4)(x), x])
+    z = layers.Add()([layers.Dense(5)(x), ops.expand_dims(ops.arange(5, dtype="float32"), 0)])
+    return keras.Model(x, [head(layers.Maximum()([y, z])), head(z)])
+
+
+@exhibit
+def a_model_called_by_the_names_of_its_inputs():
+    wide, narrow = keras.Input((6,), name="b"), keras.Input((3,), name="a")
+    inner = keras.Model([wide, narrow], layers.Dense(5)(wide) + layers.Dense(5)(narrow))
+    x = keras.Input((4,))
+    return ending(x, inner({"a": layers.Dense(3)(x), "b": layers.Dense(6)(x)}))

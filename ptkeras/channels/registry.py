@@ -124,7 +124,7 @@ class Call:
 
     def argument(self, name: str) -> Any:
         """What the operation was called with for the parameter `name` of its `call`, or None."""
-        bound = inspect.signature(self.op.call).bind(*self.args, **self.kwargs)
+        bound = inspect.signature(self.op.call).bind_partial(*self.args, **self.kwargs)
         return bound.arguments.get(name)
 
     def labels_of(self, tensor: Any) -> np.ndarray | None:

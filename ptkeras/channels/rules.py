@@ -103,6 +103,19 @@ def _embedding(call: Call) -> np.ndarray:
     return call.spread(call.produce(call.op._embeddings), -1, len(call.output_shapes[0]))
 
 
+@register(*existing(layers, "ReversibleEmbedding"))
+def _reversible_embedding(call: Call) -> np.ndarray:
+    """Read backwards, the embeddings are the kernel of a layer that makes a number per token."""
+    if not call.argument("reverse"):
+        return _embedding(call)
+    layer = call.op
+    width = call.produce(layer._embeddings)
+    if not layer.tie_weights:
+        call.consume(layer.reverse_embeddings, 0, width)
+    call.tie(call.along(call.inputs[0], -1, call.shapes[0][-1]), width)
+    return call.spread(call.constant(layer.input_dim), -1, len(call.output_shapes[0]))
+
+
 @register(layers.PReLU)
 def _prelu(call: Call) -> np.ndarray:
     labels, alpha = call.inputs[0], call.op.alpha

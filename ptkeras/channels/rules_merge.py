@@ -125,9 +125,6 @@ ARITHMETIC = (
     keras_numpy.LogicalOr,
     keras_numpy.LogicalXor,
     keras_numpy.Where,
-)
-
-register(
     layers.Add,
     layers.Subtract,
     layers.Multiply,
@@ -135,8 +132,9 @@ register(
     layers.Maximum,
     layers.Minimum,
     CustomScaleLayer,
-    *ARITHMETIC,
-)(combine)
+)
+
+register(*ARITHMETIC)(combine)
 
 
 def concatenate(call: Call) -> np.ndarray | None:

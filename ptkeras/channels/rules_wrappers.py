@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from keras import layers
-from keras.src.layers.core.wrapper import Wrapper
 
 from ptkeras.channels.graph import is_graph
 from ptkeras.channels.registry import Call, register, rule_for
@@ -19,7 +18,7 @@ def inner_results(
     if is_graph(layer):
         return call.walk(layer, inputs)
     rule = rule_for(layer)
-    if rule is None or isinstance(layer, Wrapper):
+    if rule is None:
         return None
     inner = call.inside(layer, inputs, shapes, outputs)
     results = rule(inner)

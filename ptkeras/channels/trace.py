@@ -22,7 +22,7 @@ from ptkeras.channels import (  # noqa: F401  (they fill the registry)
 )
 from ptkeras.channels.channel_map import Cause, ChannelMap, Inner
 from ptkeras.channels.elementwise import nature_of_node
-from ptkeras.channels.graph import functional_of, is_graph, nodes_of
+from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
 from ptkeras.channels.labels import Labels
 from ptkeras.channels.registry import Call, rule_for
 
@@ -107,7 +107,7 @@ class _Tracer:
     def visit(self, node: Any) -> None:
         inputs = [self.tensors[id(x)] for x in node.input_tensors]
         if is_graph(node.operation):
-            outputs = self.walk(node.operation, inputs)
+            outputs = self.walk(node.operation, self.entering(node))
             zero = all(self.zeros[id(x)] for x in functional_of(node.operation).outputs)
         else:
             outputs, zero = self.apply_rule(node, inputs)
@@ -115,6 +115,22 @@ class _Tracer:
         for tensor, labels in zip(node.outputs, outputs, strict=True):
             self.tensors[id(tensor)] = self.fitted(self.labels.reduced(labels), tensor)
             self.zeros[id(tensor)] = zero
+
+    def entering(self, node: Any) -> list[np.ndarray]:
+        """The labels that enter a nested model: those of a constant may not go."""
+        self.labels.cause = Cause("rule", node.operation)
+        graph = functional_of(node.operation)
+        given = given_to(graph, node.arguments.args, node.arguments.kwargs)
+        entered = {id(value) for value in given}
+        for tensor in node.input_tensors:
+            if id(tensor) not in entered:  # a mask
+                self.labels.freeze(self.tensors[id(tensor)])
+        return [
+            self.tensors[id(value)]
+            if isinstance(value, keras.KerasTensor)
+            else self.frozen_labels(tensor)
+            for value, tensor in zip(given, graph.inputs, strict=True)
+        ]
 
     def fitted(self, labels: np.ndarray, tensor: Any) -> np.ndarray:
         """`labels`, unless they lie along an axis without a size, such as the batch: frozen."""

@@ -56,8 +56,6 @@ def remake(ends: Ends) -> list[Any] | None:
         isinstance(v, Selection) for v in ends.values
     ):
         return None
-    if isinstance(op, ARITHMETIC):
-        return _with_less_constants(ends)
     if isinstance(op, keras_nn.DotProductAttention):
         return _attention(ends)
     if len(ends.values) != 1:
@@ -68,24 +66,25 @@ def remake(ends: Ends) -> list[Any] | None:
     return None
 
 
-def _with_less_constants(ends: Ends) -> list[Any] | None:
-    """Arithmetic with arrays: takes away the numbers of the channels that go."""
-    node, kept = ends.node, ends.outputs[0]
+def with_less_constants(node: Any, arguments: tuple, kept: np.ndarray) -> tuple:
+    """The arguments of arithmetic, its arrays without the numbers of the channels that go.
+
+    Args:
+        node: a node of the old graph.
+        arguments: what the new operation is to be called with: the old arrays among new tensors.
+        kept: bool array that broadcasts against the node's output: which positions stay.
+    """
+    if not isinstance(node.operation, ARITHMETIC) or kept.all():
+        return arguments
     axis = channel_axis(kept) - kept.ndim
-    if kept.size == 1:
-        return None
-    new = dict(zip(map(id, node.input_tensors), map(materialise, ends.values), strict=True))
 
     def smaller(value: Any) -> Any:
-        if isinstance(value, keras.KerasTensor):
-            return new[id(value)]
-        if is_array(value) and np.ndim(value) >= -axis and np.shape(value)[axis] > 1:
-            numbers = keras.ops.convert_to_numpy(value)
-            return numbers.compress(kept.reshape(-1), axis)
-        return value
+        if not is_array(value) or np.ndim(value) < -axis or np.shape(value)[axis] == 1:
+            return value
+        numbers = keras.ops.convert_to_numpy(value).compress(kept.reshape(-1), axis)
+        return numbers if isinstance(value, np.ndarray) else keras.ops.convert_to_tensor(numbers)
 
-    args, kwargs = keras.tree.map_structure(smaller, (node.arguments.args, node.arguments.kwargs))
-    return [_anew(node.operation)(*args, **kwargs)]
+    return keras.tree.map_structure(smaller, arguments)
 
 
 def _attention(ends: Ends) -> list[Any] | None:

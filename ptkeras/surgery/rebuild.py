@@ -20,7 +20,7 @@ from ptkeras.surgery import constants
 from ptkeras.surgery.constants import Constant, DeadEndError
 from ptkeras.surgery.initial_values import InitialValues
 from ptkeras.surgery.layers import Sizes, resized_config
-from ptkeras.surgery.moves import Ends, channel_axis, remake
+from ptkeras.surgery.moves import Ends, channel_axis, remake, with_less_constants
 from ptkeras.surgery.selection import ZERO, Selection, materialise, select
 
 HINT = (
@@ -159,7 +159,8 @@ class _Builder:
 
     def call(self, node: Any, values: list[Any]) -> list[Any]:
         new = dict(zip(map(id, node.input_tensors), values, strict=True))
-        args, kwargs = node.arguments.fill_in(new)
+        arguments = node.arguments.fill_in(new)
+        args, kwargs = with_less_constants(node, arguments, self.kept(node.outputs[0]))
         operation = self.operation(node.operation, node)
         try:
             return keras.tree.flatten(operation(*args, **kwargs))
@@ -267,14 +268,21 @@ class _Builder:
             new = _remade(old, sizes)
             self.former[id(new)] = old
             return new
-        wrapped = old.layer
-        if is_graph(wrapped):
-            inner = self.model(wrapped)
-        else:
-            inner = self.remade(wrapped, sizes.within_time() if _has_time(old) else sizes)
         config = old.get_config()
         del config["layer"]
-        return type(old)(inner, **config)
+        return type(old)(self.wrapped(old, sizes), **config)
+
+    def wrapped(self, old: Wrapper, sizes: Sizes) -> Any:
+        """What a wrapper wraps, smaller; made once, since others may hold it too."""
+        inner = old.layer
+        if id(inner) not in self.made:
+            if is_graph(inner):
+                self.made[id(inner)] = self.model(inner)
+            else:
+                sizes = sizes.within_time() if _has_time(old) else sizes
+                self.made[id(inner)] = self.remade(inner, sizes)
+                self.pairs.append((inner, self.made[id(inner)]))
+        return self.made[id(inner)]
 
     def sizes(self, node: Any) -> Sizes:
         def shape(variable: keras.Variable) -> tuple[int, ...]:

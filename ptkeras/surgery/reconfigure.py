@@ -105,7 +105,7 @@ def _carry_weights(
     rows = channel_map.slice_of
     renewed: dict[int, keras.Variable] = {}
     for old, new in rebuilt.layers:
-        for before, after in zip(old.variables, new.variables, strict=True):
+        for before, after in zip(_numbers(old), _numbers(new), strict=True):
             if id(before) in renewed:
                 continue
             if id(after) not in rebuilt.carried:
@@ -118,6 +118,13 @@ def _carry_weights(
             renewed[id(before)] = after
         adjust(old, new)
     return renewed
+
+
+def _numbers(layer: Any) -> list[keras.Variable]:
+    """A layer's variables, and the states of stateful recurrent layers, which Keras leaves out."""
+    states = [getattr(inner, "states", None) for inner in layer._flatten_layers()]
+    kept = (v for v in keras.tree.flatten(states) if isinstance(v, keras.Variable))
+    return [*layer.variables, *kept]
 
 
 def _check_shape(

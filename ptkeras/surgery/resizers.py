@@ -118,7 +118,7 @@ def _scale_groups_as_before(old: Any, new: Any) -> None:
 
 def _scale_queries(layer: Any, ratio: float) -> None:
     if ratio != 1:
-        for variable in layer._query_dense.trainable_variables:
+        for variable in layer._query_dense.weights:
             variable.assign(variable.value * ratio**0.5)
 
 
