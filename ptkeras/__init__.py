@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
     from ptkeras.surgery import reconfigure
+    from ptkeras.survival import Survival
 
 __all__ = [
     "GroupLasso",
     "PruneTrain",
+    "Survival",
     "__version__",
     "channels",
     "cost",
@@ -35,6 +37,7 @@ __all__ = [
 _HOMES = {
     "GroupLasso": "ptkeras.regularizers",
     "PruneTrain": "ptkeras.callbacks",
+    "Survival": "ptkeras.survival",
     "channels": None,
     "cost": None,
     "export": None,

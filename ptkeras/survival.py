@@ -59,7 +59,7 @@ class Survival(keras.callbacks.Callback):
 
     ```python
     pruning = ptkeras.PruneTrain()
-    survival = Survival("run/last.keras", [pruning])
+    survival = ptkeras.Survival("run/last.keras", [pruning])
     model.fit(x, y, epochs=60, callbacks=[pruning, survival])  # the same call goes on after a kill
     ```
 

@@ -82,3 +82,9 @@ def test_inference_takes_eight_lines_of_onnxruntime_and_numpy(tmp_path):
     scaled = (pixels[None].astype("float32") - dataset.mean) / np.float32(dataset.std)
     expected = dataset.labels[int(np.argmax(model(scaled)))]
     assert done.stdout == f"{expected}\nset()\n", done.stderr
+
+
+def test_the_tables_are_those_of_the_results():
+    from benchmarks import tables
+
+    assert tables.rendered(README) == README
