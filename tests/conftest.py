@@ -96,6 +96,16 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(skip)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forget_what_was_compiled():
+    """JAX keeps each program that it compiled, gigabytes of them in the end."""
+    yield
+    if BACKEND == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """Fixed seeds, layer names from zero, and the default dtype policy, in each test."""

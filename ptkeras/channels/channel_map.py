@@ -161,6 +161,16 @@ class ChannelMap:
         cause = self.causes[channel]
         return None if cause is None else str(cause)
 
+    def check_model(self, model: keras.Model) -> None:
+        """Raises a ValueError unless these are the channels of `model` as it is now."""
+        if self.model is model and all(id(x) in self.tensors for x in model.outputs):
+            return
+        why = "was traced before that changed" if self.model is model else "is of another model"
+        raise ValueError(
+            f"The channel_map given for '{model.name}' {why}: pass "
+            "ptkeras.channels.trace(model), or leave it out."
+        )
+
     def check_keep(self, keep: Any) -> np.ndarray:
         """Validates a keep mask.
 
@@ -173,7 +183,10 @@ class ChannelMap:
         Raises:
             ValueError: the mask has another shape or type, or drops a frozen channel.
         """
-        keep = np.asarray(keep)
+        try:
+            keep = np.asarray(keep)
+        except ValueError:  # lists of other lengths in a list
+            keep = np.asarray(keep, dtype=object)
         if keep.dtype != bool or keep.shape != (len(self),):
             raise ValueError(
                 f"keep must be a bool array of shape ({len(self)},), one per channel of "

@@ -49,10 +49,13 @@ def reconfigure(
         `model`.
 
     Raises:
-        ValueError: the model has no graph, the mask has another shape, drops a frozen channel, or
-            takes every channel of a tensor that the network cannot do without.
+        ValueError: the model has no graph, `channel_map` is not its own, the mask has another
+            shape, drops a frozen channel, or takes every channel of a tensor that the network
+            cannot do without.
     """
-    channel_map = trace(model, exact=exact) if channel_map is None else channel_map
+    if channel_map is None:
+        channel_map = trace(model, exact=exact)
+    channel_map.check_model(model)
     keep = channel_map.check_keep(keep)
     gates = gates or {}
     if keep.all() and not gates:

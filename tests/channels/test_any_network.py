@@ -8,7 +8,7 @@ from keras import layers, ops
 
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
-from tests.exactness import assert_exact, random_keep
+from tests.exactness import TRIES_FEW, assert_exact, random_keep
 
 ACTIVATIONS = [None, "relu", "sigmoid", "gelu", "tanh"]
 
@@ -323,7 +323,9 @@ def networks(draw, kind):
 @pytest.mark.parametrize("kind", [Images, Sequences, Vectors])
 def test_any_mask_of_any_network_is_exact_or_refused(kind):
     @hypothesis.settings(
-        max_examples=100, suppress_health_check=list(hypothesis.HealthCheck), deadline=None
+        max_examples=10 if TRIES_FEW else 100,
+        suppress_health_check=list(hypothesis.HealthCheck),
+        deadline=None,
     )
     @hypothesis.given(networks(kind), st.integers(0, 100), st.floats(0.1, 0.9))
     def check(model, seed, share):

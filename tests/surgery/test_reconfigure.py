@@ -12,6 +12,7 @@ from ptkeras import reconfigure
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
 from tests.exactness import (
+    TRIES_FEW,
     assert_exact,
     assert_same,
     inputs_for,
@@ -197,10 +198,21 @@ def test_a_mask_that_drops_frozen_channels_is_refused():
         reconfigure(model, np.zeros(len(trace(model)), bool))
 
 
-@pytest.mark.parametrize("keep", [np.ones(3, bool), np.ones(40), "all"])
+@pytest.mark.parametrize("keep", [np.ones(3, bool), np.ones(40), "all", [[True], [True, False]]])
 def test_a_mask_of_another_shape_or_type_is_refused(keep):
     with pytest.raises(ValueError, match="one per channel"):
         reconfigure(conv_net(), keep)
+
+
+def test_the_map_of_another_model_or_of_what_the_model_was_is_refused():
+    model, other = conv_net(), conv_net()
+    channel_map = trace(model)
+    keep = random_keep(channel_map)
+    with pytest.raises(ValueError, match="is of another model"):
+        reconfigure(other, keep, channel_map=channel_map)
+    reconfigure(model, keep, channel_map=channel_map)
+    with pytest.raises(ValueError, match="was traced before that changed"):
+        reconfigure(model, keep, channel_map=channel_map)
 
 
 def test_models_without_a_graph_are_refused():
@@ -288,7 +300,7 @@ def small_networks(draw):
     return keras.Model(inputs, layers.Dense(3)(x))
 
 
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=5 if TRIES_FEW else 40)
 @hypothesis.given(small_networks(), st.integers(0, 100), st.floats(0, 0.9))
 def test_any_mask_of_any_network_is_exact_or_refused(model, seed, share):
     channel_map = trace(model)
