@@ -82,7 +82,8 @@ PRECISION = (
         None,
         TEXT,
         "Data set to calibrate int8 on: digits, which comes along, or one of TFDS that lies "
-        "prepared in --data_dir. Its images are scaled as they are for training.",
+        "prepared in --data_dir. Its images are scaled as they are for training; the metadata gets "
+        "its labels, and the mean and deviation of the scaling.",
     ),
     Flag("data_dir", None, TEXT, "Data directory of TFDS; left out, TFDS's default."),
     Flag("examples", 256, COUNT, "How many training images to calibrate on."),
@@ -149,10 +150,13 @@ def export(settings: Settings, write: Callable[..., Artifact], **options: Any) -
     from ptkeras.export.run import metadata
 
     model = load_model(settings.model)
+    told = metadata(Path(settings.model).parent)
     labels = _labels(settings.labels)
     if "precision" in settings and settings.dataset:
         dataset = _dataset(settings)
         labels = labels or list(dataset.labels)
+        if not settings.mean and not settings.std:  # else the export takes raw pixels
+            told |= {"mean": dataset.mean, "std": dataset.std}
         if settings.precision == "int8":
             options["calibration"] = _images(dataset, settings.examples)
     artifact = write(
@@ -164,7 +168,7 @@ def export(settings: Settings, write: Callable[..., Artifact], **options: Any) -
         labels=labels or None,
         input_shape=tuple(settings.input_shape) or None,
         batch_size=settings.batch_size,
-        metadata=metadata(Path(settings.model).parent),
+        metadata=told,
         **options,
     )
     print(artifact.summary)

@@ -132,14 +132,21 @@ def request_of(
                 f"There are {len(labels)} labels for {classes} classes; give one for each."
             )
         told["labels"] = labels
-    texts = {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for key, value in told.items()
-        if value is not None
-    }
+    texts = {key: _text(key, value) for key, value in told.items() if value is not None}
     return Request(
         kind, Path(path), model, serving, precision, calibration, texts, check, options or {}
     )
+
+
+def _text(key: Any, value: Any) -> str:
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        (key + text).encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"metadata must be text, or what JSON can hold, by name; received {key!r}: {value!r}."
+        ) from error
+    return text
 
 
 def _check_precision(request: Request, served: Served) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import keras
 import numpy as np
 
 from ptkeras.export import exporting
-from ptkeras.export.artifact import Artifact
+from ptkeras.export.artifact import Artifact, ExportError
 from ptkeras.export.exporting import Request
 from ptkeras.export.onnx import _floats, _quiet
+from ptkeras.export.quantising import batches
 from ptkeras.export.served import Served, Serving
 
 
@@ -99,9 +101,30 @@ def write(served: Served, request: Request, path: Path) -> None:
             converter.target_spec.supported_types = [tf.float16]
         if request.precision == "int8":
             feeds = served.feeds(request.calibration)
-            converter.representative_dataset = lambda: _one_by_one(feeds)
-        content = converter.convert()
+            size = served.inputs[0].shape[0] or 1
+            converter.representative_dataset = lambda: batches(feeds, size)
+        try:
+            content = converter.convert()
+        except Exception as error:
+            raise _explained(error, request.model.name) from error
     path.write_bytes(_described(content, request.metadata))
+
+
+def _explained(error: Exception, name: str) -> Exception:
+    """What the converter's pages of compiler messages come down to, where that is known."""
+    text = str(error)
+    if "TensorList" in text:
+        return ExportError(
+            f"LiteRT runs the recurrent layers of '{name}' at one batch size alone: give "
+            "batch_size."
+        )
+    lacking = re.search(r"(?:TF Select|Custom) ops: (.+)", text)
+    if lacking is None:
+        return error
+    return ExportError(
+        f"LiteRT has no operations for {lacking[1]} with the dtypes and sizes that they have in "
+        f"'{name}'; where sizes are open, input_shape fixes them."
+    )
 
 
 def _save_flat(served: Served, folder: str) -> None:
@@ -111,19 +134,17 @@ def _save_flat(served: Served, folder: str) -> None:
     from ptkeras.export.tensorflow_graph import freeze
 
     frozen = freeze(served)
-    flat = tf.compat.v1.wrap_function(
-        lambda: tf.import_graph_def(frozen.graph_def, name=""), []
-    ).prune(frozen.inputs, frozen.outputs)
     signature = [tf.TensorSpec(port.shape, port.dtype, port.name) for port in served.inputs]
+
+    def serve(*tensors: Any) -> dict[str, Any]:
+        given = dict(zip(frozen.inputs, tensors, strict=True))
+        wanted = list(frozen.outputs.values())
+        results = tf.import_graph_def(frozen.graph_def, given, wanted, name="")
+        return dict(zip(frozen.outputs, results, strict=True))
+
     module = tf.Module()
-    module.serve = tf.function(lambda *tensors: flat(*tensors), input_signature=signature)
+    module.serve = tf.function(serve, input_signature=signature, autograph=False)
     tf.saved_model.save(module, folder, signatures=module.serve)
-
-
-def _one_by_one(feeds: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    count = len(next(iter(feeds.values())))
-    for index in range(count):
-        yield {name: array[index : index + 1] for name, array in feeds.items()}
 
 
 def _described(content: bytes, metadata: Mapping[str, str]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import numbers
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,8 +83,8 @@ def to_onnx(
             otherwise, or it cannot be written; nothing is left behind.
         ValueError: an argument is out of range or does not fit the model.
     """
-    if opset not in OPSETS:
-        raise ValueError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}; received {opset}.")
+    if not isinstance(opset, numbers.Integral) or opset not in OPSETS:
+        raise ValueError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}; received {opset!r}.")
     serving = Serving(softmax, _floats(mean), _floats(std), input_shape, batch_size)
     request = exporting.request_of(
         "onnx",
@@ -111,7 +112,8 @@ def write(served: Served, request: Request, path: Path) -> None:
         from ptkeras.export import quantising
 
         with _quiet():
-            proto = quantising.quantise(proto, served.feeds(request.calibration))
+            feeds = served.feeds(request.calibration)
+            proto = quantising.quantise(proto, feeds, served.inputs[0].shape[0])
     _describe(proto, served, request.metadata)
     _check(proto)
     onnx.save(proto, path)
@@ -264,11 +266,11 @@ def _floats(values: Sequence[float] | None) -> tuple[float, ...] | None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the converters say about their own insides."""
+    """Without what the converters say about their own insides: where they fail, they raise."""
     loggers = [logging.getLogger(name) for name in ("tf2onnx", None)]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 
-def quantise(proto: Any, examples: Mapping[str, np.ndarray]) -> Any:
+def quantise(proto: Any, examples: Mapping[str, np.ndarray], batch_size: int | None = None) -> Any:
     """Quantises weights and activations, with the ranges that activations have on examples.
 
     Signed 8-bit numbers, weights with one scale for each output channel, and
@@ -19,6 +19,7 @@ def quantise(proto: Any, examples: Mapping[str, np.ndarray]) -> Any:
     Args:
         proto: the float32 model.
         examples: arrays by input name, of some hundred examples.
+        batch_size: the only batch size that the model takes, or None.
 
     Returns:
         The quantised model; its inputs and outputs stay float32.
@@ -31,7 +32,7 @@ def quantise(proto: Any, examples: Mapping[str, np.ndarray]) -> Any:
         quantization.quantize_static(
             proto,
             quantised,
-            _Batches(examples),
+            _Reader(batches(examples, batch_size or 32)),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
             activation_type=quantization.QuantType.QInt8,
@@ -40,17 +41,22 @@ def quantise(proto: Any, examples: Mapping[str, np.ndarray]) -> Any:
         return onnx.load(quantised)
 
 
-class _Batches:
-    """Hands out the examples in batches, as a CalibrationDataReader does."""
+def batches(examples: Mapping[str, np.ndarray], size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Examples in batches of one size; the last of them fills the last batch up.
 
-    def __init__(self, examples: Mapping[str, np.ndarray], size: int = 32) -> None:
-        count = len(next(iter(examples.values())))
-        self._batches = iter(
-            [
-                {name: array[start : start + size] for name, array in examples.items()}
-                for start in range(0, count, size)
-            ]
-        )
+    Seen twice, an example does not change the range of anything.
+    """
+    count = len(next(iter(examples.values())))
+    for start in range(0, count, size):
+        place = np.minimum(np.arange(start, start + size), count - 1)
+        yield {name: array[place] for name, array in examples.items()}
+
+
+class _Reader:
+    """What onnxruntime calls a CalibrationDataReader."""
+
+    def __init__(self, found: Iterator[dict[str, np.ndarray]]) -> None:
+        self._found = found
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        return next(self._batches, None)
+        return next(self._found, None)

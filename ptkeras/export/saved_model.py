@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import keras
 
 from ptkeras.export import exporting
-from ptkeras.export.artifact import Artifact
+from ptkeras.export.artifact import Artifact, ExportError
 from ptkeras.export.exporting import Request
 from ptkeras.export.onnx import _floats
 from ptkeras.export.served import Served, Serving
@@ -78,7 +79,7 @@ def write(served: Served, request: Request, path: Path) -> None:
     # Not `archive.track`: what endpoints use is tracked anyway, and its weights are saved twice.
     archive = keras.export.ExportArchive()
     function = function_of(served)
-    function.get_concrete_function()
+    _check_graph(function.get_concrete_function().graph.as_graph_def(), request.model.name)
     # The first endpoint is `serving_default` too; "serve" is the one that Keras's TFSMLayer calls.
     archive.add_endpoint("serve", function)
     archive.write_out(str(path), verbose=False)
@@ -86,3 +87,14 @@ def write(served: Served, request: Request, path: Path) -> None:
     described.parent.mkdir()
     text = json.dumps(request.metadata, indent=1, ensure_ascii=False)
     described.write_text(text + "\n", encoding="utf-8")
+
+
+def _check_graph(graph_def: Any, name: str) -> None:
+    """Refuses calls of Python functions, which run in this process and load in no other one."""
+    inner = (function.node_def for function in graph_def.library.function)
+    called = {node.op for node in itertools.chain(graph_def.node, *inner)}
+    if called & {"PyFunc", "PyFuncStateless", "EagerPyFunc"}:
+        raise ExportError(
+            f"'{name}' calls Python functions (tf.numpy_function or tf.py_function), which a "
+            "SavedModel cannot hold; write them with keras.ops or TensorFlow's operations."
+        )

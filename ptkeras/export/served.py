@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -98,7 +99,7 @@ class Served:
         return {name: to_numpy(value) for name, value in self(*values).items()}
 
     def feeds(self, examples: Any) -> dict[str, np.ndarray]:
-        """Examples as arrays by input name.
+        """Examples as arrays by input name, in the dtypes of the inputs.
 
         Args:
             examples: an array, or arrays in the structure of the model's inputs, or by input name.
@@ -118,6 +119,7 @@ class Served:
         counts = {len(array) if array.ndim else 0 for array in arrays}
         if len(counts) > 1 or 0 in counts:
             raise ValueError("All inputs must hold the same number of examples, at least one.")
+        feeds = {}
         for port, array in zip(self.inputs, arrays, strict=True):
             if array.ndim != len(port.shape) or any(
                 size not in (None, got)
@@ -127,7 +129,8 @@ class Served:
                     f"Input '{port.name}' has shape {port.shape}; received an array of shape "
                     f"{array.shape}."
                 )
-        return dict(zip(names, arrays, strict=True))
+            feeds[port.name] = _in_dtype(port, array)
+        return feeds
 
     def random_feeds(self, batch_size: int, seed: int = 0) -> dict[str, np.ndarray]:
         """Random examples: normal numbers, of the scale that is undone inside; 0 or 1 for integers.
@@ -237,8 +240,8 @@ def _shape(
     name: str, tensor: Any, batch_size: int | None, wanted: Sequence[int] | None
 ) -> tuple[int | None, ...]:
     own_batch, *sizes = tensor.shape
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; received {batch_size}.")
+    if batch_size is not None and not (isinstance(batch_size, numbers.Integral) and batch_size > 0):
+        raise ValueError(f"batch_size must be a whole number from 1; received {batch_size!r}.")
     if own_batch and batch_size and batch_size != own_batch:
         raise ValueError(
             f"Input '{name}' has a batch of {own_batch} in the model itself; received "
@@ -282,6 +285,16 @@ def _scaling(serving: Serving, inputs: list[Port]) -> tuple[np.ndarray, np.ndarr
     shape = [1] * len(sizes)
     shape[axis] = channels
     return tuple(np.broadcast_to(values, channels).reshape(shape) for values in (mean, std))
+
+
+def _in_dtype(port: Port, array: np.ndarray) -> np.ndarray:
+    """An array in the dtype of an input; NumPy has no bfloat16, float32 stands for it."""
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"Input '{port.name}' takes numbers; received {array.dtype}.")
+    array = array.astype("float32" if port.dtype in HALF else port.dtype, copy=False)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"Input '{port.name}' received numbers that are not finite.")
+    return array
 
 
 def _refuse_second_softmax(model: keras.Model) -> None:

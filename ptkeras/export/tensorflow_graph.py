@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 from typing import Any, NamedTuple
 
 from ptkeras.export.served import Served
@@ -62,6 +63,7 @@ def freeze(served: Served) -> FrozenGraph:
     del concrete, frozen
     gc.collect()  # TensorFlow's graphs are full of cycles, and hold several copies of the weights
     graph_def = _inlined(graph_def, [*inputs, *names.values()])
+    _rename_functions(graph_def)
     return FrozenGraph(graph_def, inputs, {name: names[name] for name in served.outputs})
 
 
@@ -81,3 +83,23 @@ def _inlined(graph_def: Any, ends: list[str]) -> Any:
     kept.node_list.value.extend(ends)
     meta_graph.collection_def["train_op"].CopyFrom(kept)
     return tf_optimizer.OptimizeGraph(config, meta_graph)
+
+
+def _rename_functions(graph_def: Any) -> None:
+    """Gives the functions that are left, which are those of loops, names of their own.
+
+    TensorFlow keeps them as they were ahead of the inlining, and takes no others of those names.
+    """
+    from tensorflow.python.framework import ops
+
+    functions = graph_def.library.function
+    new = {
+        function.signature.name: f"{function.signature.name}_{ops.uid()}" for function in functions
+    }
+    for function in functions:
+        function.signature.name = new[function.signature.name]
+    nodes = itertools.chain(graph_def.node, *(function.node_def for function in functions))
+    for attribute in itertools.chain.from_iterable(node.attr.values() for node in nodes):
+        for called in (attribute.func, *attribute.list.func):
+            if called.name in new:
+                called.name = new[called.name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import numbers
 import os
 import statistics
 import subprocess
@@ -97,9 +98,11 @@ def benchmark(
         ExportError: an artifact does not run.
         ValueError: an argument is out of range, or a path is no artifact.
     """
+    if not paths or isinstance(paths, str):
+        raise ValueError(f"paths must be a list of artifacts, at least one; received {paths!r}.")
     for name, values in (("batch_sizes", batch_sizes), ("threads", threads), ("rounds", [rounds])):
-        if not values or min(values) < 1:
-            raise ValueError(f"{name} must be 1 or larger; received {values}.")
+        if not values or not all(isinstance(n, numbers.Integral) and n > 0 for n in values):
+            raise ValueError(f"{name} must be whole numbers from 1; received {values}.")
     for path in paths:
         format_of(path)
     with contextlib.ExitStack() as stack:

@@ -108,7 +108,8 @@ def verify(
 
     Raises:
         ExportError: the runtime is not installed, refuses the artifact, or cannot run it.
-        ValueError: the path is no artifact, or the inputs are not those of the model.
+        ValueError: the path is no artifact, its inputs or outputs are not those of the model, or
+            the examples are not.
     """
     served = Served(model, Serving(softmax=softmax, mean=mean, std=std))
     if tolerance is None:
@@ -138,6 +139,7 @@ def compare(
     """Compares a loaded artifact with what it was made of; see `verify`."""
     if not batch_sizes or min(batch_sizes) < 1:
         raise ValueError(f"batch_sizes must be 1 or larger; received {batch_sizes}.")
+    _check_inputs(run, served)
     shapes = [*(port.shape for port in served.inputs), *(shape for shape, _ in run.inputs.values())]
     sizes = tuple(sorted({shape[0] for shape in shapes if shape[0]})) or tuple(batch_sizes)
     absolute, relative, tops = 0.0, 0.0, []
@@ -169,6 +171,25 @@ def compare(
                 tops.append(_same_top(right, answer, scale).ravel())
     top = float(np.concatenate(tops).mean()) if tops else None
     return Verification(run.name, sizes, absolute, relative, top, tolerance, agreement)
+
+
+def _check_inputs(run: Runtime, served: Served) -> None:
+    """Raises a ValueError where an artifact takes what the model does not."""
+    ports = {port.name: port.shape for port in served.inputs}
+    for name, (shape, _) in run.inputs.items():
+        if name not in ports:
+            raise ValueError(
+                f"The artifact has an input '{name}', and the model has none of that name "
+                f"({', '.join(ports)}): it was made of another one."
+            )
+        own = ports[name]
+        if len(shape) != len(own) or any(
+            None not in sizes and sizes[0] != sizes[1] for sizes in zip(shape, own, strict=True)
+        ):
+            raise ValueError(
+                f"The artifact takes '{name}' of shape {shape}, and the model of shape {own}: it "
+                "was made of another one."
+            )
 
 
 def _batch(served: Served, inputs: Any, size: int, seed: int) -> Arrays:

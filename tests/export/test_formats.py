@@ -102,6 +102,16 @@ def test_litert_runs_grouped_convolutions_gelu_and_dictionaries(tmp_path):
     assert set(runtimes.load(artifact).inputs) == {"image", "vector"}
 
 
+def test_litert_runs_recurrent_layers_at_one_batch_size(tmp_path):
+    x = keras.Input((2, 3))
+    model = keras.Model(x, layers.SimpleRNN(2)(x))
+    artifact = export.to_litert(model, tmp_path / "a.tflite", batch_size=2)
+    assert artifact.verification.max_relative < 1e-5
+    with pytest.raises(export.ExportError, match="at one batch size alone: give batch_size"):
+        export.to_litert(model, tmp_path / "b.tflite")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tflite"]
+
+
 @pytest.mark.parametrize("name", ["a.onnx", "a", "a.tflite"])
 def test_any_name_can_be_called_for_in_every_format(name, tmp_path):
     one, other = keras.Input((4,), name="1x"), keras.Input((4,), name="Image.A")
@@ -121,6 +131,15 @@ def test_a_model_under_a_mirrored_strategy(tmp_path):
     for name in ("a.onnx", "a", "a.tflite"):
         kind = {"a.onnx": "onnx", "a": "saved_model", "a.tflite": "litert"}[name]
         assert getattr(export, f"to_{kind}")(model, tmp_path / name).verification.passed
+
+
+@pytest.mark.parametrize("name", ["a.onnx", "a.tflite"])
+def test_calibration_examples_of_another_dtype_for_a_fixed_batch_size(model, name, tmp_path):
+    write = {"a.onnx": export.to_onnx, "a.tflite": export.to_litert}[name]
+    examples = images(6).astype("float64")  # the second batch of four is not full
+    artifact = write(model, tmp_path / name, precision="int8", calibration=examples, batch_size=4)
+    assert artifact.verification.batch_sizes == (4,)
+    assert 0 < artifact.verification.max_relative < 0.1
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

@@ -150,16 +150,26 @@ def test_places_that_cannot_be_written_are_told_before_the_work(model, tmp_path,
     [
         ({"opset": 12}, "opset must be from 13 to 18; received 12"),
         ({"opset": 19}, "received 19"),
+        ({"opset": 17.0}, "received 17.0"),
         ({"precision": "int4"}, "precision must be one of"),
         ({"precision": "int8"}, "needs calibration"),
         ({"calibration": np.zeros((1, 8, 8, 3))}, "needs calibration"),
         ({"precision": "int8", "calibration": np.zeros((4, 7, 8, 3))}, "array of shape"),
+        (
+            {"precision": "int8", "calibration": np.full((4, 8, 8, 3), np.nan)},
+            "'image' received numbers that are not finite",
+        ),
+        ({"precision": "int8", "calibration": np.full((4, 8, 8, 3), "a")}, "takes numbers"),
+        ({"metadata": {"when": object()}}, "metadata must be text, or what JSON can hold"),
+        ({"metadata": {1: "one"}}, "by name; received 1: 'one'"),
+        ({"metadata": {"a": "\ud800"}}, "received 'a'"),
         ({"labels": ["a"]}, "1 labels for 4 classes"),
         ({"mean": [1, 2]}, "one for each of the 3 channels"),
         ({"std": [0]}, "std over 0"),
         ({"input_shape": (9, 9, 3)}, "does not fit input 'image'"),
         ({"input_shape": {"images": (8, 8, 3)}}, "the inputs are image"),
-        ({"batch_size": 0}, "at least 1"),
+        ({"batch_size": 0}, "a whole number from 1"),
+        ({"batch_size": 2.5}, "a whole number from 1; received 2.5"),
     ],
 )
 def test_arguments_out_of_range(options, says, model, tmp_path):
@@ -183,10 +193,47 @@ def test_models_that_cannot_be_known(tmp_path):
         export.to_onnx(softmax, tmp_path / "a.onnx", softmax=True)
 
 
+def test_a_saved_model_that_no_other_process_could_load(tmp_path):
+    import tensorflow as tf
+
+    class Outside(layers.Layer):
+        def call(self, x):
+            return tf.ensure_shape(tf.numpy_function(np.sin, [x], tf.float32), x.shape)
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    x = keras.Input((3,))
+    with pytest.raises(export.ExportError, match="calls Python functions"):
+        export.to_saved_model(keras.Model(x, Outside()(x)), tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_converters_cannot_do_is_told_in_a_sentence(tmp_path, caplog):
+    x = keras.Input((None, None, 3))
+    y = layers.UpSampling2D()(layers.MaxPooling2D()(x))
+    model = keras.Model(x, layers.Conv2D(2, 1)(layers.Concatenate()([x, y])))
+    with pytest.raises(export.ExportError, match=r"no operations for Conv2D .* input_shape fixes"):
+        export.to_litert(model, tmp_path / "a.tflite")
+    x = keras.Input((3,))
+    model = keras.Model(x, layers.Activation("celu")(x))
+    with pytest.raises(export.ExportError) as error:
+        export.to_onnx(model, tmp_path / "a.onnx")
+    assert "Expm1" in one_sentence(error)
+    assert not [record for record in caplog.records if record.name.startswith("tf2onnx")]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_verify_notices_another_network_and_no_artifact(model, tmp_path):
     artifact = export.to_onnx(model, tmp_path / "a.onnx")
     other = networks.small(normalised=False)
     assert not export.verify(artifact, other).passed
+    x = keras.Input((8, 8, 3), name="picture")
+    with pytest.raises(ValueError, match=r"an input 'image', and the model has none .*\(picture\)"):
+        export.verify(artifact, keras.Model(x, layers.Dense(4, name="logits")(x)))
+    x = keras.Input((9, 8, 3), name="image")
+    with pytest.raises(ValueError, match="made of another one"):
+        export.verify(artifact, keras.Model(x, layers.Dense(4, name="logits")(x)))
     with pytest.raises(ValueError, match="is not there"):
         export.verify(tmp_path / "b.onnx", model)
     with pytest.raises(ValueError, match="neither"):

@@ -47,8 +47,12 @@ def test_what_does_not_run_is_told(model, tmp_path):
     (tmp_path / "b.onnx").write_bytes(b"nothing")
     with pytest.raises(export.ExportError, match="refuses"):
         export.benchmark([tmp_path / "b.onnx"], batch_sizes=(1,), threads=(1,), rounds=1)
-    with pytest.raises(ValueError, match="rounds must be 1"):
+    with pytest.raises(ValueError, match="rounds must be whole numbers from 1"):
         export.benchmark([fixed], rounds=0)
+    with pytest.raises(ValueError, match="a list of artifacts, at least one"):
+        export.benchmark([])
+    with pytest.raises(ValueError, match="a list of artifacts"):
+        export.benchmark(str(fixed))
     with pytest.raises(ValueError, match="is not there"):
         timing.benchmark([tmp_path / "c.onnx"])
 
@@ -92,6 +96,7 @@ def test_a_tool_takes_the_figures_of_the_run_and_the_labels_of_the_data(run_fold
     told = metadata(output)
     assert (told["method"], told["accuracy"], told["network"]) == ("prunetrain", "0.75", "resnet20")
     assert json.loads(told["labels"]) == [str(n) for n in range(10)]
+    assert "mean" not in told  # it takes raw pixels
     [answer] = runtimes.load(output)({"image": np.ones((2, 8, 8, 1))}).values()
     np.testing.assert_allclose(answer.sum(-1), 1, rtol=1e-5)
 
@@ -101,6 +106,9 @@ def test_a_tool_calibrates_on_a_data_set(run_folder, capsys):
     flags = [f"--model={run_folder / 'model.keras'}", f"--output={output}", "--precision=int8"]
     assert to_onnx.main([*flags, "--dataset=digits", "--examples=50"]) == 0
     assert "at batch 50" in capsys.readouterr().out
+    # What scaled the images that it was trained on, which the README's lines read.
+    told = metadata(output)
+    assert 0 < json.loads(told["mean"])[0] < json.loads(told["std"])[0] < 16
     assert to_onnx.main([*flags, "--dataset=digitz"]) == 1
     assert "Unknown dataset 'digitz'" in capsys.readouterr().err
 
