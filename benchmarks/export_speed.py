@@ -33,6 +33,8 @@ import subprocess
 import sys
 import tempfile
 
+from benchmarks.tables import export_speed
+
 RESULT = pathlib.Path(__file__).parent / "results" / "export_speed.json"
 FLAGFILE = "flags/digits_resnet20.flags"
 BATCH_SIZES = (1, 32)
@@ -152,22 +154,11 @@ def measure_int8():
 
 
 def show(result):
-    """Prints the README's table: a row for each pair, speed-up and its ratio to that in FLOPs."""
-    columns = [(threads, size) for threads in THREADS for size in BATCH_SIZES]
-    titles = [f"{n} thread{'s' * (n > 1)}, batch {size}" for n, size in columns]
-    print(f"| | FLOPs | {' | '.join(titles)} |")
-    print("|---|---:|" + "---:|" * len(columns))
-    by_network = {}
-    for row in result["speed"]:
-        cells = by_network.setdefault(row["network"], {})
-        cells[row["threads"], row["batch_size"]] = f"× {row['speed_up']:.1f} ({row['ratio']:.2f})"
-        dense, pruned = row["flops"]
-        cells["flops"] = f"÷ {dense / pruned:.1f}"
-    for network, cells in by_network.items():
-        print(f"| {' | '.join([network, cells['flops'], *(cells[key] for key in columns)])} |")
+    """Prints the README's table, and what int8 costs."""
+    print(export_speed(result))
     int8 = result["int8"]
     print(
-        f"\nint8 of the pruned digits network: {int8['int8']['accuracy']:.2%} of "
+        f"int8 of the pruned digits network: {int8['int8']['accuracy']:.2%} of "
         f"{int8['test_images']} test images, float32 {int8['float32']['accuracy']:.2%} "
         f"({int8['points']:+.2f} points)."
     )

@@ -56,7 +56,24 @@ def _compared(times: list[float]) -> list[str]:
     return [*(f"{seconds:.2f}" for seconds in times), f"{times[0] / times[1]:.2f}"]
 
 
-TABLES = {"applications": _applications, "torch_pruning": _torch_pruning}
+def export_speed(result: dict) -> str:
+    """How many times faster each pruned network is, and in brackets the ratio of that to FLOPs."""
+    titles, rows = [], {}
+    for row in result["speed"]:
+        plural = "s" * (row["threads"] > 1)
+        title = f"{row['threads']} thread{plural}, batch {row['batch_size']}"
+        titles += [title] * (title not in titles)
+        dense, pruned = row["flops"]
+        cells = rows.setdefault(row["network"], [row["network"], f"÷ {dense / pruned:.1f}"])
+        cells.append(f"× {row['speed_up']:.1f} ({row['ratio']:.2f})")
+    return _table(["network", "FLOPs", *titles], list(rows.values()))
+
+
+TABLES = {
+    "applications": _applications,
+    "export_speed": export_speed,
+    "torch_pruning": _torch_pruning,
+}
 
 
 if __name__ == "__main__":
