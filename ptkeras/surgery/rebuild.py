@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -247,8 +246,9 @@ class _Builder:
         if is_graph(old):
             return self.model(old)
         if not isinstance(old, keras.layers.Layer):
-            new = copy.copy(old)
-            new._inbound_nodes, new._outbound_nodes = [], []
+            # Not copy.copy: Keras saves and loads for that, which makes lists of tuples.
+            new = object.__new__(type(old))
+            vars(new).update(vars(old), _inbound_nodes=[], _outbound_nodes=[])
             return new
         if isinstance(old, keras.layers.InputLayer):
             config = old.get_config()

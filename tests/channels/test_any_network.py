@@ -278,7 +278,7 @@ class Anything:
 
     @staticmethod
     def normed(draw, x, _):
-        return x * ops.norm(x, ord=pick(draw, 1, 2), axis=-1, keepdims=True)
+        return x * ops.norm(x, ord=pick(draw, 1, 2), axis=(-1,), keepdims=True)
 
     @staticmethod
     def residual(draw, x, _):
