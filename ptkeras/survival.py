@@ -64,7 +64,9 @@ class Survival(keras.callbacks.Callback):
     ```
 
     The order of the data is not part of it: that of `ptkeras.data`, with its `EpochSeed`, depends
-    on the epoch alone, so that a run which was killed ends bit for bit like one that was not.
+    on the epoch alone, so that a run which was killed ends bit for bit like one that was not. (On
+    PyTorch, Keras's `Dropout` needs a seed of its own for that: without one it draws from a
+    generator of PyTorch, which is in no file.)
 
     SIGTERM and Ctrl-C end the training behind the step at hand (behind a validation that has
     begun). With a `dataset` the epoch so far is saved, and the same call goes on behind that step;

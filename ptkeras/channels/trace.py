@@ -41,7 +41,9 @@ def trace(model: keras.Model, *, exact: bool = True) -> ChannelMap:
         exact: whether channels are frozen that enter a normalisation over channels
             (`LayerNormalization`, `RMSNormalization`, within a group of `GroupNormalization`):
             even where such a channel is zero, the others are divided by another number without
-            it. With False they may go, and the model's outputs change a little.
+            it. With False they may go, and the model's outputs change a little. Of a
+            `GroupNormalization` whole groups may go if `exact`; else the same channels of every
+            group.
 
     Returns:
         The `ChannelMap` of the model.
