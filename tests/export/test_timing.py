@@ -1,6 +1,7 @@
 """Timing artifacts side by side, and the tools."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -111,6 +112,24 @@ def test_a_tool_calibrates_on_a_data_set(run_folder, capsys):
     assert 0 < json.loads(told["mean"])[0] < json.loads(told["std"])[0] < 16
     assert to_onnx.main([*flags, "--dataset=digitz"]) == 1
     assert "Unknown dataset 'digitz'" in capsys.readouterr().err
+
+
+def test_an_export_that_scales_by_itself_is_calibrated_on_pixels(monkeypatch, run_folder):
+    seen = []
+
+    def to_see(*_, **options):
+        seen.append(options)
+        return SimpleNamespace(summary="")
+
+    monkeypatch.setattr(export, "to_onnx", to_see)
+    model = f"--model={run_folder / 'model.keras'}"
+    flags = [model, "--output=a.onnx", "--precision=int8", "--dataset=digits"]
+    assert to_onnx.main([*flags, "--mean=5", "--std=6"]) == 0
+    assert to_onnx.main(flags) == 0
+    pixels, scaled = (options["calibration"] for options in seen)
+    assert len(pixels) == 256 and pixels.min() >= -1e-5 and 15 < pixels.max() < 16 + 1e-5
+    np.testing.assert_allclose(pixels, pixels.round(), atol=1e-5)
+    assert scaled.min() < -0.5
 
 
 def test_the_other_tools_and_labels_in_a_file(run_folder, capsys):
