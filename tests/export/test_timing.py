@@ -58,8 +58,10 @@ def test_what_does_not_run_is_told(model, tmp_path):
         timing.benchmark([tmp_path / "c.onnx"])
 
 
-def test_the_tool_prints_a_row_for_each(model, tmp_path, capsys):
-    path = export.to_litert(model, tmp_path / "a.tflite")
+@pytest.mark.parametrize("name", ["a.onnx", pytest.param("a.tflite", marks=pytest.mark.slow)])
+def test_the_tool_prints_a_row_for_each(name, model, tmp_path, capsys):
+    write = {"a.onnx": export.to_onnx, "a.tflite": export.to_litert}[name]
+    path = write(model, tmp_path / name)
     flags = [f"--artifacts={path}", "--batch_sizes=1,2", "--threads=1", "--rounds=1"]
     assert benchmark_tool.main(flags) == 0
     out = capsys.readouterr().out
