@@ -92,6 +92,13 @@ def test_what_onnx_has_no_operations_for_is_rewritten(tmp_path):
     assert not {"Erfc", "StatefulPartitionedCall"} & set(operations(artifact.path))
 
 
+def test_activations_that_onnx_has_no_operation_for(tmp_path):
+    x = keras.Input((4,))
+    model = keras.Model(x, layers.Activation("celu")(layers.Dense(3)(x)))
+    artifact = export.to_onnx(model, tmp_path / "celu.onnx")
+    assert "Exp" in operations(artifact.path)
+
+
 def test_zeros_around_a_pool_stay_zeros(tmp_path):
     """onnxruntime takes padding with zeros into a max pool, which pads with -∞."""
     x = keras.Input((6, 6, 2), name="x")
