@@ -9,20 +9,23 @@ from typing import TYPE_CHECKING, Any
 from ptkeras.version import __version__
 
 if TYPE_CHECKING:
-    from ptkeras import channels, cost, importance, latency, surgery
+    from ptkeras import channels, cost, importance, latency, magnitude, surgery
     from ptkeras.callbacks import PruneTrain
+    from ptkeras.magnitude import MagnitudePruning
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
     from ptkeras.surgery import reconfigure
 
 __all__ = [
     "GroupLasso",
+    "MagnitudePruning",
     "PruneTrain",
     "__version__",
     "channels",
     "cost",
     "importance",
     "latency",
+    "magnitude",
     "prune",
     "reconfigure",
     "remove_channels",
@@ -33,11 +36,13 @@ __all__ = [
 # for: importing Keras takes seconds, and the command line tells of a wrong flag without it.
 _HOMES = {
     "GroupLasso": "ptkeras.regularizers",
+    "MagnitudePruning": "ptkeras.magnitude",
     "PruneTrain": "ptkeras.callbacks",
     "channels": None,
     "cost": None,
     "importance": None,
     "latency": None,
+    "magnitude": None,
     "prune": "ptkeras.pruning",
     "reconfigure": "ptkeras.surgery",
     "remove_channels": "ptkeras.pruning",

@@ -1,0 +1,172 @@
+"""Masks that hold the zeros of kernels, whatever an optimiser does to them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ptkeras.magnitude.kernels import Kernel
+from ptkeras.surgery.reconfigure import refresh_functions, scope_of
+
+
+class HeldMask(keras.constraints.Constraint):
+    """The constraint that holds the zeros of one kernel: `w · max(mask, lifted)`.
+
+    Keras's optimisers apply it behind each update, so that neither momentum nor weight decay nor
+    loss scaling brings a weight back. It hangs on the variable, not in the config of the layer: a
+    model that is saved meanwhile loads without ptkeras.
+
+    Args:
+        mask: a variable of the kernel's shape, 1 for weights that stay and 0 for the others.
+        lifted: a scalar variable; while it is 1, nothing is held.
+        base: the constraint that the kernel has already, applied first, or None.
+    """
+
+    def __init__(
+        self, mask: keras.Variable, lifted: keras.Variable, base: keras.constraints.Constraint
+    ) -> None:
+        self.mask = mask
+        self.lifted = lifted
+        self.base = base
+
+    def __call__(self, w: Any) -> Any:
+        w = w if self.base is None else self.base(w)
+        return ops.multiply(w, ops.maximum(self.mask, ops.cast(self.lifted, self.mask.dtype)))
+
+
+class Masks:
+    """The masks on some kernels of a model; those that kernels have already stay as they are.
+
+    Args:
+        model: a built model.
+        kernels: its kernels to hold.
+    """
+
+    def __init__(self, model: keras.Model, kernels: Sequence[Kernel]) -> None:
+        self.model = model
+        self.kernels = list(kernels)
+        held = [c for c in map(_constraint_of, model.variables) if c is not None]
+        with scope_of(model):
+            self.lifted = held[0].lifted if held else _variable(np.float32(0), "lifted")
+            for kernel in self.kernels:
+                if _constraint_of(kernel.variable) is None:
+                    mask = _variable(np.ones(kernel.variable.shape, kernel.values.dtype), "mask")
+                    base = kernel.variable.constraint
+                    kernel.variable.constraint = HeldMask(mask, self.lifted, base)
+        refresh_functions(model)  # a compiled step has read the constraints as they were
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All that the constraints read."""
+        return [_constraint_of(k.variable).mask for k in self.kernels] + [self.lifted]
+
+    def read(self) -> list[np.ndarray]:
+        """A bool array for each kernel: the weights that stay."""
+        return [ops.convert_to_numpy(mask.value) != 0 for mask in self.variables[:-1]]
+
+    def write(self, masks: Sequence[np.ndarray]) -> None:
+        """Sets the masks, and the weights that they drop to zero."""
+        for kernel, mask in zip(self.kernels, masks, strict=True):
+            _constraint_of(kernel.variable).mask.assign(mask)
+        self.apply(masks)
+
+    def apply(self, masks: Sequence[np.ndarray] | None = None) -> None:
+        """Sets the weights that the masks drop to zero."""
+        for kernel, mask in zip(self.kernels, self.read() if masks is None else masks, strict=True):
+            if not mask.all():
+                values = kernel.values
+                kernel.variable.assign(np.where(mask, values, np.zeros((), values.dtype)))
+
+    def lift(self, lifted: bool) -> None:
+        """Lets go of the zeros, or holds them again."""
+        self.lifted.assign(float(lifted))
+
+
+def strip(model: keras.Model) -> keras.Model:
+    """Takes the masks off a model, in place, and leaves the zeros: a plain Keras model.
+
+    ```python
+    model.fit(x, y, callbacks=[ptkeras.MagnitudePruning(schedule)])
+    ptkeras.magnitude.strip(model)
+    ```
+
+    Whoever trains the model afterwards trains all of its weights. Saving needs no strip: masks are
+    in no file.
+
+    Args:
+        model: any Keras model.
+
+    Returns:
+        `model`.
+    """
+    held = [v for v in model.variables if _constraint_of(v) is not None]
+    for variable in held:
+        variable.constraint = variable.constraint.base
+    if held:
+        refresh_functions(model)
+    return model
+
+
+@contextlib.contextmanager
+def _without(optimizer: Any, variables: list[keras.Variable]) -> Iterator[None]:
+    for variable in variables:
+        optimizer._untrack_variable(variable)
+    try:
+        yield
+    finally:
+        for variable in variables:
+            optimizer._track_variable(variable)
+
+
+class Passenger:
+    """Variables that travel with an optimiser's own through Keras's compiled JAX step.
+
+    On JAX a compiled step sees the optimiser's variables as they are, and any others as they were
+    when it was compiled. Files are written and read without the passengers.
+
+    Args:
+        optimizer: the optimiser of a compiled model, built.
+        variables: the variables.
+    """
+
+    def __init__(self, optimizer: Any, variables: list[keras.Variable]) -> None:
+        # Only the inner optimiser of one that scales the loss sees its variables while it applies.
+        self.inner = getattr(optimizer, "inner_optimizer", optimizer)
+        self.outer = optimizer
+        self.variables = variables
+
+    def board(self) -> None:
+        """Adds the variables to the optimiser's."""
+        self.leave()  # those of a fit that an exception has ended
+        for variable in self.variables:
+            self.inner._track_variable(variable)
+        for name in ("save_own_variables", "load_own_variables"):
+            setattr(self.outer, name, self._alone(getattr(self.outer, name)))
+
+    def leave(self) -> None:
+        """Takes them away again."""
+        for variable in self.variables:
+            self.inner._untrack_variable(variable)
+        for name in ("save_own_variables", "load_own_variables"):
+            vars(self.outer).pop(name, None)
+
+    def _alone(self, method: Any) -> Any:
+        def call(store: Any) -> None:
+            with _without(self.inner, self.variables):
+                method(store)
+
+        return call
+
+
+def _constraint_of(variable: Any) -> HeldMask | None:
+    constraint = getattr(variable, "constraint", None)
+    return constraint if isinstance(constraint, HeldMask) else None
+
+
+def _variable(value: Any, name: str) -> keras.Variable:
+    return keras.Variable(value, trainable=False, dtype=str(value.dtype), name=name)
