@@ -105,7 +105,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._masks.apply()
         self._passenger = None
         if keras.config.backend() == "jax":
-            self._passenger = Passenger(self.model.optimizer, self._masks.variables)
+            self._passenger = Passenger(self.model, self._masks.variables)
             self._passenger.board()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:

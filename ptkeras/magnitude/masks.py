@@ -51,14 +51,15 @@ class Masks:
         self.model = model
         self.kernels = list(kernels)
         held = [c for c in map(_constraint_of, model.variables) if c is not None]
+        bare = [k for k in self.kernels if _constraint_of(k.variable) is None]
         with scope_of(model):
             self.lifted = held[0].lifted if held else _variable(np.float32(0), "lifted")
-            for kernel in self.kernels:
-                if _constraint_of(kernel.variable) is None:
-                    mask = _variable(np.ones(kernel.variable.shape, kernel.values.dtype), "mask")
-                    base = kernel.variable.constraint
-                    kernel.variable.constraint = HeldMask(mask, self.lifted, base)
-        refresh_functions(model)  # a compiled step has read the constraints as they were
+            for kernel in bare:
+                mask = _variable(np.ones(kernel.variable.shape, kernel.values.dtype), "mask")
+                base = kernel.variable.constraint
+                kernel.variable.constraint = HeldMask(mask, self.lifted, base)
+        if bare:
+            refresh_functions(model)  # a compiled step has read the constraints as they were
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -130,14 +131,15 @@ class Passenger:
     when it was compiled. Files are written and read without the passengers.
 
     Args:
-        optimizer: the optimiser of a compiled model, built.
+        model: a compiled model whose optimiser is built.
         variables: the variables.
     """
 
-    def __init__(self, optimizer: Any, variables: list[keras.Variable]) -> None:
+    def __init__(self, model: keras.Model, variables: list[keras.Variable]) -> None:
+        self.model = model
+        self.outer = model.optimizer
         # Only the inner optimiser of one that scales the loss sees its variables while it applies.
-        self.inner = getattr(optimizer, "inner_optimizer", optimizer)
-        self.outer = optimizer
+        self.inner = getattr(self.outer, "inner_optimizer", self.outer)
         self.variables = variables
 
     def board(self) -> None:
@@ -147,6 +149,7 @@ class Passenger:
             self.inner._track_variable(variable)
         for name in ("save_own_variables", "load_own_variables"):
             setattr(self.outer, name, self._alone(getattr(self.outer, name)))
+        refresh_functions(self.model)
 
     def leave(self) -> None:
         """Takes them away again."""
@@ -154,6 +157,7 @@ class Passenger:
             self.inner._untrack_variable(variable)
         for name in ("save_own_variables", "load_own_variables"):
             vars(self.outer).pop(name, None)
+        refresh_functions(self.model)
 
     def _alone(self, method: Any) -> Any:
         def call(store: Any) -> None:

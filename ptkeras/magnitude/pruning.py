@@ -12,6 +12,7 @@ from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import Kernel, check_names, kernels
 from ptkeras.magnitude.masks import Masks
 from ptkeras.magnitude.report import SparsityReport, report
+from ptkeras.surgery.reconfigure import refresh_functions
 
 Scope = Literal["layer", "kind", "global"]
 
@@ -69,6 +70,8 @@ def prune(
         found.update(dict.fromkeys(members, threshold))
     masks = [thresholds.mask(v, found[i]) for i, v in enumerate(values)]
     Masks(model, chosen).write(masks)
+    if keras.config.backend() == "jax":
+        refresh_functions(model)  # a compiled step holds the masks as they were
     return report(model, {k.path: found[i] for i, k in enumerate(chosen)})
 
 
