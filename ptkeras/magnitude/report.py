@@ -6,6 +6,7 @@ import dataclasses
 import io
 import zlib
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -86,9 +87,7 @@ class SparsityReport:
         return table
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=120, color_system=None)
-        console.print(self)
-        return console.file.getvalue()
+        return printed(self)
 
 
 def report(model: keras.Model, thresholds: Mapping[str, float] | None = None) -> SparsityReport:
@@ -136,3 +135,10 @@ def report(model: keras.Model, thresholds: Mapping[str, float] | None = None) ->
         gzip_bytes=compressed + len(compressor.flush()),
         raw_bytes=raw,
     )
+
+
+def printed(table: Any) -> str:
+    """What `rich.print` would show, as plain text."""
+    console = Console(file=io.StringIO(), width=120, color_system=None)
+    console.print(table)
+    return console.file.getvalue()
