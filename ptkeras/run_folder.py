@@ -34,6 +34,7 @@ COLUMNS = (
     "learning_rate",
     "batch_size",
     "lasso",
+    "sparsity",
     "channels",
     "params",
     "inference_flops",

@@ -87,6 +87,9 @@ _RATIO = _Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda r
 _MEASURE = _Parser(str, "max or mean", lambda text: text in ("max", "mean"))
 _MOMENTUM = _Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
 _DECAY = _Parser(float, "a number from 0", lambda x: 0 <= x < math.inf)
+_SHARE = _Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
+_EPOCH = _Parser(_whole, "a whole number from 0", lambda n: n >= 0)
+_SCOPE = _Parser(str, "layer, kind or global", lambda text: text in ("layer", "kind", "global"))
 _SEED = _Parser(_whole, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
 _DROPS = _Parser(
     _wholes,
@@ -205,6 +208,34 @@ _SECTIONS = {
             "Whether the batch, and the learning rate with it, grows into freed memory.",
         ),
     ),
+    "Magnitude": (
+        _Flag(
+            "sparsity", 0.5, _SHARE, "Share of the weights of convolution and dense kernels to go."
+        ),
+        _Flag(
+            "scope",
+            "layer",
+            _SCOPE,
+            "What has one threshold: layer, each kernel; kind, all convolutions and all dense "
+            "layers; or global, all kernels.",
+        ),
+        _Flag(
+            "pruning_begin",
+            None,
+            _EPOCH,
+            "Epochs to train before weights go; left out, half of --epochs.",
+        ),
+        _Flag(
+            "pruning_end",
+            None,
+            _EPOCH,
+            "Epochs after which the last weights go; left out, those of --pruning_begin: all at "
+            "once, as in Han et al.; between the two the sparsity rises as in Zhu & Gupta.",
+        ),
+        _Flag(
+            "pruning_frequency", 100, _COUNT, "Steps between two prunings, where they are gradual."
+        ),
+    ),
 }
 _FLAGS = {flag.name: flag for section in _SECTIONS.values() for flag in section}
 
@@ -228,6 +259,7 @@ def parse(arguments: Iterable[str]) -> Settings:
         raise SettingsError(_sentence(error)) from error
     if rest:
         raise SettingsError(f"{rest[0]!r} is not a flag: each starts with --, such as --epochs=60.")
+    _fill_in(settings)
     _check_together(settings)
     if settings.output_dir is None:
         settings.output_dir = _default_folder(settings)
@@ -304,6 +336,15 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+def _fill_in(settings: Settings) -> None:
+    """Gives flags that were left out the values that depend on others."""
+    if settings.method == "magnitude":
+        if settings.pruning_begin is None:
+            settings.pruning_begin = settings.epochs // 2
+        if settings.pruning_end is None:
+            settings.pruning_end = settings.pruning_begin
+
+
 def _check_together(settings: Settings) -> None:
     drops, epochs = settings.learning_rate_drops, settings.epochs
     if drops and drops[-1] >= epochs:
@@ -311,11 +352,18 @@ def _check_together(settings: Settings) -> None:
             f"flag --learning_rate_drops={_as_text(drops)}: must all be under --epochs={epochs}, "
             "or --learning_rate_drops= for none."
         )
-    if settings.method != "dense" and settings.interval > epochs:
+    if settings.method == "prunetrain" and settings.interval > epochs:
         raise SettingsError(
             f"flag --interval={settings.interval}: must not be longer than --epochs={epochs}, or "
             "nothing would be removed before the end."
         )
+    if settings.method == "magnitude":
+        begin, end = settings.pruning_begin, settings.pruning_end
+        if not begin <= end < epochs:
+            raise SettingsError(
+                f"flag --pruning_end={end}: must be from --pruning_begin={begin} to under "
+                f"--epochs={epochs}, so that what is left is trained again."
+            )
 
 
 def _default_folder(settings: Settings) -> str:

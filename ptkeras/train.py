@@ -65,7 +65,7 @@ def train(settings: Settings) -> dict[str, Any]:
     pruning = next((one for one in method if hasattr(one, "reconfigurations")), None)
     folder.open(settings)
     record = Record(folder, dense, settings.interval, dataset.batch_size, pruning)
-    survival = Survival(folder.last, _stateful(pruning, record))
+    survival = Survival(folder.last, _stateful(method, pruning, record))
     resumed = survival.resume(model)
     if resumed:
         print(f"Going on in '{folder.path}' after epoch {resumed}.")
@@ -92,6 +92,8 @@ def train(settings: Settings) -> dict[str, Any]:
 
     folder.save_model(model, folder.model)
     result = _result(settings, model, dataset, dense, record.rows)
+    for one in method:
+        result |= one.result() if hasattr(one, "result") else {}
     folder.write_json(folder.result, result)
     return result
 
@@ -171,10 +173,11 @@ def _schedule(settings: Settings, pruning: Any) -> Callable[[int], float]:
     return rate
 
 
-def _stateful(pruning: Any, record: Any) -> list[Any]:
+def _stateful(method: list[Any], pruning: Any, record: Any) -> list[Any]:
     from ptkeras.survival import PruningState
 
-    return [record] if pruning is None else [PruningState(pruning), record]
+    states = [] if pruning is None else [PruningState(pruning)]
+    return [*states, *(one for one in method if hasattr(one, "get_state")), record]
 
 
 def _result(

@@ -2,7 +2,9 @@
 
 A method is a function `callbacks(settings, dataset)` in a module of its own, which returns the
 callbacks that make a `fit` what the system's paper describes. They fill `lasso`, `channels`,
-`params`, `inference_flops` and `training_flops` into the logs of each epoch.
+`params`, `inference_flops` and `training_flops` into the logs of each epoch. A callback that has to
+survive a kill has `get_state()` and `set_state(state)`; one that has more to say of the finished
+run has `result()`, figures for `result.json`.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 # Modules by the names of the methods; imported when asked for, so that a name can be checked first.
 _MODULES = {
     "dense": "ptkeras.methods.dense",
+    "magnitude": "ptkeras.methods.magnitude",
     "prunetrain": "ptkeras.methods.prunetrain",
 }
 
