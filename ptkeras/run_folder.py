@@ -105,9 +105,10 @@ class RunFolder:
             model.save(new)
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
-        """Writes a row an epoch; None where there is no figure."""
+        """Writes a row an epoch, with the columns that the method has figures for."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        columns = [name for name in COLUMNS if not rows or name in rows[0]]
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.history, text.getvalue())
