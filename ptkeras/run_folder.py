@@ -41,6 +41,7 @@ COLUMNS = (
     "training_flops",
     "seconds",
 )
+_OPTIONAL = {"sparsity"}  # columns that are there where a method has the figure
 
 
 class RunFolder:
@@ -105,9 +106,9 @@ class RunFolder:
             model.save(new)
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
-        """Writes a row an epoch, with the columns that the method has figures for."""
+        """Writes a row an epoch; None where there is no figure."""
         text = io.StringIO()
-        columns = [name for name in COLUMNS if not rows or name in rows[0]]
+        columns = [c for c in COLUMNS if c not in _OPTIONAL or any(c in row for row in rows)]
         writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
