@@ -34,14 +34,13 @@ COLUMNS = (
     "learning_rate",
     "batch_size",
     "lasso",
-    "sparsity",
     "channels",
     "params",
     "inference_flops",
     "training_flops",
     "seconds",
 )
-_OPTIONAL = {"sparsity"}  # columns that are there where a method has the figure
+MORE_COLUMNS = ("sparsity",)  # where a method has such a figure
 
 
 class RunFolder:
@@ -108,7 +107,7 @@ class RunFolder:
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes a row an epoch; None where there is no figure."""
         text = io.StringIO()
-        columns = [c for c in COLUMNS if c not in _OPTIONAL or any(c in row for row in rows)]
+        columns = [*COLUMNS, *(c for c in MORE_COLUMNS if any(c in row for row in rows))]
         writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
