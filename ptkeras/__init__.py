@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ptkeras.version import __version__
 
 if TYPE_CHECKING:
-    from ptkeras import channels, cost, importance, latency, magnitude, surgery
+    from ptkeras import channels, cost, from_scratch, importance, latency, magnitude, surgery
     from ptkeras.callbacks import PruneTrain
     from ptkeras.magnitude import MagnitudePruning
     from ptkeras.pruning import prune, remove_channels
@@ -23,6 +23,7 @@ __all__ = [
     "__version__",
     "channels",
     "cost",
+    "from_scratch",
     "importance",
     "latency",
     "magnitude",
@@ -40,6 +41,7 @@ _HOMES = {
     "PruneTrain": "ptkeras.callbacks",
     "channels": None,
     "cost": None,
+    "from_scratch": None,
     "importance": None,
     "latency": None,
     "magnitude": None,
