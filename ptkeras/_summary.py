@@ -50,6 +50,8 @@ def table(result: dict[str, Any]) -> Table:
         raw, compressed = result["gzip_bytes"]
         add("bytes, raw → gzip", f"{compressed:,}", f"{raw:,}", _removed(raw, compressed))
     add("epochs", str(result["epochs"]))
+    if "search_seconds" in result:
+        add("seconds of the search", f"{result['search_seconds']:,.0f}")
     add("seconds", f"{result['seconds']:,.0f}")
     return table
 

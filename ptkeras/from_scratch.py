@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -48,9 +48,8 @@ def learn_gates(
     channel_expansion: float = 1.25,
     learning_rate: float = 0.01,
     epochs: int = 10,
-    batch_size: int | None = None,
-    callbacks: list[keras.callbacks.Callback] | None = None,
-    verbose: Any = "auto",
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    **fit_options: Any,
 ) -> Search:
     """Learns how much each channel of an untrained network matters (arXiv 1909.12579).
 
@@ -81,9 +80,8 @@ def learn_gates(
         channel_expansion: how much wider than the model the network is that is searched, from 1.
         learning_rate: of Adam.
         epochs: to train the gates for.
-        batch_size: as `fit` takes it.
-        callbacks: more callbacks for `fit`.
-        verbose: as `fit` takes it.
+        callbacks: callbacks for `fit`.
+        **fit_options: more arguments of `fit`, such as `batch_size` and `verbose`.
 
     Returns:
         The `Search`, from which networks of any budget are built.
@@ -109,11 +107,10 @@ def learn_gates(
     network.fit(
         x,
         y,
-        batch_size=batch_size,
         epochs=epochs,
         validation_data=validation_data,
-        callbacks=[*(callbacks or []), best],
-        verbose=verbose,
+        callbacks=[*callbacks, best],
+        **fit_options,
     )
     return Search(
         channel_map=channel_map,

@@ -4,6 +4,7 @@ model.keras          the finished network, for plain Keras
 flags.txt            repeats the run: python -m ptkeras.train --flagfile=… --output_dir=…
 history.csv          a row an epoch
 architecture.json    the first network, and each reconfiguration
+search.json          with Pruning from Scratch, what the gates left
 result.json          the figures of the final table; there once the run is finished
 checkpoints/         epoch_0010.keras and so on; last.keras is what a resumed run goes on from
 """

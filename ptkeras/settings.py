@@ -87,6 +87,8 @@ _RATIO = _Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda r
 _MEASURE = _Parser(str, "max or mean", lambda text: text in ("max", "mean"))
 _MOMENTUM = _Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
 _DECAY = _Parser(float, "a number from 0", lambda x: 0 <= x < math.inf)
+_PART = _Parser(float, "over 0 and at most 1", lambda x: 0 < x <= 1)
+_EXPANSION = _Parser(float, "from 1 and under 16", lambda x: 1 <= x < 16)
 _SHARE = _Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
 _EPOCH = _Parser(_whole, "a whole number from 0", lambda n: n >= 0)
 _SCOPE = _Parser(str, "layer, kind or global", lambda text: text in ("layer", "kind", "global"))
@@ -235,6 +237,38 @@ _SECTIONS = {
         _Flag(
             "pruning_frequency", 100, _COUNT, "Steps between two prunings, where they are gradual."
         ),
+    ),
+    "Pruning from Scratch": (
+        _Flag(
+            "flops_budget",
+            0.5,
+            _PART,
+            "Share of the network's inference FLOPs that the structure is to have.",
+        ),
+        _Flag(
+            "budget_training",
+            False,
+            _SWITCH,
+            "Whether --epochs, and the drops with them, grow until the small network has taken the "
+            "FLOPs that the dense one would take to train.",
+        ),
+        _Flag("sparsity_ratio", 0.5, _PART, "Share of the channel gates that are to be open, r."),
+        _Flag("balance_factor", 0.5, _DECAY, "Weight of (mean gate - r)^2 in the gates' loss."),
+        _Flag(
+            "channel_expansion",
+            1.25,
+            _EXPANSION,
+            "How much wider than the network the one is that is searched.",
+        ),
+        _Flag(
+            "gate_epochs",
+            10,
+            _COUNT,
+            "Epochs to learn the gates for, on nine tenths of the training images; a tenth, 5,000 "
+            "of CIFAR-10, judges them.",
+        ),
+        _Flag("gate_batch_size", 128, _COUNT, "Images in a step of that."),
+        _Flag("gate_learning_rate", 0.01, _POSITIVE, "Learning rate of Adam for the gates."),
     ),
 }
 _FLAGS = {flag.name: flag for section in _SECTIONS.values() for flag in section}

@@ -53,17 +53,16 @@ def train(settings: Settings) -> dict[str, Any]:
         seed=settings.seed,
     )
     model = models.build(settings.model, dataset.input_shape, dataset.num_classes)
+    dense = architecture(model)
+    folder.open(settings)
+    model, method, epochs, drops = methods.start(settings, dataset, model, folder)
     _decay_weights(model, settings.weight_decay)
     model.compile(
         keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    dense = architecture(model)
-
-    method = methods.callbacks(settings, dataset)
     pruning = next((one for one in method if hasattr(one, "reconfigurations")), None)
-    folder.open(settings)
     record = Record(folder, dense, settings.interval, dataset.batch_size, pruning)
     survival = Survival(folder.last, _stateful(method, pruning, record))
     resumed = survival.resume(model)
@@ -76,14 +75,16 @@ def train(settings: Settings) -> dict[str, Any]:
     model.fit(
         dataset.train,
         validation_data=dataset.test,
-        epochs=settings.epochs,
+        epochs=epochs,
         shuffle=False,  # the dataset shuffles
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
             # The bar is drawn before the others add their figures, which are in history.csv.
             keras.callbacks.ProgbarLogger(),
             data.EpochSeed(dataset),
-            keras.callbacks.LearningRateScheduler(_schedule(settings, pruning)),
+            keras.callbacks.LearningRateScheduler(
+                _schedule(settings.learning_rate, drops, pruning)
+            ),
             *method,
             record,
             survival,
@@ -163,12 +164,12 @@ def _decay_weights(model: keras.Model, weight_decay: float) -> None:
                 variable.regularizer = keras.regularizers.L2(weight_decay / 2)
 
 
-def _schedule(settings: Settings, pruning: Any) -> Callable[[int], float]:
+def _schedule(first: float, drops: list[int], pruning: Any) -> Callable[[int], float]:
     """The learning rate of an epoch: a tenth after each drop, and more for a larger batch."""
 
     def rate(epoch: int) -> float:
-        drops = sum(epoch >= drop for drop in settings.learning_rate_drops)
-        return settings.learning_rate / 10**drops * getattr(pruning, "batch_scale", 1.0)
+        tenths = sum(epoch >= drop for drop in drops)
+        return first / 10**tenths * getattr(pruning, "batch_scale", 1.0)
 
     return rate
 
@@ -199,7 +200,7 @@ def _result(
         "model": settings.model,
         "method": settings.method,
         "seed": settings.seed,
-        "epochs": settings.epochs,
+        "epochs": len(rows),
         "accuracy": scores["accuracy"],
         "loss": scores["loss"],
         "training_flops": [dense_training, rows[-1]["training_flops"]],
