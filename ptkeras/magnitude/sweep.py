@@ -60,10 +60,10 @@ class Sweep:
 
     def __rich__(self) -> Table:
         """The table, for `rich.print`."""
-        table = Table(title="Magnitude pruning, over the ratio")
-        for name in ("ratio", "accuracy", "fine-tuned", "conv <", "dense <", "conv 0", "dense 0"):
-            table.add_column(name, justify="right")
-        table.add_column("bytes, gzip", justify="right")
+        table = Table(title="Accuracy, thresholds and zeros by ratio")
+        names = ("ratio", "pruned", "fine-tuned", "conv <", "dense <", "conv 0", "dense 0", "gzip")
+        for name in names:
+            table.add_column(name, justify="right", no_wrap=True)
         table.add_row("0", f"{self.dense:.2%}")
         for row in self.rows:
             table.add_row(
@@ -76,7 +76,7 @@ class Sweep:
                 ),
                 f"{row.conv_sparsity:.1%}",
                 f"{row.dense_sparsity:.1%}",
-                f"{row.gzip_bytes:,}",
+                f"{row.gzip_bytes / 1e3:,.0f} kB",
             )
         return table
 
