@@ -120,14 +120,14 @@ def _shares(
     model: keras.Model, chosen: list[Kernel], sparsity: float | Mapping[str, float]
 ) -> list[float | None]:
     if not isinstance(sparsity, Mapping):
-        return [_share("sparsity", sparsity)] * len(chosen)
+        return [check_share("sparsity", sparsity)] * len(chosen)
     if not sparsity:
         raise ValueError(
             "sparsity must name a layer or a kind, such as {'conv': 0.5}; received {}."
         )
     check_names(model, chosen, sparsity)
     for name, share in sparsity.items():
-        _share(f"sparsity of '{name}'", share)
+        check_share(f"sparsity of '{name}'", share)
     return [_asked_of(kernel, sparsity) for kernel in chosen]
 
 
@@ -138,7 +138,8 @@ def _asked_of(kernel: Kernel, sparsity: Mapping[str, float]) -> float | None:
     return None
 
 
-def _share(name: str, value: Any) -> float:
+def check_share(name: str, value: Any) -> float:
+    """Refuses what is no share of weights; hands others back."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not (math.isfinite(value) and 0 <= value < 1):
         raise ValueError(f"The {name} must be a number from 0 and under 1; received {value!r}.")

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from rich.table import Table
 
+from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import kernels
 from ptkeras.magnitude.masks import strip
-from ptkeras.magnitude.pruning import Scope, prune
+from ptkeras.magnitude.pruning import Scope, check_share, prune
 from ptkeras.magnitude.report import printed
 
 RATIOS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -104,6 +106,7 @@ class Sensitivity:
         table = Table(
             "kernel", title=f"Accuracy with one kernel pruned ({self.dense:.2%} with none)"
         )
+        table.add_column("kernel", overflow="fold")
         for ratio in self.ratios:
             table.add_column(f"{ratio:g}", justify="right")
         for path, accuracies in self.accuracies.items():
@@ -194,7 +197,7 @@ def sensitivity(
     ```
 
     Args:
-        model: any built Keras model; it is what it was in the end, without masks.
+        model: any built Keras model; it is what it was in the end.
         evaluate: returns the accuracy of a model, from 0 to 1.
         ratios: the shares of a kernel's weights to go, each from 0 and under 1.
 
@@ -204,17 +207,31 @@ def sensitivity(
     Raises:
         ValueError: as `prune` does.
     """
-    ratios = tuple(ratios)
+    ratios = tuple(check_share("ratio", ratio) for ratio in ratios)
     dense = float(evaluate(model))
-    accuracies: dict[str, tuple[float, ...]] = {}
+    accuracies = {}
     for kernel in kernels(model):
-        found = []
-        for ratio in ratios:
-            with _as_it_was(model):
-                prune(model, {kernel.path: ratio})
-                found.append(float(evaluate(model)))
-        accuracies[kernel.path] = tuple(found)
+        values = kernel.values
+        accuracies[kernel.path] = tuple(
+            _without_small(model, kernel.variable, values, ratio, evaluate) for ratio in ratios
+        )
     return Sensitivity(dense, ratios, accuracies)
+
+
+def _without_small(
+    model: keras.Model,
+    variable: keras.Variable,
+    values: np.ndarray,
+    ratio: float,
+    evaluate: Evaluate,
+) -> float:
+    """The accuracy without the smallest weights of one kernel. Nothing trains, so no mask holds."""
+    keep = thresholds.mask(values, thresholds.threshold([values], ratio))
+    variable.assign(np.where(keep, values, np.zeros((), values.dtype)))
+    try:
+        return float(evaluate(model))
+    finally:
+        variable.assign(values)
 
 
 @contextlib.contextmanager
