@@ -60,7 +60,8 @@ def trainers(size, schedule):
     for name, model in models.items():
         api = keras if name in NAMES[:2] else tf_keras
         loss = api.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(api.optimizers.SGD(0.01, momentum=0.9), loss)
+        # Keras 2 has no XLA unless it is told; neither has.
+        model.compile(api.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=False)
     callbacks = {
         "ptkeras": [ptkeras.MagnitudePruning(schedule)],
         "tfmot": [tfmot.sparsity.keras.UpdatePruningStep()],
