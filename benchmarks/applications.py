@@ -21,7 +21,7 @@ import numpy as np
 
 from ptkeras import reconfigure
 from ptkeras.channels import ChannelMap, trace
-from ptkeras.surgery.rebuild import _zero_initial_values
+from ptkeras.surgery.initial_values import InitialValues
 
 RESULT = pathlib.Path(__file__).parent / "results" / "applications.json"
 NAMES = sorted(name for name in dir(keras.applications) if name[0].isupper())
@@ -31,7 +31,7 @@ SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all o
 def build(name: str) -> keras.Model:
     size = SMALLEST.get(name, 32)
     network = getattr(keras.applications, name)
-    with _zero_initial_values():  # which numbers it holds makes no difference to the times
+    with InitialValues():  # which numbers it holds makes no difference to the times
         return network(weights=None, input_shape=(size, size, 3))
 
 
@@ -55,7 +55,7 @@ def half(channel_map: ChannelMap) -> np.ndarray:
 def measure(name: str, repeats: int) -> dict:
     model = build(name)
     traces, prunes = [], []
-    for _ in range(repeats):
+    for _ in range(max(repeats, 3)):
         start = time.perf_counter()
         channel_map = trace(model)
         traces.append(time.perf_counter() - start)

@@ -1,8 +1,8 @@
 """Seconds of a training step after a reconfiguration, over those of the same network built so.
 
-    python -m benchmarks.pruned_step [--model=resnet20] [--size=32] [--batch_size=128]
+    python -m benchmarks.pruned_step [--size=32] [--batch_size=128] [MODEL ...]
 
-Half of the channels of a network are removed in place, with the optimiser's slots. Beside it the
+Half of the channels of each network are removed in place, with the optimiser's slots. Beside it the
 same small network is built from its config and compiled. Both train on the same batch, in rounds
 that take turns, since the speed of a machine drifts; the figure is the median of the ratios of the
 rounds. It is printed, and written to benchmarks/results/pruned_step.json. The goal: 1.00 ± 0.03.
@@ -48,18 +48,12 @@ def seconds_a_step(model, batch, steps):
     return (time.perf_counter() - started) / steps
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="resnet20")
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=5)
-    options = parser.parse_args()
+def measure(name, options):
+    """The seconds of a step of both, and the ratios of the rounds."""
     random = np.random.default_rng(0)
     images = random.normal(size=(options.batch_size, options.size, options.size, 3))
     batch = images.astype("float32"), random.integers(0, 10, options.batch_size)
-    models = pruned_and_built(options.model, options.size, batch)
+    models = pruned_and_built(name, options.size, batch)
     for model in models:
         seconds_a_step(model, batch, options.steps)  # compiles
     ratios, pruned, built = [], [], []
@@ -69,23 +63,42 @@ def main():
         pruned.append(times[0])
         built.append(times[1])
         ratios.append(times[0] / times[1])
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-        "versions": {"keras": keras.__version__, "backend": keras.config.backend()},
-        "settings": vars(options),
+    return {
+        "model": name,
         "seconds_pruned": statistics.median(pruned),
         "seconds_built": statistics.median(built),
         "ratio": statistics.median(ratios),
         "ratio_quartiles": statistics.quantiles(ratios, n=4)[::2],
     }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=["resnet20", "resnet50", "MobileNetV2"])
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=5)
+    options = parser.parse_args()
+    results = []
+    for name in options.models:
+        results.append(measure(name, options))
+        row = results[-1]
+        print(
+            f"{name}: a step takes {1e3 * row['seconds_pruned']:.1f} ms pruned in place, "
+            f"{1e3 * row['seconds_built']:.1f} ms built directly; ratio {row['ratio']:.3f} "
+            f"({row['ratio_quartiles'][0]:.3f} to {row['ratio_quartiles'][1]:.3f})",
+            flush=True,
+        )
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
+        "versions": {"keras": keras.__version__, "backend": keras.config.backend()},
+        "settings": vars(options),
+        "models": results,
+    }
     RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(
-        f"{options.model}: a step takes {1e3 * result['seconds_pruned']:.1f} ms pruned in place, "
-        f"{1e3 * result['seconds_built']:.1f} ms built directly; ratio {result['ratio']:.3f} "
-        f"({result['ratio_quartiles'][0]:.3f} to {result['ratio_quartiles'][1]:.3f})"
-    )
+    RESULT.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

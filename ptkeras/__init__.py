@@ -9,20 +9,32 @@ from typing import TYPE_CHECKING, Any
 from ptkeras.version import __version__
 
 if TYPE_CHECKING:
-    from ptkeras import channels, cost, from_scratch, importance, latency, magnitude, surgery
+    from ptkeras import (
+        channels,
+        cost,
+        export,
+        from_scratch,
+        importance,
+        latency,
+        magnitude,
+        surgery,
+    )
     from ptkeras.callbacks import PruneTrain
     from ptkeras.magnitude import MagnitudePruning
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
     from ptkeras.surgery import reconfigure
+    from ptkeras.survival import Survival
 
 __all__ = [
     "GroupLasso",
     "MagnitudePruning",
     "PruneTrain",
+    "Survival",
     "__version__",
     "channels",
     "cost",
+    "export",
     "from_scratch",
     "importance",
     "latency",
@@ -39,8 +51,10 @@ _HOMES = {
     "GroupLasso": "ptkeras.regularizers",
     "MagnitudePruning": "ptkeras.magnitude",
     "PruneTrain": "ptkeras.callbacks",
+    "Survival": "ptkeras.survival",
     "channels": None,
     "cost": None,
+    "export": None,
     "from_scratch": None,
     "importance": None,
     "latency": None,

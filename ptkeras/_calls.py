@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from ptkeras.channels.graph import given_to
+
 Shape = tuple[int, ...]
 
 
@@ -191,11 +193,13 @@ def _visit(
 
 def _inputs_of(graph: keras.Function, args: tuple, kwargs: dict) -> list[keras.KerasTensor]:
     """What a nested model is called on, in the order of its inputs."""
-    given = args[0] if args else next(iter(kwargs.values()))
-    names = [x.name for x in graph.inputs]
-    if isinstance(given, dict) and set(given) == set(names):
-        return [given[name] for name in names]
-    return _tensors((args, kwargs))[: len(names)]
+    given = given_to(graph, args, kwargs)
+    return [
+        own
+        if x is None
+        else keras.KerasTensor(x.shape, dtype=keras.backend.standardize_dtype(x.dtype))
+        for own, x in zip(graph.inputs, given, strict=True)
+    ]
 
 
 def _wrapped(

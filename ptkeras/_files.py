@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,35 @@ def aside(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     except BaseException:
         new.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """Gives a folder beside `path` to fill, which then takes its place, as `aside` does for a file.
+
+    A folder that is there is moved away first, since no system call puts one over another: only a
+    machine that stops between the two leaves neither under its name, and both beside it.
+
+    Args:
+        path: the folder to write; its parent is made if need be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new, old = path.with_name(_PREFIX + path.name), path.with_name(_PREFIX + "old_" + path.name)
+    shutil.rmtree(new, ignore_errors=True)  # what a process that was stopped has left
+    try:
+        new.mkdir()
+        yield new
+        for file in (*new.rglob("*"), new):
+            _sync(file)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
+        new.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+        _sync(path.parent)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
         raise
 
 

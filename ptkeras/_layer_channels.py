@@ -1,4 +1,4 @@
-"""From the names that a user knows layers by to channels, and why some of those may not go."""
+"""From the names that a user knows layers by to channels."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ import keras
 import numpy as np
 
 from ptkeras.channels import ChannelMap
-from ptkeras.channels.elementwise import is_elementwise, is_elementwise_op
-from ptkeras.channels.graph import functional_of, is_graph, nodes_of
-from ptkeras.channels.registry import rule_for
+from ptkeras.channels.graph import is_graph, nodes_of
 
 
 def find_layer(channel_map: ChannelMap, name: str) -> Any:
@@ -64,43 +62,3 @@ def made_by(channel_map: ChannelMap, layer: Any) -> np.ndarray:
             return labels.reshape(-1)
     rows = [row for row in channel_map.slices if row.layer is layer and row.role != "input"]
     return max((row.channels for row in rows), key=len, default=np.zeros(0, int))
-
-
-def why_frozen(channel_map: ChannelMap, channel: int) -> str:
-    """Why a frozen channel may not go, as the end of a sentence."""
-    graph = functional_of(channel_map.model)
-    for what, tensors in (("an output", graph.outputs), ("an input", graph.inputs)):
-        for tensor in tensors:
-            if channel in channel_map.tensors[id(tensor)]:
-                return f"part of {what} of the model, '{tensor.name}'"
-    readers = list(_readers(channel_map, channel_map.model, channel))
-    for op in readers:
-        if rule_for(op) is None:
-            return (
-                f"read or made by '{op.name}' (a {type(op).__name__}), which no rule is known for"
-            )
-    for op in readers:
-        if _mixes(op):
-            return f"normalised together with others by '{op.name}' (a {type(op).__name__})"
-    names = ", ".join(f"'{op.name}'" for op in readers)
-    return f"needed whole by what reads it ({names})"
-
-
-def _readers(channel_map: ChannelMap, model: keras.Model, channel: int) -> Any:
-    """The operations that read or make a channel, elementwise ones of `keras.ops` left out."""
-    for node in nodes_of(model):
-        if is_graph(node.operation):
-            yield from _readers(channel_map, node.operation, channel)
-            continue
-        tensors = [channel_map.tensors[id(x)] for x in (*node.input_tensors, *node.outputs)]
-        if any(channel in labels for labels in tensors) and not is_elementwise_op(node):
-            yield node.operation
-
-
-def _mixes(operation: Any) -> bool:
-    """Whether an operation computes each channel from all of them without a kernel."""
-    kind = type(operation).__name__
-    activation = getattr(operation, "activation", None)
-    if "Softmax" in kind or ("Normalization" in kind and kind != "BatchNormalization"):
-        return True
-    return activation is not None and not is_elementwise(activation)

@@ -145,7 +145,7 @@ def protected(channel_map: ChannelMap, values: np.ndarray, least: int) -> np.nda
             protected[channels[np.argmax(values[channels])]] = True
     for row in channel_map.slices:
         if row.role == "output":
-            channels, positions = np.unique(row.channels, return_counts=True)
+            channels, positions = np.unique(row.made, return_counts=True)
             order = np.argsort(-values[channels], kind="stable")
             enough = np.searchsorted(positions[order].cumsum(), least) + 1
             protected[channels[order[:enough]]] = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,16 @@ class LayerChange:
         channels: the number of its output channels, before and after.
         macs: its multiply-accumulates for one example, before and after, over all of its calls;
             None where the model leaves sizes open.
+        frozen: how many of its channels may not go, and the names of the operations that need them,
+            such as `"10 by output"` or `"64 by layer_norm"`; `""` if all may. See
+            `ChannelMap.why_frozen`.
     """
 
     name: str
     kind: str
     channels: tuple[int, int]
     macs: tuple[int, int] | None
+    frozen: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +61,15 @@ class PruneReport:
 
     def __rich__(self) -> Table:
         """The table, for `rich.print`."""
-        title = "What would go" if self.keep is not None else "What went"
-        table = Table("layer", "kind", title=title)
+        dry = self.keep is not None
+        table = Table("layer", "kind", title="What would go" if dry else "What went")
         for name in ("channels", "→", "MACs", "→", "removed"):
             table.add_column(name, justify="right")
+        if dry:
+            table.add_column("may not go")
         for layer in self.layers:
-            table.add_row(
-                layer.name, layer.kind, *_cells(layer.channels), *_cells(layer.macs, True)
-            )
+            figures = (*_cells(layer.channels), *_cells(layer.macs, True))
+            table.add_row(layer.name, layer.kind, *figures, *[layer.frozen] * dry)
         table.add_section()
         table.add_row("all layers", "", *_cells(self.channels), *_cells(self.macs, True))
         table.add_row("parameters", "", "", "", *_cells(self.params, True))
@@ -80,6 +86,7 @@ class Survey:
 
     Attributes:
         rows: for each layer name its kind, its channels and its MACs (None: sizes are open).
+        frozen: for each layer name how many of its channels may not go, and what needs them.
         params: number of parameters.
         macs: the sum of the MACs.
         exact: whether the MACs are what the rebuilt model will have.
@@ -87,6 +94,7 @@ class Survey:
 
     def __init__(self, channel_map: ChannelMap, keep: np.ndarray, input_shape: Any = None) -> None:
         self.rows: dict[str, tuple[str, int, int | None]] = {}
+        self.frozen: dict[str, str] = {}
         self.params = params(channel_map, keep)
         self.macs: int | None = None
         self.exact = True
@@ -105,10 +113,12 @@ class Survey:
             if id(layer) not in with_rows and not macs:
                 continue
             name = names.setdefault(id(layer), name)
-            made = channel_map.kept(keep, made_by(channel_map, layer))
+            made = made_by(channel_map, layer)
             if name in self.rows:
                 macs = (macs or 0) + (self.rows[name][2] or 0)
-            self.rows[name] = (type(layer).__name__, int(made.sum()), macs)
+            count = int(channel_map.kept(keep, made).sum())
+            self.rows[name] = (type(layer).__name__, count, macs)
+            self.frozen[name] = _frozen(channel_map, made)
 
     def report(self, after: Survey, keep: np.ndarray | None = None) -> PruneReport:
         """The report of what is between two surveys of the same model."""
@@ -116,7 +126,8 @@ class Survey:
         for name, (kind, channels, macs) in self.rows.items():
             _, left, macs_left = after.rows.get(name, (kind, 0, 0))
             both = None if macs is None else (macs, macs_left)
-            layers.append(LayerChange(name, kind, (channels, left), both))
+            change = LayerChange(name, kind, (channels, left), both, self.frozen[name])
+            layers.append(change)
         return PruneReport(
             layers=tuple(layers),
             channels=tuple(sum(layer.channels[i] for layer in layers) for i in (0, 1)),
@@ -124,6 +135,14 @@ class Survey:
             macs=None if self.macs is None else (self.macs, after.macs),
             keep=keep,
         )
+
+
+def _frozen(channel_map: ChannelMap, made: np.ndarray) -> str:
+    """How many of a layer's channels may not go, and what needs them."""
+    causes = [channel_map.causes[channel] for channel in made if channel >= 0]
+    own = {"input", "output"}
+    names = [c.kind if c.kind in own else c.name for c in causes if c is not None]
+    return ", ".join(f"{count} by {name}" for name, count in Counter(names).items())
 
 
 def _cells(figures: tuple[int, int] | None, removed: bool = False) -> list[str]:

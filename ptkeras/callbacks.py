@@ -25,6 +25,8 @@ from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 # is put off to the next interval, except at the end of the training, where nothing follows.
 LEAST_GAIN = 0.01
 
+_STATE = ("strength", "training_flops", "reconfigurations")
+
 
 class PruneTrain(keras.callbacks.Callback):
     """Prunes a network while it trains from scratch (PruneTrain, Lym et al., SC'19).
@@ -128,6 +130,25 @@ class PruneTrain(keras.callbacks.Callback):
     def batch_scale(self) -> float:
         """The batch size over the first one."""
         return 1.0 if self._adjustment is None else self._adjustment.scale
+
+    def get_state(self) -> dict[str, Any]:
+        """What has to survive beside the model when a training is stopped and taken up again."""
+        state = {name: getattr(self, name) for name in _STATE}
+        if self._adjustment is not None:
+            state["batch"] = [self._adjustment.size, self._adjustment.memory]
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `get_state` returned.
+
+        Args:
+            state: from a callback with the same arguments, maybe of another process.
+        """
+        for name in _STATE:
+            setattr(self, name, state[name])
+        if self._adjustment is not None:
+            size, self._adjustment.memory = state["batch"]
+            self._adjustment.variable.assign(size)
 
     # The hooks of Keras, in the order in which fit calls them.
 

@@ -61,8 +61,9 @@ def learn_gates(
         loss + γ · (mean |λ| - r)²
 
     with Adam, where r is the sparsity ratio and γ the balance factor. Kept are the gates of the
-    epoch of the best validation accuracy among those whose share of open gates, Σ|λ| / n, is at
-    most r, or, if there is none, of the epoch with the smallest share.
+    epoch of the best validation accuracy among those whose share of open gates, those that are not
+    zero, is at most r. If there is none, they are of the epoch with the smallest share, the last of
+    several; the authors' code then takes the last epoch.
 
     The defaults are the paper's for CIFAR-10, with batches of 128. For ImageNet it has a balance
     factor of 0.05, batches of 100 and one epoch.
@@ -75,7 +76,8 @@ def learn_gates(
         validation_data: what to judge the gates by, as `fit` takes it; the paper holds 5,000
             training images of CIFAR-10 out for it.
         loss: a Keras loss. None takes the one that the model is compiled with.
-        sparsity_ratio: r, the share of gates that are to be open, over 0 and at most 1.
+        sparsity_ratio: r, what the mean gate is driven to, and the largest share of open gates of
+            an epoch that counts; over 0 and at most 1.
         balance_factor: γ, from 0.
         channel_expansion: how much wider than the model the network is that is searched, from 1.
         learning_rate: of Adam.
@@ -132,7 +134,7 @@ class Search:
         gates: an array of a number per channel of the map: its gate; infinite for those that stay.
         epoch: the number of the epoch, counted from 1, that the gates are of.
         history: a dict for each epoch: `accuracy`, that on the validation data, and `open`, the
-            share of open gates.
+            share of gates that are not zero.
         seconds: what the search took.
     """
 
@@ -222,7 +224,7 @@ class _Best(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         gates = self.model.gates_by_channel()
-        share = float(np.mean(np.abs(gates[np.isfinite(gates)])))
+        share = float(np.mean(gates[np.isfinite(gates)] != 0))
         row = {"accuracy": float(logs["val_accuracy"]), "open": share}
         logs["open"] = share
         self.history.append(row)

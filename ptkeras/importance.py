@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ptkeras._gradients import gradients
+from ptkeras._numbers import numbers
 from ptkeras.channels import ChannelMap, Slice
 
 Measure = Literal["max", "mean"]
@@ -101,7 +102,7 @@ def round_up(
         before = keep.copy()
         for row in channel_map.slices:
             if row.role == "output":
-                _round_up_row(row.channels, keep, scores, least, multiple, dead_ok)
+                _round_up_row(row.made, keep, scores, least, multiple, dead_ok)
         if (keep == before).all():
             return keep
 
@@ -157,7 +158,7 @@ def l1(channel_map: ChannelMap) -> np.ndarray:
         Array of shape `(len(channel_map),)`; infinite for channels that no kernel holds.
     """
     rows = weight_slices(channel_map)
-    return _summed(channel_map, rows, lambda v, axes: np.abs(v).sum(axes))
+    return _summed(channel_map, rows, np.abs)
 
 
 def l2(channel_map: ChannelMap) -> np.ndarray:
@@ -172,7 +173,7 @@ def l2(channel_map: ChannelMap) -> np.ndarray:
         Array of shape `(len(channel_map),)`; infinite for channels that no kernel holds.
     """
     rows = weight_slices(channel_map)
-    return np.sqrt(_summed(channel_map, rows, lambda v, axes: np.square(v).sum(axes)))
+    return np.sqrt(_summed(channel_map, rows, np.square))
 
 
 def batch_norm_scale(channel_map: ChannelMap) -> np.ndarray:
@@ -207,7 +208,7 @@ def batch_norm_scale(channel_map: ChannelMap) -> np.ndarray:
             f"No channel of '{channel_map.model.name}' passes a BatchNormalization with scale=True,"
             ' so the criterion "batch_norm" has nothing to go by: use "l1" or "l2".'
         )
-    return _summed(channel_map, rows, lambda v, _: np.abs(v))
+    return _summed(channel_map, rows, np.abs)
 
 
 def taylor(
@@ -295,10 +296,10 @@ def random(seed: int = 0) -> Criterion:
 def _summed(
     channel_map: ChannelMap,
     rows: list[Slice],
-    measure: Callable[[np.ndarray, tuple[int, ...]], np.ndarray],
+    of: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
     total = np.zeros(len(channel_map))
-    for row, values in zip(rows, channel_map.reduce(measure, rows), strict=True):
+    for row, values in zip(rows, channel_map.sums(of, rows), strict=True):
         total += np.bincount(row.channels, values, len(total))
     return np.where(_present(channel_map, rows), total, np.inf)
 
@@ -318,7 +319,7 @@ def _first_order(
     variables = list({id(row.variable): row.variable for row in rows}.values())
     slopes = gradients(lambda: loss(y, channel_map.model(x, training=False)), variables)
     effects = {
-        id(v): keras.ops.convert_to_numpy(v.value).astype("float64") * slope
+        id(v): numbers(v).astype("float64") * slope
         for v, slope in zip(variables, slopes, strict=True)
     }
     total = np.zeros(len(channel_map))

@@ -46,13 +46,18 @@ def detach(model: keras.Model) -> None:
             variable.regularizer = variable.regularizer.base
 
 
+def is_attached(model: keras.Model) -> bool:
+    """Whether `attach` has put something on a model that is there still."""
+    return any(isinstance(v.regularizer, AttachedLasso) for v in model.weights)
+
+
 def group_norms(channel_map: ChannelMap) -> float:
     """The group lasso of a model with strength 1, GL in the paper's equation 3."""
     total = 0.0
     for row in kernel_slices(channel_map):
         if not row.variable.trainable:
             continue
-        (squares,) = channel_map.reduce(lambda v, axes: np.square(v).sum(axes), [row])
+        (squares,) = channel_map.sums(np.square, [row])
         free = ~channel_map.frozen[row.channels]
         sums = np.bincount(row.channels[free], squares[free])
         total += float(np.sqrt(sums[np.unique(row.channels[free])] + EPSILON).sum())

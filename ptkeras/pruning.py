@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from ptkeras import importance, latency
-from ptkeras._layer_channels import find_layer, made_by, why_frozen
+from ptkeras._layer_channels import find_layer, made_by
 from ptkeras._plan import ROUNDING, Plan, Scope
 from ptkeras._prediction import Prediction, params, weighted_macs
 from ptkeras._prune_report import LayerChange, PruneReport, Survey
@@ -116,7 +116,7 @@ def prune(
         of=of,
         criterion=_criterion(criterion),
         scope=scope,
-        overrides=dict(overrides or {}),
+        overrides={} if overrides is None else overrides,
         leave_alone=leave_alone,
         channel_multiple=channel_multiple,
         min_channels=min_channels,
@@ -170,22 +170,33 @@ def remove_channels(
     """
     channel_map = trace(model, exact=exact)
     keep = np.ones(len(channel_map), bool)
-    for name, positions in channels.items():
+    for name, positions in _named_positions(channels):
         made = made_by(channel_map, find_layer(channel_map, name))
         for position in positions:
             whole = isinstance(position, int | np.integer) and not isinstance(position, bool)
             if not whole or not 0 <= position < len(made):
                 raise ValueError(
                     f"Layer '{name}' of '{model.name}' has no channel {position!r}: its channels "
-                    f"are counted from 0 to {len(made) - 1}."
+                    f"are numbered from 0 to {len(made) - 1}."
                 )
-            if made[position] < 0 or channel_map.frozen[made[position]]:
-                raise ValueError(
-                    f"Channel {position} of layer '{name}' may not go: it is "
-                    f"{why_frozen(channel_map, made[position])}."
-                )
-        keep[made[list(positions)]] = False
+            cause = "padding" if made[position] < 0 else channel_map.why_frozen(made[position])
+            if cause is not None:
+                raise ValueError(f"Channel {position} of layer '{name}' may not go: it is {cause}.")
+        keep[made[positions]] = False
     return reconfigure(model, keep, channel_map=channel_map)
+
+
+def _named_positions(channels: Any) -> list[tuple[str, list[Any]]]:
+    """The layer names and positions of `remove_channels`, if that is what they are."""
+    wanted = isinstance(channels, Mapping) and not any(
+        isinstance(positions, str) or not np.iterable(positions) for positions in channels.values()
+    )
+    if not wanted:
+        raise ValueError(
+            "The channels of ptkeras.remove_channels must be a dict with a list of positions for "
+            f'each layer name, such as {{"conv1": [0, 3]}}; received {channels!r}.'
+        )
+    return [(name, list(positions)) for name, positions in channels.items()]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,10 +226,14 @@ class _Request:
         )
         scopes = ("global", "layer", "group")
         _check("scope", self.scope, self.scope in scopes, '"global", "layer" or "group"')
+        wanted = "a dict of shares by layer name"
+        _check("overrides", self.overrides, isinstance(self.overrides, Mapping), wanted)
         for name, value in self.overrides.items():
             _check(f"override of '{name}'", value, _is_share(value), "a number from 0 and under 1")
         wanted = "a list of layer names"
-        _check("leave_alone", self.leave_alone, not isinstance(self.leave_alone, str), wanted)
+        names = np.iterable(self.leave_alone) and not isinstance(self.leave_alone, str)
+        _check("leave_alone", self.leave_alone, names, wanted)
+        object.__setattr__(self, "leave_alone", tuple(self.leave_alone))  # it is read many times
         for name in ("channel_multiple", "min_channels", "steps"):
             value = getattr(self, name)
             right = isinstance(value, int) and not isinstance(value, bool) and value >= 1

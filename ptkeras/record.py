@@ -44,26 +44,31 @@ class Record(keras.callbacks.Callback):
         self.batch_size = batch_size
         self.pruning = pruning
         self.rows: list[dict[str, Any]] = []
+        self._running = False
+        self._spent = 0.0  # seconds on the epoch at hand, before the run was stopped in it
 
     def get_state(self) -> dict[str, Any]:
         """The rows so far, for `Survival`."""
-        return {"rows": self.rows}
+        spent = self._spent + time.perf_counter() - self._started if self._running else 0.0
+        return {"rows": self.rows, "spent": spent}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """The rows of the epochs that are not run again."""
         self.rows = list(state["rows"])
+        self._spent = state["spent"]
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Writes down the first architecture."""
         self._write()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        self._started = time.perf_counter()
+        self._started, self._running = time.perf_counter(), True
         self._size = int(self.batch_size)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds a row, and writes everything anew."""
-        seconds = round(time.perf_counter() - self._started, 3)
+        seconds = round(self._spent + time.perf_counter() - self._started, 3)
+        self._running, self._spent = False, 0.0
         figures = {name: _plain(value) for name, value in (logs or {}).items()}
         own = {"epoch": epoch + 1, "batch_size": self._size, "seconds": seconds}
         self.rows.append(figures | own)

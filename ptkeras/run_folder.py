@@ -6,7 +6,10 @@ history.csv          a row an epoch
 architecture.json    the first network, and each reconfiguration
 search.json          with Pruning from Scratch, what the gates left
 result.json          the figures of the final table; there once the run is finished
-checkpoints/         epoch_0010.keras and so on; last.keras is what a resumed run goes on from
+model.onnx, model.tflite, saved_model/
+                     with --export: the network for other runtimes
+checkpoints/         epoch_0010.keras and so on; last.keras, or last.previous.keras
+                     where that is damaged, is what a resumed run goes on from
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +26,11 @@ from ptkeras import settings as settings_module
 from ptkeras._files import aside, is_unfinished, write_text
 from ptkeras.settings import Settings, SettingsError
 from ptkeras.version import __version__
+
+try:
+    import fcntl
+except ImportError:  # Windows, where two runs in one folder are not told apart
+    fcntl = None
 
 if TYPE_CHECKING:
     import keras
@@ -47,6 +56,11 @@ MORE_COLUMNS = ("sparsity",)  # where a method has such a figure
 class RunFolder:
     """The files of one run.
 
+    ```python
+    with RunFolder("runs/a") as folder:  # other processes are kept out meanwhile
+        folder.open(settings)
+    ```
+
     Args:
         path: the folder; nothing is written before `open`.
     """
@@ -57,8 +71,11 @@ class RunFolder:
         self.flags = self.path / "flags.txt"
         self.history = self.path / "history.csv"
         self.architecture = self.path / "architecture.json"
+        self.search = self.path / "search.json"
         self.result = self.path / "result.json"
         self.last = self.path / "checkpoints" / "last.keras"
+
+        self._lock: int | None = None
 
     @property
     def finished(self) -> bool:
@@ -75,12 +92,46 @@ class RunFolder:
         for path in (self.path, *self.path.parents):
             if path.exists() and not path.is_dir():
                 raise SettingsError(f"flag --output_dir={self.path}: '{path}' is a file; {remedy}")
+        for path in (*vars(self).values(), self.last.parent):
+            if isinstance(path, Path) and path != self.path and path.is_symlink():
+                raise SettingsError(
+                    f"flag --output_dir={self.path}: '{path}' is a link, and a run writes into its "
+                    f"own folder alone; {remedy}"
+                )
         if self.flags.exists():
             difference = settings_module.difference(settings, self.flags)
             if difference:
                 raise SettingsError(f"'{self.path}' holds another run ({difference}); {remedy}")
         elif self.path.exists() and not all(map(is_unfinished, self.path.iterdir())):
             raise SettingsError(f"'{self.path}' holds files that are no run's; {remedy}")
+
+    def __enter__(self) -> RunFolder:
+        """Keeps other runs out of the folder, if it is there, or else from `open` on.
+
+        Raises:
+            SettingsError: another run is at work in it.
+        """
+        if self.path.is_dir():
+            self._lock_it()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _lock_it(self) -> None:
+        if fcntl is None or self._lock is not None:
+            return
+        self._lock = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.__exit__()
+            raise SettingsError(
+                f"flag --output_dir={self.path}: another run is at work there; wait for its end, "
+                "or choose another --output_dir."
+            ) from error
 
     def open(self, settings: Settings) -> None:
         """Makes the folder, and writes down the flags of the run."""
@@ -89,6 +140,8 @@ class RunFolder:
             f"#   python -m ptkeras.train --flagfile=flags.txt --output_dir=ANOTHER\n"
         )
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock_it()
             write_text(self.flags, heading + settings_module.to_text(settings))
         except OSError as error:
             raise SettingsError(
@@ -99,6 +152,11 @@ class RunFolder:
     def checkpoint(self, epoch: int) -> Path:
         """The file for the network after so many epochs."""
         return self.path / "checkpoints" / f"epoch_{epoch:04d}.keras"
+
+    def exported(self, kind: str) -> Path:
+        """The file, or folder, for the network in another format."""
+        names = {"onnx": "model.onnx", "litert": "model.tflite", "saved_model": "saved_model"}
+        return self.path / names[kind]
 
     def save_model(self, model: keras.Model, path: Path) -> None:
         """Writes a model, so that the file is whole or not there."""

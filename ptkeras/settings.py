@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ptkeras import methods
-from ptkeras._flags import (
+from ptkeras.flagging import (
     COUNT,
     EPOCH,
     POSITIVE,
@@ -19,12 +19,14 @@ from ptkeras._flags import (
     SWITCH,
     TEXT,
     Flag,
+    FlagTable,
     Parser,
     Settings,
     SettingsError,
     as_text,
-    described,
-    read,
+    asks_for_help,
+    choice,
+    choices,
     whole,
     wholes,
 )
@@ -39,7 +41,7 @@ __all__ = [
     "to_text",
 ]
 
-_HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
+EXPORTS = ("saved_model", "onnx", "litert")
 
 
 def _method(text: str) -> str:
@@ -54,7 +56,7 @@ def _method(text: str) -> str:
 
 
 _RATIO = Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda ratio: 0 < ratio < 1)
-_MEASURE = Parser(str, "max or mean", lambda text: text in ("max", "mean"))
+_MEASURE = choice("max", "mean")
 _MOMENTUM = Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
 _DECAY = Parser(float, "a number from 0", lambda x: 0 <= x < math.inf)
 _PART = Parser(float, "over 0 and at most 1", lambda x: 0 < x <= 1)
@@ -122,6 +124,13 @@ _SECTIONS = {
             TEXT,
             "The run folder; left out, runs/DATASET_MODEL_METHOD_seedN. The same command on an "
             "unfinished run folder goes on from its last finished epoch.",
+        ),
+        Flag(
+            "export",
+            [],
+            choices(*EXPORTS),
+            "What to write into the run folder beside model.keras, verified: some of "
+            "saved_model, onnx, litert. A finished run may be asked for more.",
         ),
     ),
     "PruneTrain": (
@@ -231,7 +240,20 @@ _SECTIONS = {
         Flag("gate_learning_rate", 0.01, POSITIVE, "Learning rate of Adam for the gates."),
     ),
 }
-_FLAGS = {flag.name: flag for section in _SECTIONS.values() for flag in section}
+_TABLE = FlagTable(
+    "ptkeras.train",
+    [
+        "Trains a network and makes it smaller meanwhile.",
+        "",
+        "  python -m ptkeras.train --flagfile=flags/digits_resnet20.flags",
+        "",
+        "Flags that come later win: those behind --flagfile=FILE change what FILE says.",
+    ],
+    _SECTIONS,
+)
+_FLAGS = _TABLE.flags
+# What does not change the network that comes out.
+_APART = ("output_dir", "export")
 
 
 def parse(arguments: Iterable[str]) -> Settings:
@@ -246,7 +268,7 @@ def parse(arguments: Iterable[str]) -> Settings:
     Raises:
         SettingsError: something is wrong with them.
     """
-    settings = read(_FLAGS, arguments)
+    settings = _TABLE.parse(arguments)
     _fill_in(settings)
     _check_together(settings)
     if settings.output_dir is None:
@@ -254,23 +276,9 @@ def parse(arguments: Iterable[str]) -> Settings:
     return settings
 
 
-def asks_for_help(arguments: Iterable[str]) -> bool:
-    """Whether one of the arguments is `--help`."""
-    return not _HELP.isdisjoint(arguments)
-
-
 def help_text() -> str:
     """All flags, by section, with their defaults."""
-    lines = [
-        "Trains a network and makes it smaller meanwhile.",
-        "",
-        "  python -m ptkeras.train --flagfile=flags/digits_resnet20.flags",
-        "",
-        "Flags that come later win: those behind --flagfile=FILE change what FILE says.",
-    ]
-    for title, section in _SECTIONS.items():
-        lines += ["", f"{title}:", *described(section)]
-    return "\n".join(lines)
+    return _TABLE.help_text()
 
 
 def to_text(settings: Settings) -> str:
@@ -288,7 +296,7 @@ def difference(settings: Settings, flagfile: Path) -> str | None:
         raise SettingsError(f"'{flagfile}' is not what a run left there: {error}") from error
     for name in _FLAGS:
         here, there = getattr(settings, name), getattr(others, name)
-        if name != "output_dir" and here != there:
+        if name not in _APART and here != there:
             return f"--{name} is {as_text(there)} there and {as_text(here)} here"
     return None
 

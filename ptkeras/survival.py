@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import inspect
 import math
-import zipfile
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import keras
+import numpy as np
+from keras.src.saving.serialization_lib import SafeModeScope
 
-from ptkeras._files import aside
-from ptkeras.surgery.adopt import adopt
+from ptkeras.checkpoint import Checkpoints
+from ptkeras.signals import Signals
+from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
 from ptkeras.surgery.optimizers import become, carry_over, twin
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
-
-_STATE = "state.json"
 
 
 class NonFiniteLossError(ValueError):
     """The loss has become NaN or infinite."""
+
+
+class InterruptedTrainingError(KeyboardInterrupt):
+    """A signal has ended the training; what was done is saved.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal_number
 
 
 class Stateful(Protocol):
@@ -41,40 +54,54 @@ class Survival(keras.callbacks.Callback):
 
     Keras's BackupAndRestore saves weights alone, and they no longer fit once the network has been
     pruned; here the architecture is saved too, with the optimiser's slots, the states of random
-    generators and whatever `stateful` names. The file is a `.keras` file that plain Keras loads.
+    generators and whatever `stateful` names. The file is a `.keras` file that plain Keras loads. It
+    carries a checksum, and the one before it is kept: where the last is damaged, that one is used.
 
     ```python
     pruning = ptkeras.PruneTrain()
-    survival = Survival("run/last.keras", [PruningState(pruning)])
+    survival = ptkeras.Survival("run/last.keras", [pruning])
     model.fit(x, y, epochs=60, callbacks=[pruning, survival])  # the same call goes on after a kill
     ```
 
     The order of the data is not part of it: that of `ptkeras.data`, with its `EpochSeed`, depends
     on the epoch alone, so that a run which was killed ends bit for bit like one that was not.
 
+    SIGTERM and Ctrl-C end the training behind the step at hand (behind a validation that has
+    begun). With a `dataset` the epoch so far is saved, and the same call goes on behind that step;
+    without it, with the epoch anew.
+
     Put it last in the list of callbacks, so that it saves what the others have done to an epoch.
 
     Args:
         path: the file, ending in `.keras`. It is replaced as a whole: a kill never leaves half.
-        stateful: objects with `get_state()` and `set_state(state)`.
+        stateful: objects with `get_state()` and `set_state(state)`, such as `PruneTrain`, or
+            callbacks of Keras that count, such as `ReduceLROnPlateau`.
+        dataset: what `ptkeras.data.load` returned, or anything with its `train` and `first_step`,
+            if `fit` trains on `dataset.train`.
 
     Attributes:
         epoch: the number of epochs in the file, 0 if there is none.
 
     Raises:
         NonFiniteLossError: in `fit`, once the loss is NaN or infinite; the file stays as it is.
-        ValueError: the file cannot be read.
+        InterruptedTrainingError: in `fit`, a KeyboardInterrupt: a signal has ended it.
+        ValueError: no file can be read; or the model is one that Keras would not load in safe mode.
     """
 
-    def __init__(self, path: str | Path, stateful: Sequence[Stateful] = ()) -> None:
+    def __init__(self, path: str | Path, stateful: Sequence[Any] = (), dataset: Any = None) -> None:
         super().__init__()
         self.path = Path(path)
         if self.path.suffix != ".keras":
             raise ValueError(f"The path of Survival must end in .keras; received '{path}'.")
-        self.stateful = list(stateful)
+        self.stateful = [one if hasattr(one, "get_state") else _Counters(one) for one in stateful]
+        self.dataset = dataset
+        self.checkpoints = Checkpoints(self.path)
         self.epoch = 0
+        self._steps_before = 0
         self._state: dict[str, Any] | None = None
         self._resumed: keras.Model | None = None
+        self._unfinished = False  # whether a fit has begun and not come to its end
+        self._signals = Signals(self)
 
     def resume(self, model: keras.Model) -> int:
         """Makes a model, compiled and as it was built first, what is in the file.
@@ -88,19 +115,29 @@ class Survival(keras.callbacks.Callback):
             The number of epochs that it has been trained for.
         """
         self._resumed = model
-        if self.path.exists():
-            self._state = _read_state(self.path)
+        found = self.checkpoints.read()
+        if found is None:
+            _check_loads(model)
+        else:
+            path, self._state = found
             self.epoch = self._state["epoch"]
-            _restore(model, self.path, self._state)
+            _restore(model, path, self._state)
             self._set_states()
         return self.epoch
+
+    @property
+    def progress(self) -> str:
+        """Where the file goes on from: "epoch 3", "step 7 of epoch 4", or "" if there is none."""
+        if steps := (self._state or {}).get("step", 0):
+            return f"step {steps} of epoch {self.epoch + 1}"
+        return f"epoch {self.epoch}" if self.epoch else ""
 
     # The hooks of Keras, in the order in which fit calls them.
 
     def set_model(self, model: keras.Model) -> None:
         """Resumes, before any callback's `on_train_begin`: they are to see the pruned network."""
         super().set_model(model)
-        if self._resumed is not model:
+        if self._resumed is not model or self._unfinished:
             self.resume(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -109,12 +146,24 @@ class Survival(keras.callbacks.Callback):
         if self._state is not None:
             self._set_states()  # what another callback's on_train_begin has started anew
             self.model._initial_epoch = self.epoch  # as Keras's BackupAndRestore does
+        self._unfinished = True
+        self._signals.catch()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Goes on in the middle of an epoch, if there it ended."""
         self._epoch_now = epoch
+        state = self._state or {}
+        self._steps_before = state.get("step", 0) if epoch == state.get("epoch") else 0
+        if self._steps_before:
+            self._restore_metrics(state["metrics"])
+        if self.dataset is not None:
+            self.dataset.first_step.assign(self._steps_before)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Ends the training, if a signal has come."""
         self._check_loss((logs or {}).get("loss"))
+        if self._signals.received is not None:
+            self._interrupt(steps=self._steps_before + batch + 1)
 
     def on_test_end(self, logs: dict | None = None) -> None:
         # The last step of an epoch may have broken the weights behind the back of its own loss.
@@ -123,21 +172,47 @@ class Survival(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves."""
         self.epoch = epoch + 1
-        state = {
-            "epoch": self.epoch,
-            "states": [one.get_state() for one in self.stateful],
-            "optimizer": [v.path for v in self.model.optimizer._trainable_variables],
-            "seeds": [keras.ops.convert_to_numpy(v).tolist() for v in _seeds(self.model)],
-        }
-        with aside(self.path) as new:
-            self.model.save(new)
-            with zipfile.ZipFile(new, "a") as archive:
-                archive.writestr(_STATE, json.dumps(state))
+        self._save()
+        if self._signals.received is not None:
+            self._interrupt()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Leaves the model to other calls of `fit`."""
         self.model._initial_epoch = None
         self._state = None
+        self._unfinished = False
+        self._signals.release()
+
+    # What they are made of.
+
+    def _save(self, **more: Any) -> None:
+        state = more | {
+            "epoch": self.epoch,
+            "states": [one.get_state() for one in self.stateful],
+            "optimizer": [v.path for v in self.model.optimizer._trainable_variables],
+            "seeds": [_to_list(v) for v in _seeds(self.model)],
+        }
+        self.checkpoints.write(self.model, state)
+        self._state = state
+
+    def _interrupt(self, steps: int = 0) -> None:
+        """Ends the training behind a step, or between two epochs."""
+        number = self._signals.received
+        self._signals.release()
+        if steps and self.dataset is not None:
+            self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
+        where = self.progress or "the beginning"
+        raise InterruptedTrainingError(
+            number, f"Stopped by {signal.Signals(number).name}; the same call goes on from {where}."
+        )
+
+    def _restore_metrics(self, values: list[Any]) -> None:
+        """Gives the metrics what they had counted in the part of an epoch that is not run again."""
+        model = self.model
+        if len(model.metrics_variables) < len(values):  # those of compile come with the first step
+            model._symbolic_build(data_batch=self.dataset.train.element_spec)
+        for variable, value in zip(model.metrics_variables, values, strict=True):
+            variable.assign(value)
 
     def _set_states(self) -> None:
         for one, state in zip(self.stateful, self._state["states"], strict=True):
@@ -152,41 +227,40 @@ class Survival(keras.callbacks.Callback):
             )
 
 
-class PruningState:
-    """What of a `PruneTrain` has to survive beside the model.
+class _Counters:
+    """The state of one of Keras's own callbacks: its numbers, such as how long it has waited."""
 
-    Args:
-        callback: the `PruneTrain` of the fit.
-    """
-
-    def __init__(self, callback: Any) -> None:
+    def __init__(self, callback: keras.callbacks.Callback) -> None:
         self.callback = callback
 
     def get_state(self) -> dict[str, Any]:
-        state = {name: getattr(self.callback, name) for name in self._NAMES}
-        if self.callback._adjustment is not None:
-            state["batch_size"] = self.callback._adjustment.size
-            state["memory"] = self.callback._adjustment.memory
-        return state
+        settings = inspect.signature(type(self.callback)).parameters
+        return {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in vars(self.callback).items()
+            if isinstance(value, (bool, int, float, np.generic, type(None)))
+            and name not in settings
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        for name in self._NAMES:
-            setattr(self.callback, name, state[name])
-        if self.callback._adjustment is not None:
-            self.callback._adjustment.variable.assign(state["batch_size"])
-            self.callback._adjustment.memory = state["memory"]
-
-    _NAMES = ("strength", "training_flops", "reconfigurations")
+        vars(self.callback).update(state)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _check_loads(model: keras.Model) -> None:
+    """Finds out before the training whether its checkpoints could be loaded again."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return json.loads(archive.read(_STATE))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        with SafeModeScope(True):
+            graph_from_config(model, graph_config(model))
+    except Exception as error:
         raise ValueError(
-            f"'{path}' is not a checkpoint that a run can go on from: delete it to begin anew."
+            f"The checkpoints of '{model.name}' could not be loaded again, since Keras refuses its "
+            f"config in safe mode ({_first_sentence(error)}): register what it holds with "
+            "keras.saving.register_keras_serializable, and write a Lambda as a layer."
         ) from error
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
 
 
 def _restore(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
@@ -220,6 +294,10 @@ def _renew_optimizer(model: keras.Model, paths: list[str]) -> None:
     fresh = twin(optimizer)
     fresh.build([weights[path] for path in paths])
     become(optimizer, fresh)
+
+
+def _to_list(variable: keras.Variable) -> Any:
+    return keras.ops.convert_to_numpy(variable).tolist()
 
 
 def _seeds(model: keras.Model) -> list[Any]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ptkeras import settings as settings_module
-from ptkeras._flags import (
+from ptkeras.flagging import (
     COUNT,
     EPOCH,
     POSITIVE,
@@ -22,18 +22,19 @@ from ptkeras._flags import (
     SWITCH,
     TEXT,
     Flag,
+    FlagTable,
     Parser,
     Settings,
     SettingsError,
-    described,
-    read,
+    asks_for_help,
+    fail,
+    texts,
 )
 from ptkeras.run_folder import RunFolder
 
 
 def _numbers(text: Any) -> list[float]:
-    items = text.split(",") if isinstance(text, str) else text
-    return [float(item) for item in items]
+    return [float(item) for item in texts(text)]
 
 
 _RATIOS = Parser(
@@ -41,35 +42,39 @@ _RATIOS = Parser(
     "shares from 0 to under 1, such as 0.3,0.5,0.7",
     lambda ratios: ratios and all(0 <= ratio < 1 for ratio in ratios),
 )
-_FLAGS = {
-    flag.name: flag
-    for flag in (
-        Flag("run", None, TEXT, "The folder of a finished run of ptkeras.train."),
-        Flag("data_dir", None, TEXT, "Data directory of TFDS; left out, that of the run."),
-        Flag(
-            "ratios",
-            [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-            _RATIOS,
-            "Shares of the weights of convolution and dense kernels to go.",
+_TABLE = FlagTable(
+    "ptkeras.sweep",
+    __doc__.strip().splitlines()[:3],
+    {
+        "Flags": (
+            Flag("run", None, TEXT, "The folder of a finished run of ptkeras.train."),
+            Flag("data_dir", None, TEXT, "Data directory of TFDS; left out, that of the run."),
+            Flag(
+                "ratios",
+                [0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+                _RATIOS,
+                "Shares of the weights of convolution and dense kernels to go.",
+            ),
+            Flag(
+                "scope",
+                "kind",
+                SCOPE,
+                "What has one threshold: kind, all convolutions and all dense layers; layer, each "
+                "kernel; or global, all kernels.",
+            ),
+            Flag("finetune_epochs", 0, EPOCH, "Epochs to train each with the zeros held."),
+            Flag("learning_rate", 0.001, POSITIVE, "Learning rate of SGD for that."),
+            Flag("batch_size", 128, COUNT, "Images in a step of that."),
+            Flag(
+                "sensitivity",
+                False,
+                SWITCH,
+                "Whether to prune each kernel by itself too, all others whole.",
+            ),
         ),
-        Flag(
-            "scope",
-            "kind",
-            SCOPE,
-            "What has one threshold: kind, all convolutions and all dense layers; layer, each "
-            "kernel; or global, all kernels.",
-        ),
-        Flag("finetune_epochs", 0, EPOCH, "Epochs to train each with the zeros held."),
-        Flag("learning_rate", 0.001, POSITIVE, "Learning rate of SGD for that."),
-        Flag("batch_size", 128, COUNT, "Images in a step of that."),
-        Flag(
-            "sensitivity",
-            False,
-            SWITCH,
-            "Whether to prune each kernel by itself too, all others whole.",
-        ),
-    )
-}
+    },
+)
+_APART = ("run", "data_dir", "sensitivity")  # they say nothing of the rows
 
 
 def sweep(settings: Settings) -> None:
@@ -91,7 +96,7 @@ def sweep(settings: Settings) -> None:
         )
     path = folder.path / "sweep.json"
     trained = settings_module.parse([f"--flagfile={folder.flags}"])
-    flags = {name: getattr(settings, name) for name in _FLAGS if name not in _ASIDE}
+    flags = {name: getattr(settings, name) for name in _TABLE.flags if name not in _APART}
     told = _told(path, flags)
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own insides
@@ -144,9 +149,6 @@ def sweep(settings: Settings) -> None:
         console.print(magnitude.Sensitivity(told["dense"], **told["sensitivity"]))
 
 
-_ASIDE = ("run", "data_dir", "sensitivity")  # they say nothing of the rows
-
-
 def _told(path: Any, flags: dict[str, Any]) -> dict[str, Any]:
     """What an earlier sweep with the same flags has left, or nothing."""
     if path.exists():
@@ -154,11 +156,6 @@ def _told(path: Any, flags: dict[str, Any]) -> dict[str, Any]:
         if told["flags"] == flags:
             return told
     return {"flags": flags, "rows": {}}
-
-
-def help_text() -> str:
-    """All flags, with their defaults."""
-    return "\n".join([*__doc__.strip().splitlines()[:3], "", *described(_FLAGS.values())])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,20 +169,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if settings_module.asks_for_help(arguments):
-        print(help_text())
+    if asks_for_help(arguments):
+        print(_TABLE.help_text())
         return 0
     try:
-        settings = read(_FLAGS, arguments)
+        settings = _TABLE.parse(arguments)
         if settings.run is None:
             raise SettingsError("flag --run: must name the folder of a finished run.")
         sweep(settings)
     except (SettingsError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
+        return fail(str(error))
     except KeyboardInterrupt:
-        print("Stopped; the same command goes on from the last finished ratio.", file=sys.stderr)
-        return 130
+        return fail("Stopped; the same command goes on from the last finished ratio.") + 129
     return 0
 
 

@@ -6,13 +6,15 @@ python -m ptkeras.train --help
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import signal
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptkeras import settings as settings_module
+from ptkeras.flagging import fail, is_ours
 from ptkeras.run_folder import RunFolder
 from ptkeras.settings import Settings, SettingsError
 
@@ -33,11 +35,17 @@ def train(settings: Settings) -> dict[str, Any]:
     """
     folder = RunFolder(settings.output_dir)
     folder.check(settings)
-    if folder.finished:
-        print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
-        return folder.read_result()
-
+    _check_exports(settings)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own insides
+    with folder:
+        if folder.finished:
+            print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
+            _export(settings, folder)
+            return folder.read_result()
+        return _train(settings, folder)
+
+
+def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     import keras
 
     from ptkeras import data, methods, models
@@ -64,10 +72,11 @@ def train(settings: Settings) -> dict[str, Any]:
     )
     pruning = next((one for one in method if hasattr(one, "reconfigurations")), None)
     record = Record(folder, dense, settings.interval, dataset.batch_size, pruning)
-    survival = Survival(folder.last, _stateful(method, pruning, record))
-    resumed = survival.resume(model)
-    if resumed:
-        print(f"Going on in '{folder.path}' after epoch {resumed}.")
+    stateful = [*(one for one in method if hasattr(one, "get_state")), record]
+    survival = Survival(folder.last, stateful, dataset)
+    survival.resume(model)
+    if survival.progress:
+        print(f"Going on in '{folder.path}' after {survival.progress}.")
     else:
         print(
             f"Training {settings.model} on {settings.dataset}; all of it goes to '{folder.path}'."
@@ -96,6 +105,7 @@ def train(settings: Settings) -> dict[str, Any]:
     for one in method:
         result |= one.result() if hasattr(one, "result") else {}
     folder.write_json(folder.result, result)
+    _export(settings, folder)
     return result
 
 
@@ -106,8 +116,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the flags; None for those of the process.
 
     Returns:
-        The exit status: 0, 1 where one sentence on standard error says what is wrong, or 130 after
-        Ctrl-C.
+        The exit status: 0, 1 where one sentence on standard error says what is wrong, 130 after
+        Ctrl-C, or 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if settings_module.asks_for_help(arguments):
@@ -117,16 +127,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = settings_module.parse(arguments)
         result = train(settings)
     except SettingsError as error:
-        return _fail(str(error))
+        return fail(str(error))
     except OSError as error:
-        return _fail(f"A file could not be read or written: {error}.")
+        return fail(
+            f"A file could not be read or written ({error}): what was saved before stays, and the "
+            "same command goes on from there."
+        )
     except ValueError as error:
-        if not _is_ours(error):
+        if not is_ours(error):
             raise
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        _fail("Stopped; the same command goes on from the last finished epoch.")
-        return 130
+        return fail(str(error))
+    except KeyboardInterrupt as stop:
+        fail(str(stop) or "Stopped; the same command goes on from the last finished epoch.")
+        return 128 + getattr(stop, "signal", signal.SIGINT)
     from ptkeras import _summary
 
     _summary.show(result)
@@ -174,13 +187,6 @@ def _schedule(first: float, drops: list[int], pruning: Any) -> Callable[[int], f
     return rate
 
 
-def _stateful(method: list[Any], pruning: Any, record: Any) -> list[Any]:
-    from ptkeras.survival import PruningState
-
-    states = [] if pruning is None else [PruningState(pruning)]
-    return [*states, *(one for one in method if hasattr(one, "get_state")), record]
-
-
 def _result(
     settings: Settings,
     model: keras.Model,
@@ -209,18 +215,41 @@ def _result(
     }
 
 
-def _is_ours(error: ValueError) -> bool:
-    """Whether ptkeras raised an error, whose message then is for whoever typed the command.
+def _check_exports(settings: Settings) -> None:
+    """Finds out, ahead of the training, whether what exports need is installed."""
+    needed = {"onnx": ("onnx", "onnxruntime", "tf2onnx")}
+    for kind in settings.export:
+        missing = [name for name in needed.get(kind, ()) if importlib.util.find_spec(name) is None]
+        if missing:
+            raise SettingsError(
+                f"flag --export={kind}: needs {', '.join(missing)}; pip install "
+                f"{' '.join(missing)}."
+            )
 
-    What others raise is a fault of ours, and keeps its traceback.
-    """
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return frame.f_globals.get("__name__", "").startswith("ptkeras.")
 
+def _export(settings: Settings, folder: RunFolder) -> None:
+    """Writes the formats that are asked for and not there yet."""
+    wanted = [kind for kind in settings.export if not folder.exported(kind).exists()]
+    if not wanted:
+        return
+    from ptkeras import data, export
+    from ptkeras.export.run import metadata
 
-def _fail(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
-    return 1
+    # As it was saved, so that what is exported is what the folder holds.
+    model = export.load_model(folder.model)
+    dataset = data.load(
+        settings.dataset, batch_size=1, data_dir=settings.data_dir, seed=settings.seed
+    )
+    told = metadata(folder.path) | {"mean": dataset.mean, "std": dataset.std}
+    for kind in wanted:
+        write = getattr(export, f"to_{kind}")
+        try:
+            artifact = write(model, folder.exported(kind), labels=dataset.labels, metadata=told)
+            print(artifact.summary)
+        except export.ExportError as error:
+            raise SettingsError(
+                f"{error} The run itself is finished; the same command tries again."
+            ) from error
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What every test starts from: one backend, fixed seeds, no state left by the test before."""
 
+import functools
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -41,10 +42,46 @@ def start_backend(one_thread):
         )
         if one_thread:
             tf.config.threading.set_intra_op_parallelism_threads(1)
+    elif BACKEND == "jax":
+        import jax
+
+        # Nearly all of a test's time there goes into compiling, anew for each shape.
+        jax.config.update("jax_disable_most_optimizations", True)
+        draw_weights_with_numpy()
     elif BACKEND == "torch" and one_thread:
         import torch
 
         torch.set_num_threads(1)
+
+
+def draw_weights_with_numpy():
+    """Has NumPy draw initial weights: JAX compiles a program for each shape that it draws."""
+    import jax
+    import numpy as np
+    from keras.src.backend.jax import random
+
+    def replaced(function, draw):
+        @functools.wraps(function)
+        def drawn(shape, *args, seed=None, dtype=None, **kwargs):
+            seed = random.jax_draw_seed(seed)
+            if isinstance(seed, jax.core.Tracer):  # inside a compiled function
+                return function(shape, *args, seed=seed, dtype=dtype, **kwargs)
+            values = draw(np.random.default_rng(np.asarray(seed)), shape, *args, **kwargs)
+            return jax.numpy.asarray(values, dtype or random.floatx())
+
+        return drawn
+
+    def normal(generator, shape, mean=0.0, stddev=1.0):
+        return generator.normal(mean, stddev, shape)
+
+    def truncated_normal(generator, shape, mean=0.0, stddev=1.0):
+        return mean + stddev * np.clip(generator.normal(size=shape), -2, 2)
+
+    def uniform(generator, shape, minval=0.0, maxval=1.0):
+        return generator.uniform(minval, maxval, shape)
+
+    for draw in (normal, truncated_normal, uniform):
+        setattr(random, draw.__name__, replaced(getattr(random, draw.__name__), draw))
 
 
 def pytest_report_header():
@@ -57,6 +94,16 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("tensorflow"):
                 item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_what_was_compiled():
+    """JAX keeps each program that it compiled, gigabytes of them in the end."""
+    yield
+    if BACKEND == "jax":
+        import jax
+
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

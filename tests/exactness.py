@@ -7,6 +7,9 @@ from ptkeras.channels import trace
 from ptkeras.channels.graph import functional_of
 from ptkeras.surgery import reconfigure
 
+# JAX compiles every operation for every shape: there the tests of random graphs try fewer.
+TRIES_FEW = keras.backend.backend() == "jax"
+
 
 def randomise(model, seed=0):
     """Gives every weight a number that no initializer gives it: biases, batch-norm statistics."""

@@ -290,7 +290,7 @@ def test_the_batch_and_the_learning_rate_grow_as_memory_shrinks():
     x, y = digits()
     model = compiled()
     size = Size(32)
-    callback = Forced(batch_size=size, verbose=0)
+    callback = Forced(share=0.45, batch_size=size)
     memory = ptkeras.cost.training_memory(model, 32)
     rate = float(model.optimizer.learning_rate)
     model.fit(x, y, epochs=3, callbacks=[callback], verbose=0)

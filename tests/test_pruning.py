@@ -564,6 +564,8 @@ def test_removing_named_channels_is_exact(network):
     [
         ({"iner": [0]}, "no layer 'iner'.*such as 'inner'"),
         ({"inner": [8]}, "'inner' .* no channel 8: .* from 0 to 7"),
+        ({"inner": 3}, "must be a dict with a list of positions"),
+        (["inner"], "must be a dict with a list of positions"),
         ({"inner": [-1]}, "no channel -1"),
         ({"inner": [0.0]}, r"no channel 0\.0"),
         ({"inner": [True]}, "no channel True"),
@@ -605,7 +607,7 @@ def test_what_freezes_a_channel_is_named():
     model = keras.Model(inputs, layers.Dense(2)(x))
     for name, reason in (
         ("a", r"'normed' \(a LayerNormalization\)"),
-        ("b", r"normalised together with others by 'b' \(a Dense\)"),
+        ("b", r"needed by 'b' \(a Dense\), which would make something else of the others"),
         ("c", r"'unknown' \(a Unknown\), which no rule"),
     ):
         with pytest.warns(UserWarning), pytest.raises(ValueError, match=reason):
@@ -624,3 +626,17 @@ def test_a_layer_name_that_several_nested_models_have_needs_its_path():
         ptkeras.remove_channels(model, {"hidden": [0]})
     ptkeras.remove_channels(model, {"right/hidden": [0]})
     assert [m.get_layer("hidden").units for m in map(model.get_layer, ("left", "right"))] == [6, 5]
+
+
+def test_what_a_generator_names_is_left_alone():
+    model = residual()
+    ptkeras.prune(model, 0.3, leave_alone=(name for name in ["inner"]))
+    assert model.get_layer("inner").filters == 8
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"), [("overrides", ["inner"]), ("leave_alone", None), ("leave_alone", "x")]
+)
+def test_names_of_layers_come_in_a_list_or_a_dict(argument, value):
+    with pytest.raises(ValueError, match=f"The {argument} of ptkeras.prune must be"):
+        ptkeras.prune(residual(), 0.3, **{argument: value})

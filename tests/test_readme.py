@@ -1,8 +1,12 @@
-"""The README's commands are the ones that exist and that CI runs."""
+"""The README's commands are the ones that exist and that CI runs, and its inference runs."""
 
 import re
 import subprocess
+import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -33,3 +37,54 @@ def test_ci_runs_the_readmes_test_line():
 def test_flagfiles_that_the_readme_names_exist():
     for path in re.findall(r"flags/\w+\.flags", README):
         assert (ROOT / path).is_file(), path
+
+
+def test_the_tools_that_the_readme_names_exist():
+    tools = re.findall(r"python -m (export\.\w+|benchmarks\.\w+)", README)
+    assert {"export.to_onnx", "export.benchmark", "benchmarks.export_speed"} <= set(tools)
+    for tool in tools:
+        assert (ROOT / tool.replace(".", "/")).with_suffix(".py").is_file(), tool
+
+
+def test_the_flags_of_the_export_commands_exist():
+    from export import benchmark, to_onnx
+
+    for tool, table in (("to_onnx", to_onnx.TABLE), ("benchmark", benchmark.TABLE)):
+        [line] = [line for line in commands() if f"python -m export.{tool} " in line]
+        table.parse(line.split(f"export.{tool} ")[1].split())
+
+
+@pytest.mark.tensorflow
+def test_inference_takes_eight_lines_of_onnxruntime_and_numpy(tmp_path):
+    from ptkeras import data, export, models
+
+    [block] = [
+        block
+        for block in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+        if "onnxruntime" in block
+    ]
+    assert len([line for line in block.splitlines() if line]) == 8
+    dataset = data.load("digits", batch_size=32)
+    model = models.build("resnet20", dataset.input_shape, dataset.num_classes)
+    export.to_onnx(
+        model,
+        tmp_path / "model.onnx",
+        labels=dataset.labels,
+        metadata={"mean": dataset.mean, "std": dataset.std},
+    )
+    pixels = data.digits.load().test_images[5]
+    np.save(tmp_path / "image.npy", pixels)
+    foreign = "{'tensorflow', 'keras', 'ptkeras'}"
+    code = f"import sys\n{block}\nprint({foreign} & set(sys.modules))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    scaled = (pixels[None].astype("float32") - dataset.mean) / np.float32(dataset.std)
+    expected = dataset.labels[int(np.argmax(model(scaled)))]
+    assert done.stdout == f"{expected}\nset()\n", done.stderr
+
+
+def test_the_tables_are_those_of_the_results():
+    from benchmarks import tables
+
+    assert tables.rendered(README) == README

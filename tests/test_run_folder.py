@@ -54,3 +54,24 @@ def test_lists_of_numbers_take_one_line(tmp_path):
     assert json.loads(text) == value
     assert '"a": [16, 4]' in text
     assert text.endswith("\n ]\n}\n")
+
+
+def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path):
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    with first:
+        first.open(parse([]))
+        with pytest.raises(SettingsError, match="another run is at work there"), second:
+            pass
+    with second:
+        second.open(parse([]))
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "model.keras", "history.csv"])
+def test_a_folder_with_links_out_of_it_is_refused(tmp_path, name):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folder = RunFolder(tmp_path / "run")
+    folder.open(parse([]))
+    (folder.path / name).symlink_to(outside)
+    with pytest.raises(SettingsError, match=f"{name}' is a link"):
+        folder.check(parse([]))

@@ -1,7 +1,9 @@
 import contextlib
 import json
 import math
+import os
 import pathlib
+import signal
 import zipfile
 
 import keras
@@ -11,7 +13,7 @@ from keras import layers
 
 import ptkeras
 from ptkeras.lasso import AttachedLasso
-from ptkeras.survival import NonFiniteLossError, PruningState, Survival
+from ptkeras.survival import InterruptedTrainingError, NonFiniteLossError, Survival
 from tests.forced import Forced
 
 
@@ -26,6 +28,17 @@ class StopAt(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch == self.epoch:
+            raise StoppedError
+
+
+class FailIn(StopAt):
+    """Ends a process behind the second step of an epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.now, batch) == (self.epoch, 1):
             raise StoppedError
 
 
@@ -53,7 +66,8 @@ def network(width=8):
     x = layers.Conv2D(width, 3, padding="same", name="stem")(inputs)
     x = layers.BatchNormalization(name="stem_bn")(x)
     y = layers.Conv2D(width, 3, padding="same", activation="relu", name="inner")(x)
-    y = layers.Dropout(0.2, name="dropout")(y)
+    # Without a seed PyTorch draws from a generator of its own, whose state no file holds.
+    y = layers.Dropout(0.2, seed=5, name="dropout")(y)
     y = layers.Conv2D(width, 3, padding="same", name="outer")(y)
     x = layers.ReLU(name="relu")(layers.Add(name="add")([x, y]))
     x = layers.GlobalAveragePooling2D(name="pool")(x)
@@ -85,7 +99,7 @@ def fit(path, seed=0, stop_at=None, optimizer="adam", epochs=3, prune=None, l2=N
         for variable in model.trainable_variables:
             variable.regularizer = l2
     pruning = (prune or Forced)(**options)
-    survival = Survival(path, [PruningState(pruning)])
+    survival = Survival(path, [pruning])
     callbacks = [pruning, survival]
     if stop_at is not None:
         callbacks.append(StopAt(stop_at))
@@ -123,6 +137,19 @@ def test_a_stopped_fit_ends_where_one_that_was_not_stopped_ends(tmp_path, optimi
         for callback in (resumed, pruning)
     ]
     assert timeless[0] == timeless[1] and len(timeless[0]) == 4
+
+
+def test_a_fit_that_failed_is_taken_up_in_the_same_process(tmp_path):
+    whole, *_ = fit(tmp_path / "whole.keras")
+    new_process(0)
+    x, y = digits()
+    model, pruning = compiled(), Forced()
+    survival = Survival(tmp_path / "parts.keras", [pruning])
+    how = {"epochs": 3, "batch_size": 64, "shuffle": False, "verbose": 0}
+    with pytest.raises(StoppedError):
+        model.fit(x, y, callbacks=[pruning, survival, FailIn(1)], **how)
+    model.fit(x, y, callbacks=[pruning, survival], **how)
+    assert_same(model, whole)
 
 
 def test_branches_that_died_stay_out(tmp_path):
@@ -257,3 +284,108 @@ def test_another_file_is_not_taken_for_a_checkpoint(tmp_path):
 def test_the_path_has_to_end_in_keras(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.keras"):
         Survival(tmp_path / "a.h5")
+
+
+class Signal(keras.callbacks.Callback):
+    """Sends this process a signal behind a step, or in a validation."""
+
+    def __init__(self, number, epoch, step=None):
+        super().__init__()
+        self.number, self.at, self.step = number, epoch, step
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.now, batch) == (self.at, self.step):
+            os.kill(os.getpid(), self.number)
+
+    def on_test_begin(self, logs=None):
+        if self.now == self.at and self.step is None:
+            os.kill(os.getpid(), self.number)
+
+
+def fit_pipeline(path, seed=0, others=(), **how):
+    """A fit whose data can leave out the beginning of an epoch."""
+    from ptkeras.data import EpochSeed, load
+
+    new_process(seed)
+    dataset = load("digits", batch_size=256, seed=3)
+    model = compiled("momentum")
+    model.compile(model.optimizer, model.loss, metrics=["accuracy"])
+    pruning, history = Forced(), keras.callbacks.History()
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", patience=0, min_delta=9.0)
+    survival = Survival(path, [pruning, plateau], dataset)
+    model.fit(
+        dataset.train,
+        epochs=3,
+        shuffle=False,
+        verbose=0,
+        validation_data=dataset.test,
+        callbacks=[EpochSeed(dataset), pruning, history, plateau, *others, survival],
+        **how,
+    )
+    return model, history.history
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_the_epoch_so_far(tmp_path, number):
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    whole, logs = fit_pipeline(tmp_path / "whole.keras")
+    with pytest.raises(InterruptedTrainingError, match="from step 3 of epoch 2") as stop:
+        fit_pipeline(tmp_path / "parts.keras", others=[Signal(number, 1, 2)])
+    assert stop.value.signal == number
+    with pytest.raises(InterruptedTrainingError, match="from step 5 of epoch 2"):
+        fit_pipeline(tmp_path / "parts.keras", seed=1, others=[Signal(number, 1, 1)])
+    parts, rest = fit_pipeline(tmp_path / "parts.keras", seed=2)
+    assert_same(parts, whole)
+    assert {name: values[1:] for name, values in logs.items()} == rest  # the metrics went on too
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == handlers
+
+
+@pytest.mark.tensorflow
+def test_a_signal_in_a_validation_lets_the_epoch_end(tmp_path):
+    whole, _ = fit_pipeline(tmp_path / "whole.keras")
+    with pytest.raises(InterruptedTrainingError, match=r"SIGTERM; .* from epoch 2"):
+        fit_pipeline(tmp_path / "parts.keras", others=[Signal(signal.SIGTERM, 1)])
+    parts, _ = fit_pipeline(tmp_path / "parts.keras", seed=1)
+    assert_same(parts, whole)
+
+
+def test_without_a_pipeline_that_can_skip_the_epoch_begins_anew(tmp_path):
+    x, y = digits()
+    model = compiled()
+    stop = Signal(signal.SIGTERM, 0, 1)
+    with pytest.raises(InterruptedTrainingError, match="goes on from the beginning"):
+        model.fit(x, y, batch_size=64, verbose=0, callbacks=[stop, Survival(tmp_path / "a.keras")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_behind_a_fit_that_failed_ctrl_c_is_what_it_was(tmp_path):
+    x, y = digits()
+    with pytest.raises(StoppedError):
+        compiled().fit(x, y, verbose=0, callbacks=[Survival(tmp_path / "a.keras"), StopAt(0)])
+    with pytest.raises(KeyboardInterrupt) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not isinstance(stop.value, InterruptedTrainingError)
+
+
+def test_a_model_that_keras_would_not_load_is_refused_before_the_training(tmp_path):
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Lambda(lambda x: x * 2)(layers.Flatten()(inputs))
+    model = compiled(model=keras.Model(inputs, layers.Dense(10)(x)))
+    x, y = digits()
+    with pytest.raises(ValueError, match=r"safe mode .* write a Lambda as a layer"):
+        model.fit(x, y, verbose=0, callbacks=[Survival(tmp_path / "a.keras")])
+
+
+def test_a_damaged_file_costs_an_epoch_and_nothing_else(tmp_path):
+    whole, *_ = fit(tmp_path / "whole.keras")
+    fit(tmp_path / "parts.keras", stop_at=2)
+    content = bytearray((tmp_path / "parts.keras").read_bytes())
+    content[len(content) // 2] ^= 4
+    (tmp_path / "parts.keras").write_bytes(content)
+    with pytest.warns(UserWarning, match="goes on from the checkpoint before it"):
+        parts, *_ = fit(tmp_path / "parts.keras", seed=1)
+    assert_same(parts, whole)

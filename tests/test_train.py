@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import onnx
 import pytest
 
 from ptkeras import train
@@ -101,6 +102,7 @@ def test_a_run_prunes_and_leaves_its_folder(pruned):
         "checkpoints/epoch_0002.keras",
         "checkpoints/epoch_0003.keras",
         "checkpoints/last.keras",
+        "checkpoints/last.previous.keras",
     }
     history = rows(pruned)
     assert list(history[0]) == [name for name in COLUMNS if name != "seconds"]
@@ -108,6 +110,34 @@ def test_a_run_prunes_and_leaves_its_folder(pruned):
     assert [row["learning_rate"] for row in history] == ["0.02", "0.02", "0.002"]
     assert all(value for row in history for value in row.values())
     assert int(history[-1]["params"]) < int(history[0]["params"])
+
+
+def test_a_finished_run_may_be_asked_for_exports(pruned, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(pruned, folder)
+    assert run(folder, "--export=onnx") == 0
+    assert "onnxruntime" in capsys.readouterr().out
+    proto = onnx.load(folder / "model.onnx")
+    told = {one.key: one.value for one in proto.metadata_props}
+    result = json.loads((folder / "result.json").read_text())
+    assert (told["method"], told["accuracy"]) == ("prunetrain", str(result["accuracy"]))
+    assert told["inference_flops"] == str(result["inference_flops"][1])
+    assert json.loads(told["labels"])[9] == "9"
+    assert len(json.loads(told["mean"])) == len(json.loads(told["std"])) == 1
+    [name] = [port.name for port in proto.graph.input]
+    assert name == "image"
+    written = (folder / "model.onnx").stat().st_mtime_ns
+    assert run(folder, "--export=onnx") == 0  # it is there already
+    assert (folder / "model.onnx").stat().st_mtime_ns == written
+
+
+def test_what_an_export_needs_is_looked_for_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    assert run(tmp_path / "run", "--export=saved_model,onnx") == 1
+    assert "--export=onnx: needs onnx, onnxruntime, tf2onnx" in capsys.readouterr().err
+    assert run(tmp_path / "run", "--export=onxx") == 1
+    assert "must be some of saved_model, onnx, litert" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_architecture_can_be_followed(pruned):
@@ -181,6 +211,20 @@ def test_a_stopped_run_goes_on_and_ends_the_same(pruned, tmp_path, monkeypatch, 
     assert run(folder) == 0
     assert "after epoch 2" in capsys.readouterr().out
     assert_same_run(pruned, folder)
+
+
+def test_a_terminated_run_goes_on_behind_its_last_step(pruned, tmp_path, monkeypatch, capsys):
+    def terminate(self, batch, logs=None):
+        if (len(self.rows), batch) == (1, 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "on_train_batch_end", terminate)
+        assert run(tmp_path / "parts") == 143
+    assert "goes on from step 4 of epoch 2" in capsys.readouterr().err
+    assert run(tmp_path / "parts") == 0
+    assert "after step 4 of epoch 2" in capsys.readouterr().out
+    assert_same_run(pruned, tmp_path / "parts")
 
 
 def test_a_run_that_was_stopped_before_its_last_file_finishes(pruned, tmp_path):

@@ -8,7 +8,11 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
+from ptkeras._numbers import numbers
+
 Role = Literal["output", "input", "vector", "depthwise"]
+
+_BLOCK = 2**17  # numbers
 
 
 class Slice(NamedTuple):
@@ -22,6 +26,8 @@ class Slice(NamedTuple):
             `"input"` (a kernel axis that reads them), `"vector"` (one number per channel: bias,
             batch norm) or `"depthwise"` (one filter per channel).
         layer: the layer that owns the variable.
+        repeats: how many positions make one of the layer's output: 1, and the number of gates of a
+            recurrent layer, whose kernel has the columns of one gate after those of the other.
     """
 
     variable: keras.Variable
@@ -29,6 +35,44 @@ class Slice(NamedTuple):
     channels: np.ndarray
     role: Role
     layer: Any
+    repeats: int = 1
+
+    @property
+    def made(self) -> np.ndarray:
+        """The channels of an `"output"` row, one per position of the layer's output."""
+        return self.channels[: len(self.channels) // self.repeats]
+
+
+class Cause(NamedTuple):
+    """What froze a channel.
+
+    Attributes:
+        kind: `"input"` or `"output"` of the model; `"unknown"`, an operation that nobody has a rule
+            for; or `"rule"`, one whose rule says that it needs the channel.
+        what: the symbolic tensor, or the operation.
+    """
+
+    kind: Literal["input", "output", "unknown", "rule"]
+    what: Any
+
+    def rank(self) -> int:
+        """Which of several causes is told: first those that nothing can lift."""
+        return ("input", "output", "unknown", "rule").index(self.kind)
+
+    @property
+    def name(self) -> str:
+        """The name of the operation that froze the channel or, of the model's own, that made it."""
+        if self.kind in ("input", "output"):
+            return self.what._keras_history.operation.name
+        return self.what.name
+
+    def __str__(self) -> str:
+        if self.kind in ("input", "output"):
+            return f"part of an {self.kind} of the model, that of '{self.name}'"
+        operation = f"'{self.name}' (a {type(self.what).__name__})"
+        if self.kind == "unknown":
+            return f"read or made by {operation}, which no rule is known for"
+        return f"needed by {operation}, which would make something else of the others without it"
 
 
 class Inner(NamedTuple):
@@ -58,6 +102,7 @@ class ChannelMap:
         model: the traced model.
         slices: list of `Slice`, one for each axis of a variable that channels lie along.
         frozen: bool array of shape `(len(self),)`: the channels that may not go.
+        causes: list of length `len(self)`: the `Cause` for each frozen channel, None for others.
         tensors: for the `id` of each symbolic tensor of the graph an int array that broadcasts
             against the tensor's shape and says which channel each position belongs to; -1 marks
             positions that belong to none (padding).
@@ -68,13 +113,14 @@ class ChannelMap:
         self,
         model: keras.Model,
         slices: list[Slice],
-        frozen: np.ndarray,
+        causes: list[Cause | None],
         tensors: dict[int, np.ndarray],
         inner: list[Inner] | None = None,
     ) -> None:
         self.model = model
         self.slices = slices
-        self.frozen = frozen
+        self.causes = causes
+        self.frozen = np.array([cause is not None for cause in causes], bool)
         self.tensors = tensors
         self.inner = inner or []
 
@@ -101,6 +147,30 @@ class ChannelMap:
                 made[row.channels] = True
         return made & ~self.frozen
 
+    def why_frozen(self, channel: int) -> str | None:
+        """Why a channel may not go, as the end of a sentence; None if it may.
+
+        ```python
+        layer = channel_map.produced()["conv1"]
+        print(f"The first filter is {channel_map.why_frozen(layer[0])}.")
+        ```
+
+        Args:
+            channel: the number of the channel.
+        """
+        cause = self.causes[channel]
+        return None if cause is None else str(cause)
+
+    def check_model(self, model: keras.Model) -> None:
+        """Raises a ValueError unless these are the channels of `model` as it is now."""
+        if self.model is model and all(id(x) in self.tensors for x in model.outputs):
+            return
+        why = "was traced before that changed" if self.model is model else "is of another model"
+        raise ValueError(
+            f"The channel_map given for '{model.name}' {why}: pass "
+            "ptkeras.channels.trace(model), or leave it out."
+        )
+
     def check_keep(self, keep: Any) -> np.ndarray:
         """Validates a keep mask.
 
@@ -113,7 +183,10 @@ class ChannelMap:
         Raises:
             ValueError: the mask has another shape or type, or drops a frozen channel.
         """
-        keep = np.asarray(keep)
+        try:
+            keep = np.asarray(keep)
+        except ValueError:  # lists of other lengths in a list
+            keep = np.asarray(keep, dtype=object)
         if keep.dtype != bool or keep.shape != (len(self),):
             raise ValueError(
                 f"keep must be a bool array of shape ({len(self)},), one per channel of "
@@ -122,8 +195,8 @@ class ChannelMap:
         dropped = np.flatnonzero(self.frozen & ~keep)
         if len(dropped):
             raise ValueError(
-                f"keep drops {len(dropped)} frozen channels (the first: {dropped[0]}); frozen "
-                "channels may not go: combine the mask with channel_map.frozen."
+                f"keep drops {len(dropped)} frozen channels. The first, channel {dropped[0]}, is "
+                f"{self.why_frozen(dropped[0])}: keep them with `keep | channel_map.frozen`."
             )
         return keep
 
@@ -133,15 +206,32 @@ class ChannelMap:
         """`measure(values, other axes)` for each of `rows`: one number per position of its axis."""
         results = []
         for row in rows:
-            values = keras.ops.convert_to_numpy(row.variable.value).astype("float32", copy=False)
+            values = numbers(row.variable).astype("float32", copy=False)
             axes = tuple(a for a in range(values.ndim) if a != row.axis)
             results.append(measure(values, axes))
         return results
 
+    def sums(self, of: Callable[[np.ndarray], np.ndarray], rows: list[Slice]) -> list[np.ndarray]:
+        """The sums of `of(values)`, an elementwise function, over the other axes of each of `rows`.
+
+        One number per position of its axis. Each variable is read once, a block at a time that fits
+        in a processor's cache.
+        """
+        by_variable: dict[int, list[Slice]] = {}
+        for row in rows:
+            by_variable.setdefault(id(row.variable), []).append(row)
+        found: dict[tuple[int, int], np.ndarray] = {}
+        for key, own in by_variable.items():
+            values = numbers(own[0].variable)
+            totals = {row.axis: np.zeros(values.shape[row.axis]) for row in own}
+            _add_blocks(of, values, totals)
+            found.update({(key, axis): total for axis, total in totals.items()})
+        return [found[id(row.variable), row.axis] for row in rows]
+
     def squared_norms(self) -> np.ndarray:
         """Sum of the squares of all of each channel's parameters, shape `(len(self),)`."""
         total = np.zeros(len(self))
-        squares = self.reduce(lambda v, axes: np.square(v).sum(axes), self.slices)
+        squares = self.sums(np.square, self.slices)
         for row, square in zip(self.slices, squares, strict=True):
             total += np.bincount(row.channels, weights=square, minlength=len(self))
         return total
@@ -171,5 +261,20 @@ class ChannelMap:
         )
 
     def produced(self) -> dict[str, np.ndarray]:
-        """For each layer that makes channels, by path: the channels, one per output position."""
-        return {row.layer.path: row.channels for row in self.slices if row.role == "output"}
+        """For each layer that makes channels, by path: the channels, one per output position.
+
+        Of a `Bidirectional` layer those of one direction, since the other's are tied to them.
+        """
+        return {row.layer.path: row.made for row in self.slices if row.role == "output"}
+
+
+def _add_blocks(
+    of: Callable[[np.ndarray], np.ndarray], values: np.ndarray, totals: dict[int, np.ndarray]
+) -> None:
+    """Adds to `totals`, for some axes of an array, the sums of `of(values)` over all others."""
+    step = max(1, _BLOCK // max(1, values[:1].size))
+    for start in range(0, len(values), step):
+        part = of(values[start : start + step].astype("float32", copy=False))
+        for axis, total in totals.items():
+            place = total[start : start + step] if axis == 0 else total
+            place += part.sum(tuple(a for a in range(part.ndim) if a != axis))

@@ -9,14 +9,28 @@ import keras
 from keras.src.models.functional import Functional
 from keras.src.ops.function import _build_map
 
-__all__ = ["Functional", "functional_of", "is_graph", "nodes_of", "operations_between"]
+__all__ = [
+    "Functional",
+    "functional_of",
+    "given_to",
+    "is_graph",
+    "nodes_of",
+    "operations_between",
+]
 
 
 def is_graph(layer: Any) -> bool:
-    """Whether `layer` is a model whose inside is a graph that can be walked."""
+    """Whether `layer` is a model that computes what its graph says, so that it can be walked.
+
+    A subclass with a `call` of its own may do more than its graph.
+    """
+    if not isinstance(layer, Functional | keras.Sequential):
+        return False
+    if not type(layer).call.__module__.startswith("keras."):
+        return False
     if isinstance(layer, keras.Sequential):
         return layer._functional is not None
-    return isinstance(layer, Functional)
+    return True
 
 
 def functional_of(model: keras.Model) -> Functional:
@@ -47,6 +61,23 @@ def functional_of(model: keras.Model) -> Functional:
         "call() is Python code, so there is no graph of layers to prune: build it with the "
         "functional API, keras.Model(inputs, outputs)."
     )
+
+
+def given_to(graph: keras.Function, args: tuple, kwargs: dict) -> list[Any]:
+    """What a nested model is called on, in the order of its graph's inputs.
+
+    Args:
+        graph: the graph of the nested model.
+        args: what its node calls it with.
+        kwargs: the same by name.
+
+    Returns:
+        A symbolic tensor, an array, or None (an optional input left out) per input.
+    """
+    given = args[0] if args else kwargs["inputs"]
+    if isinstance(given, dict) and not isinstance(graph._inputs_struct, dict):
+        return [given[x.name] for x in graph.inputs]
+    return keras.tree.flatten(given)
 
 
 def nodes_of(model: keras.Model) -> Iterator[Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ptkeras.channels.channel_map import Role, Slice
+from ptkeras.channels.channel_map import Cause, Role, Slice
 
 CONSTANT = -1
 
@@ -50,9 +50,10 @@ class Labels:
     def __init__(self) -> None:
         self._count = 0
         self._ties: list[np.ndarray] = []
-        self._frozen: list[np.ndarray] = []
+        self._frozen: list[tuple[Cause, np.ndarray]] = []
+        self.cause = Cause("rule", None)
         self._zeros: list[np.ndarray] = []
-        self._rows: dict[tuple[int, int], tuple[keras.Variable, int, np.ndarray, Role, Any]] = {}
+        self._rows: dict[tuple[int, int], Slice] = {}
         self.inner: list[tuple[Any, np.ndarray]] = []
 
     def new(self, size: int, frozen: bool = False) -> np.ndarray:
@@ -82,12 +83,16 @@ class Labels:
         a, b = np.broadcast_arrays(a, b)
         differ = (a != b) & (a != CONSTANT) & (b != CONSTANT)
         if differ.any():
-            self._ties.append(np.unique(np.stack([a[differ], b[differ]]), axis=1))
+            a, b = a[differ], b[differ]
+            if a.size > self._count:  # the same few over and over, along the axes of an image
+                pairs = np.unique(a * self._count + b)
+                a, b = pairs // self._count, pairs % self._count
+            self._ties.append(np.stack([a, b]))
 
     def freeze(self, labels: np.ndarray) -> None:
         """Says that these labels may not go."""
         labels = np.unique(labels)
-        self._frozen.append(labels[labels != CONSTANT])
+        self._frozen.append((self.cause, labels[labels != CONSTANT]))
 
     def reduced(self, labels: np.ndarray) -> np.ndarray:
         """`labels` so that they change along one axis at most, with the ties that this takes."""
@@ -106,13 +111,20 @@ class Labels:
         return np.broadcast_to(labels.reshape(-1), (size,))
 
     def add(
-        self, variable: keras.Variable, axis: int, vector: np.ndarray, role: Role, layer: Any
+        self,
+        variable: keras.Variable,
+        axis: int,
+        vector: np.ndarray,
+        role: Role,
+        layer: Any,
+        repeats: int = 1,
     ) -> np.ndarray:
         """Records the labels of one axis of a variable; a second call ties them to the first."""
-        axis %= len(variable.shape)
-        if len(vector) != variable.shape[axis]:
+        shape = tuple(variable.shape)
+        axis %= len(shape)
+        if len(vector) != shape[axis]:
             raise ValueError(
-                f"Axis {axis} of '{variable.path}' has {variable.shape[axis]} positions, but its "
+                f"Axis {axis} of '{variable.path}' has {shape[axis]} positions, but its "
                 f"rule names {len(vector)} channels."
             )
         if (constant := vector == CONSTANT).any():
@@ -120,36 +132,36 @@ class Labels:
             vector[constant] = self.new(int(constant.sum()), frozen=True)
         key = (id(variable), axis)
         if key in self._rows:
-            self.tie(self._rows[key][2], vector)
+            self.tie(self._rows[key].channels, vector)
         else:
-            self._rows[key] = (variable, axis, np.array(vector), role, layer)
-        return self._rows[key][2]
+            self._rows[key] = Slice(variable, axis, np.array(vector), role, layer, repeats)
+        return self._rows[key].channels
 
-    def produce(self, variable: keras.Variable, axis: int, layer: Any) -> np.ndarray:
+    def produce(
+        self, variable: keras.Variable, axis: int, layer: Any, repeats: int = 1
+    ) -> np.ndarray:
         """New labels for one axis of a variable, or those that it has from an earlier call."""
-        axis %= len(variable.shape)
+        shape = tuple(variable.shape)
+        axis %= len(shape)
         row = self._rows.get((id(variable), axis))
-        return (
-            row[2]
-            if row
-            else self.add(variable, axis, self.new(variable.shape[axis]), "output", layer)
-        )
+        if row is not None:
+            return row.channels
+        made = self.new(shape[axis])
+        return self.add(variable, axis, made, "output", layer, repeats)
 
-    def channels(self) -> tuple[np.ndarray, np.ndarray, list[Slice]]:
+    def channels(self) -> tuple[np.ndarray, list[Cause | None], list[Slice]]:
         """Turns labels into channels: tied labels are one.
 
         Returns:
             The channel of each label, with -1 for `CONSTANT` at the end so that it can be indexed
-            by a label; a bool per channel, whether it is frozen; and the slices.
+            by a label; for each channel what froze it, or None; and the slices.
         """
         ties = np.concatenate([*self._ties, np.zeros((2, 0), int)], axis=1)
         graph = coo_array((np.ones(ties.shape[1], bool), tuple(ties)), shape=(self._count,) * 2)
         count, channel = connected_components(graph, directed=False)
-        frozen = np.zeros(count, bool)
-        for labels in self._frozen:
-            frozen[channel[labels]] = True
-        slices = [
-            Slice(variable, axis, channel[vector], role, layer)
-            for variable, axis, vector, role, layer in self._rows.values()
-        ]
-        return np.append(channel, CONSTANT), frozen, slices
+        causes: list[Cause | None] = [None] * count
+        for cause, labels in sorted(self._frozen, key=lambda pair: pair[0].rank()):
+            for frozen in channel[labels].tolist():
+                causes[frozen] = causes[frozen] or cause
+        slices = [row._replace(channels=channel[row.channels]) for row in self._rows.values()]
+        return np.append(channel, CONSTANT), causes, slices

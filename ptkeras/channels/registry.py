@@ -47,6 +47,11 @@ def register(*types: type) -> Callable[[Rule], Rule]:
     return decorate
 
 
+def existing(module: Any, *names: str) -> list[type]:
+    """The classes of these names that the installed Keras has: 3.12 lacks a few."""
+    return [getattr(module, name) for name in names if hasattr(module, name)]
+
+
 def rule_for(op: Any) -> Rule | None:
     """The rule of the nearest class among the bases of `op`, or None."""
     for cls in type(op).__mro__:
@@ -119,7 +124,7 @@ class Call:
 
     def argument(self, name: str) -> Any:
         """What the operation was called with for the parameter `name` of its `call`, or None."""
-        bound = inspect.signature(self.op.call).bind(*self.args, **self.kwargs)
+        bound = inspect.signature(self.op.call).bind_partial(*self.args, **self.kwargs)
         return bound.arguments.get(name)
 
     def labels_of(self, tensor: Any) -> np.ndarray | None:
@@ -163,13 +168,22 @@ class Call:
         """Says that a kernel reads the channels `vector` along `axis`."""
         self._labels.add(variable, axis, vector, "input", self._owner)
 
-    def produce(self, variable: keras.Variable, axis: int = -1) -> np.ndarray:
-        """Says that a kernel makes new channels along `axis`; returns their labels, a vector."""
-        return self._labels.produce(variable, axis, self._owner)
+    def produce(self, variable: keras.Variable, axis: int = -1, repeats: int = 1) -> np.ndarray:
+        """Says that a kernel makes new channels along `axis`; returns their labels, a vector.
 
-    def makes(self, variable: keras.Variable, axis: int, vector: np.ndarray) -> None:
+        Args:
+            variable: the kernel.
+            axis: the axis that makes channels.
+            repeats: how many positions it takes to make one of the layer's output, such as the four
+                gates of an LSTM; the positions for all of the first gate come first.
+        """
+        return self._labels.produce(variable, axis, self._owner, repeats)
+
+    def makes(
+        self, variable: keras.Variable, axis: int, vector: np.ndarray, repeats: int = 1
+    ) -> None:
         """Says that a kernel makes the channels `vector`, which another one makes too."""
-        self._labels.add(variable, axis, vector, "output", self._owner)
+        self._labels.add(variable, axis, vector, "output", self._owner, repeats)
 
     def vector(self, variable: keras.Variable | None, vector: np.ndarray, axis: int = 0) -> None:
         """Says that a variable (None: no variable) holds one number per channel along `axis`."""

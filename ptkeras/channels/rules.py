@@ -16,7 +16,7 @@ from keras.src.ops import image as keras_image
 from keras.src.ops import nn as keras_nn
 
 from ptkeras.channels.elementwise import nature
-from ptkeras.channels.registry import Call, register
+from ptkeras.channels.registry import Call, existing, register
 
 
 def channel_axis(layer: layers.Layer, rank: int) -> int:
@@ -103,6 +103,19 @@ def _embedding(call: Call) -> np.ndarray:
     return call.spread(call.produce(call.op._embeddings), -1, len(call.output_shapes[0]))
 
 
+@register(*existing(layers, "ReversibleEmbedding"))
+def _reversible_embedding(call: Call) -> np.ndarray:
+    """Read backwards, the embeddings are the kernel of a layer that makes a number per token."""
+    if not call.argument("reverse"):
+        return _embedding(call)
+    layer = call.op
+    width = call.produce(layer._embeddings)
+    if not layer.tie_weights:
+        call.consume(layer.reverse_embeddings, 0, width)
+    call.tie(call.along(call.inputs[0], -1, call.shapes[0][-1]), width)
+    return call.spread(call.constant(layer.input_dim), -1, len(call.output_shapes[0]))
+
+
 @register(layers.PReLU)
 def _prelu(call: Call) -> np.ndarray:
     labels, alpha = call.inputs[0], call.op.alpha
@@ -143,9 +156,17 @@ def _activation(call: Call) -> np.ndarray:
     layers.SpatialDropout2D,
     layers.SpatialDropout3D,
     layers.ActivityRegularization,
-    layers.Masking,
 )
 def _same(call: Call) -> np.ndarray:
+    call.passes()
+    return call.inputs[0]
+
+
+@register(layers.Masking)
+def _masking(call: Call) -> np.ndarray:
+    """Masks where all channels are of one value: a channel of zeros tells nothing if that is 0."""
+    if np.any(call.op.mask_value) or not call.zero_inputs[0]:
+        call.freeze(call.inputs[0])
     call.passes()
     return call.inputs[0]
 
@@ -177,10 +198,14 @@ def _layer_scale(call: Call) -> np.ndarray:
     layers.Resizing,
     keras_nn.MaxPool,
     keras_nn.AveragePool,
+    keras_image.CropImages,
+    keras_image.PadImages,
     keras_image.Resize,
+    *existing(layers, *(f"Adaptive{k}Pooling{n}D" for k in ("Average", "Max") for n in (1, 2, 3))),
+    *existing(keras_nn, "AdaptiveAveragePool", "AdaptiveMaxPool"),
 )
-def _spatial(call: Call) -> np.ndarray:
-    """Layers that work within each channel, along the other axes."""
+def within_channels(call: Call) -> np.ndarray:
+    """The labels behind what works within each channel, along the other axes."""
     call.passes()
     rank = len(call.shapes[0])
     axis = channel_axis(call.op, rank) if hasattr(call.op, "data_format") else rank - 1

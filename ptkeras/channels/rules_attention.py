@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from keras import layers
+from keras.src.ops import nn as keras_nn
 
 from ptkeras.channels.registry import Call, register
 
@@ -118,6 +119,26 @@ def _attention(call: Call) -> list[np.ndarray] | None:
     if len(call.output_shapes) > 1:
         result.append(call.constant(1).reshape((1,) * len(call.output_shapes[1])))
     return result
+
+
+@register(keras_nn.DotProductAttention)
+def _dot_product_attention(call: Call) -> np.ndarray | None:
+    """Queries, keys and values of (batch, time, heads, width): the widths of all are one."""
+    operands = [call.labels_of(call.argument(name)) for name in ("query", "key", "value")]
+    for name in ("bias", "mask", "scale"):
+        labels = call.labels_of(call.argument(name))
+        if labels is not None:
+            call.freeze(labels)
+    if any(labels is None for labels in operands):
+        return None
+    widths = [call.along(labels, -1, call.shapes[0][-1]) for labels in operands]
+    for other in widths[1:]:
+        call.tie(widths[0], other)
+    # A zero adds nothing to a product, so it is enough that one factor is known to be zero.
+    if not any(call.zero_inputs[:2]):
+        call.freeze(widths[0])
+    call.zero_output = call.zero_inputs[2]
+    return call.spread(widths[0], -1, len(call.output_shapes[0]))
 
 
 def _exact_scores(call: Call, additive: bool) -> bool:

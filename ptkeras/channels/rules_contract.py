@@ -12,11 +12,12 @@ from typing import NamedTuple
 import keras
 import numpy as np
 from keras import layers
+from keras.src.ops import linalg as keras_linalg
 from keras.src.ops import math as keras_math
 from keras.src.ops import nn as keras_nn
 from keras.src.ops import numpy as keras_numpy
 
-from ptkeras.channels.registry import Call, register
+from ptkeras.channels.registry import Call, existing, register
 from ptkeras.channels.rules import activate
 from ptkeras.channels.rules_merge import is_array
 
@@ -35,13 +36,21 @@ from ptkeras.channels.rules_merge import is_array
     keras_numpy.All,
     keras_numpy.Any,
     keras_numpy.CountNonzero,
+    keras_numpy.Argmax,
+    keras_numpy.Argmin,
+    keras_numpy.Average,
     keras_math.Logsumexp,
+    keras_linalg.Norm,
+    *existing(keras_numpy, *(f"Nan{x}" for x in ("max", "mean", "median", "min", "prod"))),
+    *existing(keras_numpy, "Nanstd", "Nansum", "Nanvar", "Ptp"),
 )
 def _reduce(call: Call) -> np.ndarray | None:
     op, labels, rank = call.op, call.inputs[0], len(call.shapes[0])
     axes = range(rank) if op.axis is None else np.atleast_1d(op.axis) % rank
     reduced = tuple(int(a) for a in axes)
-    sums = isinstance(op, keras_numpy.Sum) and call.zero_inputs[0]
+    if len([a for a in keras.tree.flatten((call.args, call.kwargs)) if _is_operand(a)]) > 1:
+        return None  # weights of an average
+    sums = _is_sum(op) and call.zero_inputs[0]
     keepdims = len(call.output_shapes[0]) == rank
     if any(labels.shape[a] > 1 for a in reduced):
         if not sums:
@@ -52,6 +61,21 @@ def _reduce(call: Call) -> np.ndarray | None:
     return labels if keepdims else np.squeeze(labels, reduced)
 
 
+_SUMS = (
+    keras_numpy.Any,
+    keras_numpy.CountNonzero,
+    keras_numpy.Sum,
+    *existing(keras_numpy, "Nansum"),
+)
+
+
+def _is_sum(op: keras.Operation) -> bool:
+    """Whether zeros add nothing to a reduction, however many there are."""
+    if isinstance(op, keras_linalg.Norm):
+        return op.ord in (None, 1, 2, "fro")
+    return isinstance(op, _SUMS)
+
+
 @register(
     keras_nn.Softmax,
     keras_nn.LogSoftmax,
@@ -59,6 +83,8 @@ def _reduce(call: Call) -> np.ndarray | None:
     keras_numpy.Cumsum,
     keras_numpy.Cumprod,
     keras_numpy.Sort,
+    keras_numpy.Argsort,
+    *existing(keras_numpy, "Nancumsum", "Nancumprod"),
 )
 def _along_an_axis(call: Call) -> np.ndarray | None:
     """Mixes what lies along one axis, and leaves the others alone."""
@@ -68,6 +94,24 @@ def _along_an_axis(call: Call) -> np.ndarray | None:
     if any(labels.shape[a] > 1 for a in np.atleast_1d(call.op.axis)):
         call.freeze(labels)
     return labels
+
+
+@register(keras_numpy.Tril, keras_numpy.Triu)
+def _triangle(call: Call) -> np.ndarray:
+    """What it keeps of the last two axes depends on the place."""
+    labels = call.inputs[0]
+    if any(n > 1 for n in labels.shape[-2:]):
+        call.freeze(labels)
+    call.passes()
+    return labels
+
+
+@register(keras_math.TopK)
+def _top_k(call: Call) -> list[np.ndarray]:
+    labels = call.inputs[0]
+    if labels.shape[-1] == 1:
+        return [labels, labels]
+    return call.untouched()
 
 
 class Term(NamedTuple):
@@ -85,11 +129,11 @@ class Term(NamedTuple):
     shape: tuple
     zero: bool
 
-    def axis(self) -> int | None:
-        """The axis that channels lie along."""
+    def letter(self) -> str | None:
+        """The letter of the axis that channels lie along."""
         if self.labels is None:
             return None
-        return next((a for a, n in enumerate(self.labels.shape) if n > 1), None)
+        return next((self.letters[a] for a, n in enumerate(self.labels.shape) if n > 1), None)
 
 
 def contract(call: Call, terms: list[Term], out: str) -> np.ndarray:
@@ -98,14 +142,12 @@ def contract(call: Call, terms: list[Term], out: str) -> np.ndarray:
     for letter in dict.fromkeys("".join(term.letters for term in terms)):
         having = [t for t in terms if letter in t.letters]
         wide = [t for t in having if t.shape[t.letters.index(letter)] != 1]
-        varying = [t for t in having if t.axis() == t.letters.index(letter)]
+        varying = [t for t in having if t.letter() == letter]
         for term in varying[1:]:
             call.tie(varying[0].labels.reshape(-1), term.labels.reshape(-1))
         if not varying:
             continue
-        alone = any(t not in varying for t in wide) or any(
-            t.letters.count(letter) > 1 for t in having
-        )
+        alone = any(t.letter() != letter or t.letters.count(letter) > 1 for t in wide)
         zero = any(t.zero for t in varying)
         if alone or (letter not in out and not zero):
             for term in varying:
@@ -179,6 +221,35 @@ def _matmul(call: Call) -> np.ndarray | None:
     if len(operands) != 2 or any(len(x.shape) < 2 for x in operands):
         return None
     return contract(call, _terms(call, *_pairwise(operands, "ij", "jk")), _batch(operands) + "ik")
+
+
+@register(keras_numpy.Dot, keras_numpy.Inner, keras_numpy.Tensordot)
+def _tensordot(call: Call) -> np.ndarray | None:
+    """Sums over pairs of axes; what is left of the first operand stands before the second's."""
+    operands = [a for a in (*call.args, *call.kwargs.values()) if _is_operand(a)]
+    if len(operands) != 2 or not all(len(x.shape) for x in operands):
+        return None
+    ranks = [len(x.shape) for x in operands]
+    first, second = list(string.ascii_lowercase[: ranks[0]]), list(string.ascii_uppercase)
+    second = second[: ranks[1]]
+    summed = []
+    for a, b in _summed_axes(call.op, *ranks):
+        second[b] = first[a]
+        summed.append(first[a])
+    out = "".join(c for c in first + second if c not in summed)
+    return contract(call, _terms(call, ["".join(first), "".join(second)], operands), out)
+
+
+def _summed_axes(op: keras.Operation, first: int, second: int) -> list[tuple[int, int]]:
+    """The pairs of axes of two operands of these ranks that an operation sums over."""
+    if isinstance(op, keras_numpy.Dot):
+        return [(first - 1, max(second - 2, 0))]
+    if isinstance(op, keras_numpy.Inner):
+        return [(first - 1, second - 1)]
+    if isinstance(op.axes, int):
+        return [(first - op.axes + i, i) for i in range(op.axes)]
+    a, b = (np.atleast_1d(axes).tolist() for axes in op.axes)
+    return [(i % first, j % second) for i, j in zip(a, b, strict=True)]
 
 
 def _batch(operands: list) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from keras.src.ops import numpy as keras_numpy
 
-from ptkeras.channels.registry import Call, register
+from ptkeras.channels.registry import Call, existing, register
 
 
 def combine(call: Call) -> np.ndarray | None:
@@ -49,10 +51,33 @@ def _stretched(own: tuple, shape: tuple) -> bool:
     return any(a == 1 and b != 1 for a, b in zip(own, shape, strict=True))
 
 
+_KEEPS_ZERO: dict[Any, bool] = {}
+
+
 def _keeps_zero(call: Call) -> bool:
-    """Tries whether zeros in the operands that are known to be zero give zero."""
+    """Whether zeros in the operands known to be zero give zero: tried once per operator."""
     if not any(call.zero_inputs):
         return False
+    key = _operator(call)
+    if key is None:
+        return _try_zeros(call)
+    if key not in _KEEPS_ZERO:
+        _KEEPS_ZERO[key] = _try_zeros(call)
+    return _KEEPS_ZERO[key]
+
+
+def _operator(call: Call) -> Any:
+    """What two calls share if zeros do the same in both; None if that can't be told."""
+    config = getattr(call.op, "_auto_config", None)
+    flat = keras.tree.flatten((call.args, call.kwargs))
+    if config is None or any(is_array(value) for value in flat):
+        return None
+    settings = {k: v for k, v in config.config.items() if k != "name"}
+    constants = [None if isinstance(v, keras.KerasTensor) else v for v in flat]
+    return type(call.op), str(settings), str(constants), tuple(call.zero_inputs)
+
+
+def _try_zeros(call: Call) -> bool:
     given = iter(call.zero_inputs)
 
     def number(value: object) -> object:
@@ -70,6 +95,8 @@ def _keeps_zero(call: Call) -> bool:
 
 def is_array(value: object) -> bool:
     """Whether a value in a node's arguments is an array rather than a symbolic tensor."""
+    if value is None or isinstance(value, (keras.KerasTensor, bool, int, float, str)):
+        return False  # most of them; asking the backend takes longer
     return isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
 
 
@@ -98,9 +125,6 @@ ARITHMETIC = (
     keras_numpy.LogicalOr,
     keras_numpy.LogicalXor,
     keras_numpy.Where,
-)
-
-register(
     layers.Add,
     layers.Subtract,
     layers.Multiply,
@@ -108,16 +132,17 @@ register(
     layers.Maximum,
     layers.Minimum,
     CustomScaleLayer,
-    *ARITHMETIC,
-)(combine)
+)
+
+register(*ARITHMETIC)(combine)
 
 
 def concatenate(call: Call) -> np.ndarray | None:
     """Concatenates labels; beside an axis that is not the channel axis the tensors are tied."""
-    if len(call.inputs) != len(_operands(call)):
+    rank, axis = len(call.output_shapes[0]), _joined_axis(call.op)
+    if len(call.inputs) != len(_operands(call)) or axis is None or rank < 2:
         return None
-    rank = len(call.output_shapes[0])
-    axis = call.op.axis % rank
+    axis %= rank
     parts = []
     for labels, shape in zip(call.inputs, call.shapes, strict=True):
         full = list(labels.shape)
@@ -136,7 +161,18 @@ def concatenate(call: Call) -> np.ndarray | None:
     return result
 
 
-register(layers.Concatenate, keras_numpy.Concatenate)(concatenate)
+_JOINTS = {
+    cls: axis
+    for name, axis in (("Vstack", 0), ("Hstack", 1), ("Dstack", 2))
+    for cls in existing(keras_numpy, name)
+}
+register(layers.Concatenate, keras_numpy.Concatenate, keras_numpy.Append, *_JOINTS)(concatenate)
+
+
+def _joined_axis(op: keras.Operation) -> int | None:
+    """The axis along which an operation joins, which its name may say."""
+    own = _JOINTS.get(type(op))
+    return op.axis if own is None else own
 
 
 @register(keras_numpy.Stack)

@@ -16,7 +16,7 @@ from keras.src.ops import core as keras_core
 from keras.src.ops import nn as keras_nn
 from keras.src.ops import numpy as keras_numpy
 
-from ptkeras.channels.registry import Call, register
+from ptkeras.channels.registry import Call, existing, register
 
 Mover = Callable[[Any, np.ndarray, tuple, dict], Any]
 _MOVERS: dict[type, Mover] = {
@@ -39,6 +39,7 @@ _MOVERS: dict[type, Mover] = {
         x, (1, *op.shape[1:]) if len(op.shape) == x.ndim else op.shape
     ),
     keras_numpy.Split: lambda op, x, *_: np.split(x, op.indices_or_sections, op.axis),
+    keras_core.Slice: lambda op, x, args, kwargs: x[slice_key(op, args, kwargs)],
     keras_numpy.GetItem: lambda op, x, args, kwargs: x[key_of(args, kwargs)],
     layers.Flatten: lambda op, x, *_: (
         _run(op, x) if op.data_format == "channels_first" else x.reshape(len(x), -1)
@@ -46,11 +47,36 @@ _MOVERS: dict[type, Mover] = {
 }
 
 
-# Keras 3.12, the last for Python 3.10, does not have these.
-_BLOCKS = tuple(
-    getattr(keras_nn, name) for name in ("DepthToSpace", "SpaceToDepth") if hasattr(keras_nn, name)
-)
+_BLOCKS = tuple(existing(keras_nn, "DepthToSpace", "SpaceToDepth"))
 _MOVERS.update(dict.fromkeys(_BLOCKS, lambda op, x, *_: _run(op, x)))
+_MOVERS |= {cls: lambda op, x, *_: np.fliplr(x) for cls in existing(keras_numpy, "Fliplr")}
+_MOVERS |= {cls: lambda op, x, *_: np.flipud(x) for cls in existing(keras_numpy, "Flipud")}
+_MOVERS |= {
+    cls: lambda op, x, *_: np.rot90(x, op.k, op.axes) for cls in existing(keras_numpy, "Rot90")
+}
+# Splits by the axis that is in their name, or that is theirs to say.
+SPLITS = {
+    cls: axis
+    for name, axis in (("Vsplit", 0), ("Hsplit", 1), ("Dsplit", 2), ("ArraySplit", None))
+    for cls in existing(keras_numpy, name)
+}
+_MOVERS |= dict.fromkeys(
+    SPLITS, lambda op, x, *_: np.array_split(x, op.indices_or_sections, split_axis(op))
+)
+
+
+def split_axis(op: Any) -> int:
+    """The axis along which an operation splits."""
+    axis = SPLITS.get(type(op))
+    return op.axis if axis is None else axis
+
+
+def slice_key(op: Any, args: tuple, kwargs: dict) -> tuple[slice, ...]:
+    """What a `Slice` takes, as the key of a `GetItem`; the batch stays whole."""
+    starts = kwargs["start_indices"] if "start_indices" in kwargs else args[1]
+    pairs = zip(starts, op.shape, strict=True)
+    key = [slice(int(a), None if n == -1 else int(a) + int(n)) for a, n in pairs]
+    return (slice(None), *key[1:])
 
 
 def key_of(args: tuple, kwargs: dict) -> tuple:
@@ -108,7 +134,7 @@ def moved(
         else:
             mover = next(_MOVERS[cls] for cls in type(op).__mro__ if cls in _MOVERS)
             result = mover(op, values, args, kwargs)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, TypeError):
         return None
     results = list(result) if isinstance(result, (list, tuple)) else [result]
     return results if [x.ndim for x in results] == [len(s) for s in output_shapes] else None
@@ -145,10 +171,21 @@ register(keras_numpy.Squeeze, *_MOVERS)(move)
 @register(keras_core.Unstack)
 def _unstack(call: Call) -> list[np.ndarray] | None:
     labels, axis = call.inputs[0], call.op.axis
-    if labels.shape[axis] > 1:
-        return None
     call.passes()
-    return [np.squeeze(labels, axis)] * len(call.output_shapes)
+    shown = range(labels.shape[axis]) if labels.shape[axis] > 1 else [0] * len(call.output_shapes)
+    return [labels.take(position, axis) for position in shown]
+
+
+@register(keras_nn.Glu)
+def _glu(call: Call) -> np.ndarray:
+    """One half of the channels gates the other."""
+    labels, axis = call.inputs[0], call.op.axis
+    call.passes()
+    if labels.shape[axis] == 1:
+        return labels
+    values, gates = np.split(labels, 2, axis)
+    call.tie(values, gates)
+    return values
 
 
 @register(layers.Rescaling)
@@ -181,6 +218,19 @@ def _take(call: Call) -> np.ndarray | None:
     zero = call.is_zero(taken)
     taken[zero] = call.zeros(int(zero.sum()))
     return call.spread(taken, axis, labels.ndim)
+
+
+@register(keras_numpy.TakeAlongAxis)
+def _take_along_axis(call: Call) -> np.ndarray | None:
+    """Selection of other positions than channels, the same in all channels."""
+    labels, axis = call.inputs[0], call.op.axis
+    indices = call.argument("indices")
+    if axis is None or len(call.inputs) > 1 or labels.shape[axis] > 1:
+        return None
+    if any(n > 1 and np.shape(indices)[a] > 1 for a, n in enumerate(labels.shape)):
+        return None
+    call.passes()
+    return labels
 
 
 @register(keras_numpy.Pad)

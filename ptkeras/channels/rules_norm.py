@@ -72,10 +72,3 @@ def _unit_normalization(call: Call) -> np.ndarray:
         call.freeze(labels)
     call.passes()
     return labels
-
-
-@register(layers.Normalization)
-def _normalization(call: Call) -> np.ndarray:
-    """Made for a network's inputs: its statistics may be part of its config, and stay whole."""
-    call.freeze(call.inputs[0])
-    return call.inputs[0]

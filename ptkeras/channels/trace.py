@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras._collector import held_back
 from ptkeras.channels import (  # noqa: F401  (they fill the registry)
     rules,
     rules_attention,
@@ -15,11 +16,13 @@ from ptkeras.channels import (  # noqa: F401  (they fill the registry)
     rules_merge,
     rules_moves,
     rules_norm,
+    rules_preprocessing,
     rules_recurrent,
+    rules_wrappers,
 )
-from ptkeras.channels.channel_map import ChannelMap, Inner
+from ptkeras.channels.channel_map import Cause, ChannelMap, Inner
 from ptkeras.channels.elementwise import nature_of_node
-from ptkeras.channels.graph import functional_of, is_graph, nodes_of
+from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
 from ptkeras.channels.labels import Labels
 from ptkeras.channels.registry import Call, rule_for
 
@@ -46,7 +49,8 @@ def trace(model: keras.Model, *, exact: bool = True) -> ChannelMap:
     Raises:
         ValueError: the model is not built or has no graph.
     """
-    return _Tracer(model, exact).run()
+    with held_back():
+        return _Tracer(model, exact).run()
 
 
 class _Tracer:
@@ -61,18 +65,22 @@ class _Tracer:
 
     def run(self) -> ChannelMap:
         graph = functional_of(self.model)
-        inputs = [self.frozen_labels(x) for x in graph.inputs]
+        inputs = []
+        for tensor in graph.inputs:
+            self.labels.cause = Cause("input", tensor)
+            inputs.append(self.frozen_labels(tensor))
         self.walk(self.model, inputs, zeros=True)  # what never goes may count as zero where it goes
         for output in graph.outputs:
+            self.labels.cause = Cause("output", output)
             self.labels.freeze(self.tensors[id(output)])
-        channel, frozen, slices = self.labels.channels()
+        channel, causes, slices = self.labels.channels()
         tensors = {key: channel[labels] for key, labels in self.tensors.items()}
         inner = []
         for layer, vector in self.labels.inner:
             count = sum(other.layer is layer for other in inner)
             inner.append(Inner(layer, count, (len(vector),)))
             tensors[id(inner[-1])] = channel[vector]
-        return ChannelMap(self.model, slices, frozen, tensors, inner)
+        return ChannelMap(self.model, slices, causes, tensors, inner)
 
     def frozen_labels(self, tensor: Any) -> np.ndarray:
         """New labels that may not go, along the last axis of a tensor."""
@@ -99,13 +107,30 @@ class _Tracer:
     def visit(self, node: Any) -> None:
         inputs = [self.tensors[id(x)] for x in node.input_tensors]
         if is_graph(node.operation):
-            outputs = self.walk(node.operation, inputs)
+            outputs = self.walk(node.operation, self.entering(node))
             zero = all(self.zeros[id(x)] for x in functional_of(node.operation).outputs)
         else:
             outputs, zero = self.apply_rule(node, inputs)
+        _check_rule(node, outputs)
         for tensor, labels in zip(node.outputs, outputs, strict=True):
             self.tensors[id(tensor)] = self.fitted(self.labels.reduced(labels), tensor)
             self.zeros[id(tensor)] = zero
+
+    def entering(self, node: Any) -> list[np.ndarray]:
+        """The labels that enter a nested model: those of a constant may not go."""
+        self.labels.cause = Cause("rule", node.operation)
+        graph = functional_of(node.operation)
+        given = given_to(graph, node.arguments.args, node.arguments.kwargs)
+        entered = {id(value) for value in given}
+        for tensor in node.input_tensors:
+            if id(tensor) not in entered:  # a mask
+                self.labels.freeze(self.tensors[id(tensor)])
+        return [
+            self.tensors[id(value)]
+            if isinstance(value, keras.KerasTensor)
+            else self.frozen_labels(tensor)
+            for value, tensor in zip(given, graph.inputs, strict=True)
+        ]
 
     def fitted(self, labels: np.ndarray, tensor: Any) -> np.ndarray:
         """`labels`, unless they lie along an axis without a size, such as the batch: frozen."""
@@ -115,6 +140,7 @@ class _Tracer:
         return self.frozen_labels(tensor)
 
     def apply_rule(self, node: Any, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], bool]:
+        self.labels.cause = Cause("rule", node.operation)
         zeros = [self.zeros[id(x)] for x in node.input_tensors]
         rule = None if _is_changed(node.operation) else rule_for(node.operation)
         if rule is not None:
@@ -136,9 +162,22 @@ class _Tracer:
                 "channels that touch it are kept; ptkeras.channels.register adds a rule.",
                 stacklevel=6,
             )
+        self.labels.cause = Cause("unknown", op)
         for labels in inputs:
             self.labels.freeze(labels)
         return [self.frozen_labels(x) for x in node.outputs]
+
+
+def _check_rule(node: Any, outputs: list[np.ndarray]) -> None:
+    """Refuses labels that do not fit the outputs of a node: a user's rule may say anything."""
+    wanted = [len(x.shape) for x in node.outputs]
+    received = [np.ndim(labels) for labels in outputs]
+    if wanted != received:
+        raise ValueError(
+            f"The rule for '{node.operation.name}' (a {type(node.operation).__name__}) must return "
+            f"a label array for each output, of {wanted} axes; it returned arrays of {received}: "
+            "call.spread makes one out of a vector."
+        )
 
 
 def _is_changed(op: Any) -> bool:

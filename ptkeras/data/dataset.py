@@ -20,7 +20,7 @@ class Dataset:
             Whenever an iterator over it starts, it reads `epoch` and `batch_size`, and what it
             yields depends on those and on the seed alone.
         test: The same, not augmented and always in the same order and batch size.
-        num_classes: Number of classes.
+        labels: Name of each class.
         input_shape: `(height, width, channels)` of an image, in pixels.
         num_train: Number of images to train with.
         num_test: Number of images to test with.
@@ -30,12 +30,14 @@ class Dataset:
             the callback `EpochSeed` keeps it.
         batch_size: int64 variable: the batch size, global over replicas, of the next iterator over
             `train`. It may grow in the middle of a `fit`, between two epochs.
+        first_step: int64 variable: how many batches the next iterator over `train` leaves out, for
+            a training that goes on in the middle of an epoch.
     """
 
     name: str
     train: tf.data.Dataset
     test: tf.data.Dataset
-    num_classes: int
+    labels: tuple[str, ...]
     input_shape: tuple[int, int, int]
     num_train: int
     num_test: int
@@ -43,6 +45,12 @@ class Dataset:
     std: tuple[float, ...]
     epoch: tf.Variable
     batch_size: tf.Variable
+    first_step: tf.Variable
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
 
 
 def cpu_variable(value: int, name: str) -> tf.Variable:
@@ -61,7 +69,11 @@ def cpu_variable(value: int, name: str) -> tf.Variable:
 
 
 def one_epoch(
-    batches: EpochBatches, epoch: tf.Variable, batch_size: tf.Variable, num_examples: int
+    batches: EpochBatches,
+    epoch: tf.Variable,
+    batch_size: tf.Variable,
+    first_step: tf.Variable,
+    num_examples: int,
 ) -> tf.data.Dataset:
     """A dataset that reads the epoch and the batch size when an iterator over it starts.
 
@@ -69,13 +81,14 @@ def one_epoch(
         batches: Makes the batches of an epoch; runs inside the graph of the dataset.
         epoch: Number of the epoch, counted from 0.
         batch_size: Examples in a batch.
+        first_step: Batches to leave out.
         num_examples: Examples in an epoch.
 
     Returns:
         The dataset. Its `cardinality()` is that of an epoch at the batch size of the moment.
     """
     dataset = tf.data.Dataset.range(1).flat_map(
-        lambda _: batches(epoch.read_value(), batch_size.read_value())
+        lambda _: batches(epoch.read_value(), batch_size.read_value()).skip(first_step.read_value())
     )
     options = tf.data.Options()
     # Were it left to TensorFlow, workers would look for files to share out, and find none.
@@ -83,5 +96,7 @@ def one_epoch(
     dataset = dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
     # tf.data cannot know what flat_map will yield. Keras asks here when a fit starts, and with the
     # answer shows its progress and does not warn that the data ran out when the first epoch ends.
-    dataset.cardinality = lambda: -(-num_examples // batch_size.read_value())
+    dataset.cardinality = lambda: (
+        -(-num_examples // batch_size.read_value()) - first_step.read_value()
+    )
     return dataset

@@ -95,8 +95,8 @@ def load(
         test = Arrays(data.test_images, data.test_labels)
         train, test = memory.held_out(train, test, hold_out)
         _check_batch_size(batch_size, name, len(train.labels))
-        num_classes = digits.NUM_CLASSES
-        return _from_memory(name, train, test, num_classes, batch_size, seed, augment, image_size)
+        labels = tuple(map(str, range(digits.NUM_CLASSES)))
+        return _from_memory(name, train, test, labels, batch_size, seed, augment, image_size)
     source = tfds_source.find(name, data_dir)
     if not _fits_in_memory(source):
         source = tfds_source.held_out(name, source, hold_out)
@@ -106,8 +106,7 @@ def load(
     test = memory.read(source.test_files, source.parse)
     train, test = memory.held_out(train, test, hold_out)
     _check_batch_size(batch_size, name, len(train.labels))
-    num_classes = source.num_classes
-    return _from_memory(name, train, test, num_classes, batch_size, seed, augment, image_size)
+    return _from_memory(name, train, test, source.labels, batch_size, seed, augment, image_size)
 
 
 def _check_batch_size(batch_size: int, name: str, num_train: int) -> None:
@@ -128,7 +127,7 @@ def _from_memory(
     name: str,
     train: Arrays,
     test: Arrays,
-    num_classes: int,
+    labels: tuple[str, ...],
     batch_size: int,
     seed: int,
     augment: bool,
@@ -149,7 +148,7 @@ def _from_memory(
         batch_size,
         name=name,
         test=memory.test_batches(test, how, batch_size),
-        num_classes=num_classes,
+        labels=labels,
         input_shape=(image_size or height, image_size or width, channels),
         num_train=len(train.labels),
         num_test=len(test.labels),
@@ -172,7 +171,7 @@ def _from_files(
         batch_size,
         name=name,
         test=streaming.test_batches(source.test_files, source.parse, size, statistics, batch_size),
-        num_classes=source.num_classes,
+        labels=source.labels,
         input_shape=(size, size, channels),
         num_train=source.num_train,
         num_test=source.num_test,
@@ -184,9 +183,11 @@ def _from_files(
 def _dataset(train: EpochBatches, batch_size: int, **fields: Any) -> Dataset:
     epoch = cpu_variable(0, "epoch")
     size = cpu_variable(batch_size, "batch_size")
+    first_step = cpu_variable(0, "first_step")
     return Dataset(
-        train=one_epoch(train, epoch, size, fields["num_train"]),
+        train=one_epoch(train, epoch, size, first_step, fields["num_train"]),
         epoch=epoch,
         batch_size=size,
+        first_step=first_step,
         **fields,
     )

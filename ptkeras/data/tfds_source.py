@@ -25,7 +25,7 @@ class Source:
         num_train: Records of the training set.
         num_test: Records of the test set.
         image_shape: `(height, width, channels)` of an image in pixels; a side is None if it varies.
-        num_classes: Number of classes.
+        labels: Name of each class.
         parse: Decodes a record into an image, uint8, and its label, int32.
         train_lengths: Records of each file of the training set.
     """
@@ -35,9 +35,14 @@ class Source:
     num_train: int
     num_test: int
     image_shape: tuple[int | None, int | None, int]
-    num_classes: int
+    labels: tuple[str, ...]
     parse: Parse
     train_lengths: list[int]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.labels)
 
 
 def find(name: str, data_dir: str | None) -> Source:
@@ -100,7 +105,7 @@ def _source(name: str, builder: "tfds.core.DatasetBuilder") -> Source:
         num_train=train.num_examples,
         num_test=test.num_examples,
         image_shape=tuple(builder.info.features[image_key].shape),
-        num_classes=builder.info.features[label_key].num_classes,
+        labels=tuple(builder.info.features[label_key].names),
         parse=parse,
         train_lengths=list(train.shard_lengths),
     )

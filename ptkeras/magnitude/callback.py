@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras import lasso
 from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import kernels
 from ptkeras.magnitude.masks import Masks, Passenger
@@ -53,8 +54,8 @@ class MagnitudePruning(keras.callbacks.Callback):
         thresholds: for the path of each kernel the magnitude under which its weights went last.
 
     Raises:
-        ValueError: an argument is out of its range; in `fit`, the model has no kernels, or the
-            schedule returns no sparsity.
+        ValueError: an argument is out of its range; in `fit`, the model has no kernels, the
+            schedule returns no sparsity, or `PruneTrain` is in the same `fit`.
     """
 
     def __init__(
@@ -86,13 +87,19 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._sparsity: float | None = None
         self._looked_at = 0
         self._coming: tuple[int, float | None] | None = None
-        self._saved: list[np.ndarray] | None = None
+        self._saved: tuple[list[np.ndarray], bool] | None = None
         self._served: int | None = None
 
     # The hooks of Keras, in the order in which fit calls them.
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Puts masks on the kernels."""
+        if lasso.is_attached(self.model):
+            raise ValueError(
+                f"PruneTrain has its lasso on '{self.model.name}', and rebuilds the kernels that "
+                "masks are for: train with PruneTrain or MagnitudePruning, one after the other. "
+                "What a fit that broke off has left, ptkeras.lasso.detach(model) takes off."
+            )
         if self._served not in (None, id(self.model)):
             self.step, self._looked_at, self._sparsity, self._coming = 0, 0, None, None
         self._served = id(self.model)
@@ -109,10 +116,12 @@ class MagnitudePruning(keras.callbacks.Callback):
             self._passenger.board()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Puts on the masks of a run that goes on."""
+        """Puts on the masks of a run that goes on, maybe in the middle of an epoch."""
         if self._saved is not None:
-            self._masks.write(self._saved)
+            masks, lifted = self._saved
             self._saved = None
+            self._lift(lifted)
+            self._masks.write(masks, apply=not lifted)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Prunes where the schedule says so."""
@@ -157,12 +166,14 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     def get_state(self) -> dict[str, Any]:
         """What a run that goes on in another process needs: the step and the masks, for JSON."""
+        self._sync()
         return {
             "step": self.step,
             "looked_at": self._looked_at,
             "sparsity": self._sparsity,
             "thresholds": self.thresholds,
             "masks": [_packed(mask) for mask in self._masks.read()],
+            "lifted": self._lifted,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -170,7 +181,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         self.step, self._looked_at = state["step"], state["looked_at"]
         self._sparsity, self.thresholds = state["sparsity"], dict(state["thresholds"])
         self._coming = None
-        self._saved = [_unpacked(text) for text in state["masks"]]
+        self._saved = [_unpacked(text) for text in state["masks"]], state["lifted"]
 
     # What they are made of.
 

@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
+from ptkeras._numbers import numbers
+
 Kind = Literal["conv", "dense"]
 
 
@@ -35,8 +37,8 @@ class Kernel(NamedTuple):
 
     @property
     def values(self) -> np.ndarray:
-        """Its weights as they are now."""
-        return keras.ops.convert_to_numpy(self.variable.value)
+        """Its weights as they are now, to be read."""
+        return numbers(self.variable)
 
     def goes_by(self, name: str) -> bool:
         """Whether a name is that of the kernel, of its layer or of its kind."""

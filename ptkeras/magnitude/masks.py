@@ -10,33 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from ptkeras._held_mask import HeldMask, mask_of
 from ptkeras.magnitude.kernels import Kernel
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
-
-
-class HeldMask(keras.constraints.Constraint):
-    """The constraint that holds the zeros of one kernel: `w · max(mask, lifted)`.
-
-    Keras's optimisers apply it behind each update, so that neither momentum nor weight decay nor
-    loss scaling brings a weight back. It hangs on the variable, not in the config of the layer: a
-    model that is saved meanwhile loads without ptkeras.
-
-    Args:
-        mask: a variable of the kernel's shape, 1 for weights that stay and 0 for the others.
-        lifted: a scalar variable; while it is 1, nothing is held.
-        base: the constraint that the kernel has already, applied first, or None.
-    """
-
-    def __init__(
-        self, mask: keras.Variable, lifted: keras.Variable, base: keras.constraints.Constraint
-    ) -> None:
-        self.mask = mask
-        self.lifted = lifted
-        self.base = base
-
-    def __call__(self, w: Any) -> Any:
-        w = w if self.base is None else self.base(w)
-        return ops.multiply(w, ops.maximum(self.mask, ops.cast(self.lifted, self.mask.dtype)))
 
 
 class Masks:
@@ -50,8 +26,8 @@ class Masks:
     def __init__(self, model: keras.Model, kernels: Sequence[Kernel]) -> None:
         self.model = model
         self.kernels = list(kernels)
-        held = [c for c in map(_constraint_of, model.variables) if c is not None]
-        bare = [k for k in self.kernels if _constraint_of(k.variable) is None]
+        held = [c for c in map(mask_of, model.variables) if c is not None]
+        bare = [k for k in self.kernels if mask_of(k.variable) is None]
         with scope_of(model):
             self.lifted = held[0].lifted if held else _variable(np.float32(0), "lifted")
             for kernel in bare:
@@ -64,17 +40,18 @@ class Masks:
     @property
     def variables(self) -> list[keras.Variable]:
         """All that the constraints read."""
-        return [_constraint_of(k.variable).mask for k in self.kernels] + [self.lifted]
+        return [mask_of(k.variable).mask for k in self.kernels] + [self.lifted]
 
     def read(self) -> list[np.ndarray]:
         """A bool array for each kernel: the weights that stay."""
         return [ops.convert_to_numpy(mask.value) != 0 for mask in self.variables[:-1]]
 
-    def write(self, masks: Sequence[np.ndarray]) -> None:
-        """Sets the masks, and the weights that they drop to zero."""
+    def write(self, masks: Sequence[np.ndarray], apply: bool = True) -> None:
+        """Sets the masks, and, with `apply`, the weights that they drop to zero."""
         for kernel, mask in zip(self.kernels, masks, strict=True):
-            _constraint_of(kernel.variable).mask.assign(mask)
-        self.apply(masks)
+            mask_of(kernel.variable).mask.assign(mask)
+        if apply:
+            self.apply(masks)
 
     def apply(self, masks: Sequence[np.ndarray] | None = None) -> None:
         """Sets the weights that the masks drop to zero."""
@@ -105,7 +82,7 @@ def strip(model: keras.Model) -> keras.Model:
     Returns:
         `model`.
     """
-    held = [v for v in model.variables if _constraint_of(v) is not None]
+    held = [v for v in model.variables if mask_of(v) is not None]
     for variable in held:
         variable.constraint = variable.constraint.base
     if held:
@@ -165,11 +142,6 @@ class Passenger:
                 method(store)
 
         return call
-
-
-def _constraint_of(variable: Any) -> HeldMask | None:
-    constraint = getattr(variable, "constraint", None)
-    return constraint if isinstance(constraint, HeldMask) else None
 
 
 def _variable(value: Any, name: str) -> keras.Variable:

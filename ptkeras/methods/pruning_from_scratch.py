@@ -42,10 +42,9 @@ def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder
         model: the network that is searched.
         folder: the run folder; `search.json` in it has what was found.
     """
-    path = folder.path / "search.json"
-    if not path.exists():
-        folder.write_json(path, _search(settings, dataset, model))
-    found = json.loads(path.read_text(encoding="utf-8"))
+    if not folder.search.exists():
+        folder.write_json(folder.search, _search(settings, dataset, model))
+    found = json.loads(folder.search.read_text(encoding="utf-8"))
     keras.utils.set_random_seed(settings.seed)  # the same weights, whether it was searched or read
     wide = trace(widen(model, settings.channel_expansion))
     keep = np.ones(len(wide), bool)

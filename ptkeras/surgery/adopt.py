@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import keras
 from keras.src.models.functional import functional_like_constructor
 
@@ -23,28 +27,104 @@ _GRAPH = (
 def adopt(model: keras.Model, new: keras.Model) -> None:
     """Makes `model` what `new` is; training state (compile, history, metrics) is left alone.
 
+    Attributes of a user's subclass that hold a layer, or a list, tuple or dict of layers, hold the
+    new ones of the same names.
+
     Args:
         model: the model to change, Functional or Sequential.
         new: a model of the same kind.
     """
+    _renew_attributes(model, new)  # first: Keras tracks anew the layers in what is set
     if isinstance(model, keras.Sequential):
-        for layer in (*model._layers, model._functional):
-            model._tracker.untrack(layer)
-        model._layers = list(new._layers)
-        model._functional = new._functional
-        return
+        _adopt_layers_in_a_row(model, new)
+    else:
+        _adopt_graph(model, new)
+    if keras.config.backend() == "torch":
+        # The parameters of a torch.nn.Module, whose gradients each step begins by clearing.
+        model._track_variables()
+
+
+def _adopt_layers_in_a_row(model: keras.Sequential, new: keras.Sequential) -> None:
+    for layer in (*model._layers, model._functional):
+        model._tracker.untrack(layer)
+    model._layers = list(new._layers)
+    model._functional = new._functional
+    _keep_class(model, _sequential_class)
+
+
+def _adopt_graph(model: keras.Model, new: keras.Model) -> None:
     _swap_layers(model, list(model.layers), list(new.layers))
     for name in _GRAPH:
         # Past the tracking of Keras and TensorFlow, which would wrap the dicts and lists that the
         # user's inputs and outputs are in; Keras's own constructor goes past it too.
         vars(model)[name] = getattr(new, name)
-    if not functional_like_constructor(type(model)):
-        model.__class__ = _functional_class(type(model))
+    _keep_class(model, _functional_class)
+
+
+def _twins(old: keras.Model, new: keras.Model) -> dict[int, Any]:
+    """The new layer for the `id` of each old one of its name, in nested models too."""
+    by_name = {layer.name: layer for layer in new.layers}
+    twins: dict[int, Any] = {}
+    for layer in old.layers:
+        twin = by_name.get(layer.name)
+        if twin is not None:
+            twins[id(layer)] = twin
+        if isinstance(layer, keras.Model) and isinstance(twin, keras.Model):
+            twins |= _twins(layer, twin)
+    return twins
+
+
+def _renew_attributes(model: keras.Model, new: keras.Model) -> None:
+    """Points the attributes of a user's model at its new layers, for a `train_step` of its own."""
+    twins = _twins(model, new)
+    for name in vars(model).keys() - vars(new).keys():  # what every model has is Keras's own
+        value = vars(model)[name]
+        renewed = _renewed(value, twins)
+        if renewed is not value:
+            setattr(model, name, renewed)
+
+
+def _renewed(value: Any, twins: Mapping[int, Any]) -> Any:
+    """A layer's new self, or a list, tuple or dict with those in it; else the value itself."""
+    if isinstance(value, keras.layers.Layer):
+        return twins.get(id(value), value)
+    if isinstance(value, dict):
+        parts = {key: _renewed(each, twins) for key, each in value.items()}
+        return parts if any(parts[key] is not value[key] for key in parts) else value
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        parts = [_renewed(each, twins) for each in value]
+        if any(new is not old for new, old in zip(parts, value, strict=True)):
+            return tuple(parts) if isinstance(value, tuple) else parts
+    return value
+
+
+def _keep_class(model: keras.Model, otherwise: Callable[[type], type]) -> None:
+    """Leaves a model its class if that saves the graph which the model now has."""
+    if not _saves_its_graph(model):
+        model.__class__ = otherwise(type(model))
+
+
+def _saves_its_graph(model: keras.Model) -> bool:
+    """Whether Keras would load a model's own graph, rather than have its class build the first."""
+    cls = type(model)
+    if isinstance(model, keras.Sequential):
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        takes_layers = bool(parameters) and (
+            parameters[0].name == "layers" or parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
+        )
+    else:
+        takes_layers = functional_like_constructor(cls)
+    if not takes_layers or cls.get_config in (Functional.get_config, keras.Sequential.get_config):
+        return takes_layers
+    try:
+        return "layers" in model.get_config()
+    except Exception:  # a user's own, which may build on what is gone
+        return False
 
 
 def _swap_layers(model: keras.Model, old: list, new: list) -> None:
-    gone = {id(layer) for layer in old}
-    kept = [layer for layer in model._layers if id(layer) not in gone]
+    listed = {id(layer) for layer in (*old, *new)}
+    kept = [layer for layer in model._layers if id(layer) not in listed]
     for layer in list(model._layers):
         model._tracker.untrack(layer)
     if model._layers is not model._tracker.config["layers"][1]:  # up to Keras 3.12
@@ -71,6 +151,19 @@ def _functional_class(cls: type) -> type:
         "from_config": Functional.from_config,
     }
     return type("Functional", (cls,), namespace)
+
+
+def _sequential_class(cls: type) -> type:
+    """The same for a subclass of `keras.Sequential`."""
+    namespace = {
+        "__init__": keras.Sequential.__init__,
+        "__new__": keras.Sequential.__new__,
+        "__module__": keras.Sequential.__module__,
+        "__doc__": cls.__doc__,
+        "get_config": keras.Sequential.get_config,
+        "from_config": keras.Sequential.from_config,
+    }
+    return type("Sequential", (cls,), namespace)
 
 
 def graph_config(model: keras.Model) -> dict:

@@ -96,7 +96,7 @@ class _Widener(_Builder):
 
 class _WideMap(ChannelMap):
     def __init__(self, old: ChannelMap, copies: np.ndarray) -> None:
-        super().__init__(old.model, old.slices, old.frozen, old.tensors, old.inner)
+        super().__init__(old.model, old.slices, old.causes, old.tensors, old.inner)
         self.copies = copies
 
     def kept_shape(self, keep: np.ndarray, tensor: Any) -> tuple[int | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -123,8 +124,20 @@ def register_adjuster(*types: type) -> Callable[[Adjuster], Adjuster]:
 
 
 def adjust(old: Any, new: Any) -> None:
-    """Corrects a new layer whose numbers would mean something else at its new size."""
+    """Gives a new layer what is not in its variables, and corrects what means less at its size."""
+    if hasattr(old, "save_assets") and not old.variables:
+        _carry_assets(old, new)
     for cls in type(old).__mro__:
         if cls in _ADJUSTERS:
             _ADJUSTERS[cls](old, new)
             break
+
+
+def _carry_assets(old: Any, new: Any) -> None:
+    """Hands on what a layer saves beside its variables, such as the words it was adapted to."""
+    store: dict[str, Any] = {}
+    old.save_own_variables(store)
+    new.load_own_variables(store)
+    with tempfile.TemporaryDirectory() as folder:
+        old.save_assets(folder)
+        new.load_assets(folder)

@@ -6,15 +6,20 @@ output shows; what is left of that is the new operation, or a selection of chann
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras.src.ops import core as keras_core
+from keras.src.ops import nn as keras_nn
 from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.rules_merge import ARITHMETIC, is_array
-from ptkeras.channels.rules_moves import key_of, moved
+from ptkeras.channels.rules_moves import SPLITS, key_of, moved, slice_key, split_axis
 from ptkeras.surgery.selection import ZERO, Selection, materialise, select
+
+_SPLITS = (keras_numpy.Split, *SPLITS)
 
 
 class Ends(NamedTuple):
@@ -51,8 +56,8 @@ def remake(ends: Ends) -> list[Any] | None:
         isinstance(v, Selection) for v in ends.values
     ):
         return None
-    if isinstance(op, ARITHMETIC):
-        return _with_less_constants(ends)
+    if isinstance(op, keras_nn.DotProductAttention):
+        return _attention(ends)
     if len(ends.values) != 1:
         return None
     for types, function in _REMAKERS:
@@ -61,24 +66,36 @@ def remake(ends: Ends) -> list[Any] | None:
     return None
 
 
-def _with_less_constants(ends: Ends) -> list[Any] | None:
-    """Arithmetic with arrays: takes away the numbers of the channels that go."""
-    node, kept = ends.node, ends.outputs[0]
+def with_less_constants(node: Any, arguments: tuple, kept: np.ndarray) -> tuple:
+    """The arguments of arithmetic, its arrays without the numbers of the channels that go.
+
+    Args:
+        node: a node of the old graph.
+        arguments: what the new operation is to be called with: the old arrays among new tensors.
+        kept: bool array that broadcasts against the node's output: which positions stay.
+    """
+    if not isinstance(node.operation, ARITHMETIC) or kept.all():
+        return arguments
     axis = channel_axis(kept) - kept.ndim
-    if kept.size == 1:
-        return None
-    new = dict(zip(map(id, node.input_tensors), map(materialise, ends.values), strict=True))
 
     def smaller(value: Any) -> Any:
-        if isinstance(value, keras.KerasTensor):
-            return new[id(value)]
-        if is_array(value) and np.ndim(value) >= -axis and np.shape(value)[axis] > 1:
-            numbers = keras.ops.convert_to_numpy(value)
-            return numbers.compress(kept.reshape(-1), axis)
-        return value
+        if not is_array(value) or np.ndim(value) < -axis or np.shape(value)[axis] == 1:
+            return value
+        numbers = keras.ops.convert_to_numpy(value).compress(kept.reshape(-1), axis)
+        return numbers if isinstance(value, np.ndarray) else keras.ops.convert_to_tensor(numbers)
 
-    args, kwargs = keras.tree.map_structure(smaller, (node.arguments.args, node.arguments.kwargs))
-    return [_anew(node.operation)(*args, **kwargs)]
+    return keras.tree.map_structure(smaller, arguments)
+
+
+def _attention(ends: Ends) -> list[Any] | None:
+    """The scale of the scores, which would follow the width of the heads, stays what it was."""
+    node = ends.node
+    new = dict(zip(map(id, node.input_tensors), map(materialise, ends.values), strict=True))
+    args, kwargs = node.arguments.fill_in(new)
+    bound = inspect.signature(node.operation.call).bind(*args, **kwargs)
+    if bound.arguments.get("scale") is None:
+        bound.arguments["scale"] = float(node.input_tensors[0].shape[-1]) ** -0.5
+    return [_anew(node.operation)(*bound.args, **bound.kwargs)]
 
 
 def _anew(op: Any) -> Any:
@@ -145,10 +162,15 @@ def _reindex(ends: Ends) -> list[Any] | None:
 def _other_axes(ends: Ends, axis: int) -> Any | None:
     """What the operation does along the axes that channels do not lie along, or None."""
     op, value = ends.node.operation, ends.values[0]
+    if isinstance(op, keras_core.Slice):
+        arguments = ends.node.arguments
+        key = list(slice_key(op, arguments.args, arguments.kwargs))
+        key[axis] = slice(None)
+        return keras_numpy.GetItem(name=op.name)(materialise(value), tuple(key))
     if not isinstance(op, keras_numpy.GetItem):
-        own = op.axis if isinstance(op.axis, int) else None
+        own = split_axis(op) if isinstance(op, tuple(SPLITS)) else op.axis
         rank = len(ends.node.input_tensors[0].shape)
-        return value if own is not None and own % rank == axis else None
+        return value if isinstance(own, int) and own % rank == axis else None
     key, place = _place_in_key(ends, axis)
     if place is None or not isinstance(key[place], slice):
         return None
@@ -189,6 +211,18 @@ def _get_item(ends: Ends) -> list[Any] | None:
         key = (*key[:place], number, *key[place + 1 :])
         return [keras_numpy.GetItem()(materialise(ends.values[0]), key)]
     return _reindex(ends)
+
+
+def _unstack(ends: Ends) -> list[Any] | None:
+    """One channel alone for each output; what goes is not asked for."""
+    source, rank = ends.inputs[0], ends.inputs[0].ndim
+    axis = ends.node.operation.axis % rank
+    if source.shape[axis] == 1:
+        return None
+    value = materialise(ends.values[0])
+    new_position = np.maximum(np.cumsum(source.reshape(-1)) - 1, 0)
+    before = (slice(None),) * axis
+    return [keras_numpy.GetItem()(value, (*before, int(at))) for at in new_position]
 
 
 def _take(ends: Ends) -> list[Any] | None:
@@ -232,7 +266,8 @@ _REMAKERS = (
     (keras_numpy.BroadcastTo, _broadcast_to),
     (keras_numpy.Squeeze, _squeeze),
     (keras_numpy.GetItem, _get_item),
-    ((keras_numpy.Split, keras_numpy.Roll, keras_numpy.Repeat), _reindex),
+    ((*_SPLITS, keras_core.Slice, keras_numpy.Roll, keras_numpy.Repeat), _reindex),
+    (keras_core.Unstack, _unstack),
     (keras_numpy.Take, _take),
     (keras_numpy.Pad, _pad),
 )

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras._numbers import numbers
+
 Slicer = Callable[[keras.Variable, np.ndarray, tuple[int, ...]], np.ndarray]
 
 _PROBE_SIZES = (2, 3, 5, 7, 11, 13, 17)
@@ -94,7 +96,7 @@ def _copy(old: Any, new: Any, alive: list[int], slicer: Slicer) -> None:
             for i, slot in zip(alive, other, strict=True):
                 if value[i] is not None:
                     axes = _axes(old, name, weights[i], value[i])
-                    values = keras.ops.convert_to_numpy(value[i].value)
+                    values = numbers(value[i])
                     slot.assign(slicer(weights[i], values, axes))
 
 

@@ -12,12 +12,15 @@ from keras.src.layers.core.wrapper import Wrapper
 from keras.src.ops import numpy as keras_numpy
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from ptkeras._collector import held_back
+from ptkeras._numbers import numbers
 from ptkeras.channels.channel_map import ChannelMap
 from ptkeras.channels.graph import Functional, is_graph, nodes_of, operations_between
 from ptkeras.surgery import constants
 from ptkeras.surgery.constants import Constant, DeadEndError
+from ptkeras.surgery.initial_values import InitialValues
 from ptkeras.surgery.layers import Sizes, resized_config
-from ptkeras.surgery.moves import Ends, channel_axis, remake
+from ptkeras.surgery.moves import Ends, channel_axis, remake, with_less_constants
 from ptkeras.surgery.selection import ZERO, Selection, materialise, select
 
 HINT = (
@@ -42,12 +45,15 @@ class Rebuilt(NamedTuple):
     """A smaller model, and where its parts come from.
 
     Attributes:
-        model: the new model, with weights not carried over yet.
+        model: the new model.
         layers: pairs of an old layer with variables of its own and its new self.
+        carried: the new variables that hold the numbers of the old ones already, by `id`; the
+            others are zero.
     """
 
     model: keras.Model
     layers: list[tuple[Any, Any]]
+    carried: dict[int, keras.Variable]
 
 
 def rebuild(
@@ -65,31 +71,9 @@ def rebuild(
     """
     builder = _Builder(channel_map, keep, gates or {})
     # The configs come from layers of this process: a Lambda may be made from them.
-    with _zero_initial_values(), SafeModeScope(False):
+    with held_back(), InitialValues(builder.initial_value) as initial, SafeModeScope(False):
         model = builder.model(channel_map.model)
-    return Rebuilt(model, builder.pairs)
-
-
-class _zero_initial_values:  # noqa: N801  (a context manager)
-    """Variables start at zero meanwhile: drawing random weights to throw away takes seconds."""
-
-    def __enter__(self) -> None:
-        self.add_weight = keras.layers.Layer.add_weight
-
-        def add_weight(layer: Any, *args: Any, **kwargs: Any) -> Any:
-            names = ("shape", "initializer")
-            kwargs.update(zip(names, args, strict=False))
-            kwargs["initializer"] = "zeros"
-            return self.add_weight(layer, *(), **kwargs, **_rest(args[2:]))
-
-        keras.layers.Layer.add_weight = add_weight
-
-    def __exit__(self, *_: object) -> None:
-        keras.layers.Layer.add_weight = self.add_weight
-
-
-def _rest(args: tuple) -> dict:
-    return dict(zip(("dtype", "trainable", "autocast"), args, strict=False))
+    return Rebuilt(model, builder.pairs, initial.given)
 
 
 class _Builder:
@@ -101,13 +85,16 @@ class _Builder:
         self.gates = gates
         self.pairs: list[tuple[Any, Any]] = []
         self.made: dict[int, Any] = {}
+        self.former: dict[int, Any] = {}
         self.slices = channel_map.slice_of
 
     def model(self, old: keras.Model) -> keras.Model:
         """A model or nested model, smaller."""
         if isinstance(old, keras.Sequential):
             self.refuse_dead_ends(old)
-            layers = [self.operation(layer, None) for layer in old._layers]
+            # A layer that was built more than once has nodes of graphs that are gone.
+            nodes = {id(node.operation): node for node in nodes_of(old)}
+            layers = [self.operation(layer, nodes.get(id(layer))) for layer in old._layers]
             return keras.Sequential(layers, name=old.name, trainable=old.trainable)
         tensors: dict[int, Any] = {}
         for tensor in old.inputs:
@@ -172,7 +159,8 @@ class _Builder:
 
     def call(self, node: Any, values: list[Any]) -> list[Any]:
         new = dict(zip(map(id, node.input_tensors), values, strict=True))
-        args, kwargs = node.arguments.fill_in(new)
+        arguments = node.arguments.fill_in(new)
+        args, kwargs = with_less_constants(node, arguments, self.kept(node.outputs[0]))
         operation = self.operation(node.operation, node)
         try:
             return keras.tree.flatten(operation(*args, **kwargs))
@@ -277,15 +265,24 @@ class _Builder:
     def remade(self, old: Any, sizes: Sizes) -> Any:
         """A layer made from its edited config; what it wraps is made first."""
         if not isinstance(old, Wrapper):
-            return _remade(old, sizes)
-        wrapped = old.layer
-        if is_graph(wrapped):
-            inner = self.model(wrapped)
-        else:
-            inner = self.remade(wrapped, sizes.within_time() if _has_time(old) else sizes)
+            new = _remade(old, sizes)
+            self.former[id(new)] = old
+            return new
         config = old.get_config()
         del config["layer"]
-        return type(old)(inner, **config)
+        return type(old)(self.wrapped(old, sizes), **config)
+
+    def wrapped(self, old: Wrapper, sizes: Sizes) -> Any:
+        """What a wrapper wraps, smaller; made once, since others may hold it too."""
+        inner = old.layer
+        if id(inner) not in self.made:
+            if is_graph(inner):
+                self.made[id(inner)] = self.model(inner)
+            else:
+                sizes = sizes.within_time() if _has_time(old) else sizes
+                self.made[id(inner)] = self.remade(inner, sizes)
+                self.pairs.append((inner, self.made[id(inner)]))
+        return self.made[id(inner)]
 
     def sizes(self, node: Any) -> Sizes:
         def shape(variable: keras.Variable) -> tuple[int, ...]:
@@ -302,6 +299,23 @@ class _Builder:
 
     def positions(self, variable: keras.Variable) -> list[np.ndarray]:
         return kept_positions(self.slices, self.keep, self.gates, variable)
+
+    def initial_value(self, layer: Any, name: str) -> np.ndarray | None:
+        """What a new layer's variable holds of the old one's, told by its name alone."""
+        old = self.former.get(id(layer))
+        called_so = [v for v in old.variables if v.name == name] if old is not None else []
+        if len(called_so) != 1:
+            return None
+        return take(called_so[0], self.positions(called_so[0]))
+
+
+def take(variable: keras.Variable, positions: list[np.ndarray]) -> np.ndarray:
+    """The numbers of a variable at some positions of each axis."""
+    values = numbers(variable)
+    for axis, kept in enumerate(positions):
+        if len(kept) < values.shape[axis]:
+            values = values.take(kept, axis)
+    return values
 
 
 def kept_positions(

@@ -9,11 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras._held_mask import refuse_masks
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.surgery.adopt import adopt
 from ptkeras.surgery.layers import adjust
 from ptkeras.surgery.optimizers import carry_over
-from ptkeras.surgery.rebuild import Gate, kept_positions, rebuild
+from ptkeras.surgery.rebuild import Gate, Rebuilt, kept_positions, rebuild, take
 
 
 def reconfigure(
@@ -29,7 +30,8 @@ def reconfigure(
     The graph is rebuilt from the configs of the layers, smaller, and moved into `model`; weights,
     batch-norm statistics and, where the model is compiled, every slot of the optimiser keep the
     numbers of the channels that stay. Inside `fit` the next step runs on the small model. Layers
-    are new objects: ask `model.get_layer(name)` for them. If anything goes wrong, the model is what
+    are new objects: ask `model.get_layer(name)` for them; attributes of the model that hold one, or
+    a list, tuple or dict of them, hold the new ones. If anything goes wrong, the model is what
     it was.
 
     If the parameters of the channels that go were zero, the model's outputs are the same as before
@@ -48,17 +50,21 @@ def reconfigure(
         `model`.
 
     Raises:
-        ValueError: the model has no graph, the mask has another shape, drops a frozen channel, or
-            takes every channel of a tensor that the network cannot do without.
+        ValueError: the model has no graph, `channel_map` is not its own, the mask has another
+            shape, drops a frozen channel, or takes every channel of a tensor that the network
+            cannot do without; or masks of `ptkeras.MagnitudePruning` are on the model.
     """
-    channel_map = trace(model, exact=exact) if channel_map is None else channel_map
+    if channel_map is None:
+        channel_map = trace(model, exact=exact)
+    channel_map.check_model(model)
     keep = channel_map.check_keep(keep)
     gates = gates or {}
     if keep.all() and not gates:
         return model
+    refuse_masks(model)
     with scope_of(model):
         rebuilt = rebuild(channel_map, keep, gates)
-        renewed = _carry_weights(channel_map, keep, gates, rebuilt.layers)
+        renewed = _carry_weights(channel_map, keep, gates, rebuilt)
         adopt(model, rebuilt.model)
         _refresh_training(model, channel_map, keep, gates, renewed)
     return model
@@ -74,6 +80,7 @@ def can_remove(channel_map: ChannelMap, keep: np.ndarray) -> None:
     Raises:
         ValueError: `reconfigure` would refuse; a `DeadEndError` where too much would go.
     """
+    refuse_masks(channel_map.model)
     with scope_of(channel_map.model):
         rebuild(channel_map, channel_map.check_keep(keep))
 
@@ -98,35 +105,43 @@ def _slicer(channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate]
 
 
 def _carry_weights(
-    channel_map: ChannelMap,
-    keep: np.ndarray,
-    gates: Mapping[int, Gate],
-    layers: list[tuple[Any, Any]],
+    channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate], rebuilt: Rebuilt
 ) -> dict[int, keras.Variable]:
     """Copies the weights of old layers into their new selves; returns new variable by old `id`."""
-    sliced = _slicer(channel_map, keep, gates)
+    rows = channel_map.slice_of
     renewed: dict[int, keras.Variable] = {}
-    for old, new in layers:
-        for before, after in zip(old.variables, new.variables, strict=True):
+    for old, new in rebuilt.layers:
+        for before, after in zip(_numbers(old), _numbers(new), strict=True):
             if id(before) in renewed:
                 continue
-            values = keras.ops.convert_to_numpy(before.value)
-            values = sliced(before, values, tuple(range(values.ndim)))
-            if values.shape != tuple(after.shape):
-                raise ValueError(
-                    f"'{before.path}' should become {values.shape}, but the config of its layer "
-                    f"builds {tuple(after.shape)}: ptkeras.surgery.register tells how the config "
-                    f"of a {type(old).__name__} says its size."
-                )
-            after.assign(values)
+            if id(after) not in rebuilt.carried:
+                values = take(before, kept_positions(rows, keep, gates, before))
+                _check_shape(old, before, after, values.shape)
+                after.assign(values)
             after.regularizer = before.regularizer
             if after.trainable != before.trainable:
                 after.trainable = before.trainable
             renewed[id(before)] = after
         adjust(old, new)
-        if hasattr(new, "finalize_state"):
-            new.finalize_state()
     return renewed
+
+
+def _numbers(layer: Any) -> list[keras.Variable]:
+    """A layer's variables, and the states of stateful recurrent layers, which Keras leaves out."""
+    states = [getattr(inner, "states", None) for inner in layer._flatten_layers()]
+    kept = (v for v in keras.tree.flatten(states) if isinstance(v, keras.Variable))
+    return [*layer.variables, *kept]
+
+
+def _check_shape(
+    layer: Any, before: keras.Variable, after: keras.Variable, shape: tuple[int, ...]
+) -> None:
+    if shape != tuple(after.shape):
+        raise ValueError(
+            f"'{before.path}' should become {shape}, but the config of its layer builds "
+            f"{tuple(after.shape)}: ptkeras.surgery.register tells how the config of a "
+            f"{type(layer).__name__} says its size."
+        )
 
 
 def _refresh_training(

@@ -11,8 +11,9 @@ from keras.src.applications.convnext import LayerScale
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
+from keras.src.layers.rnn.conv_lstm import ConvLSTM
 
-from ptkeras.surgery.layers import Sizes, register, register_adjuster
+from ptkeras.surgery.layers import Sizes, register, register_adjuster, resized_config
 
 
 @register(BaseConv)
@@ -92,6 +93,12 @@ def _multi_head_attention(layer: Any, config: dict, sizes: Sizes) -> None:
         config["output_shape"] = width
 
 
+@register_adjuster(layers.Normalization)
+def _normalise_as_before(old: Any, new: Any) -> None:
+    """What it divides by is worked out from its variables."""
+    new.finalize_state()
+
+
 @register_adjuster(layers.MultiHeadAttention)
 def _scale_as_before(old: Any, new: Any) -> None:
     """The scores are divided by the root of the head's width: queries make up for a smaller one."""
@@ -111,19 +118,43 @@ def _scale_groups_as_before(old: Any, new: Any) -> None:
 
 def _scale_queries(layer: Any, ratio: float) -> None:
     if ratio != 1:
-        for variable in layer._query_dense.trainable_variables:
+        for variable in layer._query_dense.weights:
             variable.assign(variable.value * ratio**0.5)
 
 
 @register(layers.SimpleRNN, layers.LSTM, layers.GRU)
 def _recurrent(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["units"] = sizes.shape(layer.cell.recurrent_kernel)[0]
+    config["units"] = sizes.shape(layer.cell.recurrent_kernel)[-2]
+
+
+@register(layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell)
+def _cell(cell: Any, config: dict, sizes: Sizes) -> None:
+    config["units"] = sizes.shape(cell.recurrent_kernel)[-2]
+
+
+@register(ConvLSTM)
+def _conv_lstm(layer: Any, config: dict, sizes: Sizes) -> None:
+    config["filters"] = sizes.shape(layer.cell.recurrent_kernel)[-2]
+
+
+@register(layers.RNN)
+def _rnn(layer: Any, config: dict, sizes: Sizes) -> None:
+    config["cell"] = _resized(layer.cell, sizes)
+
+
+@register(layers.StackedRNNCells)
+def _stacked_cells(layer: Any, config: dict, sizes: Sizes) -> None:
+    config["cells"] = [_resized(cell, sizes) for cell in layer.cells]
 
 
 @register(layers.Bidirectional)
 def _bidirectional(layer: Any, config: dict, sizes: Sizes) -> None:
-    for name, inner in (("layer", layer.forward_layer), ("backward_layer", layer.backward_layer)):
-        described = keras.saving.serialize_keras_object(inner)
-        described.pop("build_config", None)  # it would be built at its old size
-        _recurrent(inner, described["config"], sizes)
-        config[name] = described
+    config["layer"] = _resized(layer.forward_layer, sizes)
+    config["backward_layer"] = _resized(layer.backward_layer, sizes)
+
+
+def _resized(inner: Any, sizes: Sizes) -> dict:
+    """A layer within another one as the other's config describes it, with its new size."""
+    described = keras.saving.serialize_keras_object(inner)
+    described.pop("build_config", None)  # it would be built at its old size
+    return described | {"config": resized_config(inner, sizes)}

@@ -37,7 +37,7 @@ def test_of_files_the_last_ones():
         num_train=100,
         num_test=9,
         image_shape=(None, None, 3),
-        num_classes=2,
+        labels=("a", "b"),
         parse=None,
         train_lengths=[40, 30, 20, 10],
     )

@@ -233,6 +233,67 @@ def test_a_run_goes_on_in_another_process():
         np.testing.assert_array_equal(ours == 0, theirs == 0)
 
 
+@pytest.mark.parametrize("stop", [2, 3, 4])
+def test_a_run_goes_on_in_the_middle_of_an_epoch(stop):
+    """Behind step 3, before masks change, what the last update has put in place of zeros counts."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch + 1 == stop:
+                self.state = first.get_state()
+                self.weights = self.model.get_weights()
+                self.slots = [v.numpy() for v in self.model.optimizer.variables]
+
+    schedule = {2: 0.5, 4: 0.6}.get
+    x, y = X[: 8 * stop], Y[: 8 * stop]
+    whole, first, behind = compiled(), MagnitudePruning(schedule), Stop()
+    fit(whole, first, others=[behind])
+
+    model = compiled()
+    model.fit(x, y, batch_size=8, verbose=0)  # makes the slots
+    model.set_weights(behind.weights)
+    for variable, value in zip(model.optimizer.variables, behind.slots, strict=False):
+        variable.assign(value)
+    second = MagnitudePruning(schedule)
+    second.set_state(json.loads(json.dumps(behind.state)))
+    model.fit(
+        X[8 * stop :], Y[8 * stop :], batch_size=8, shuffle=False, verbose=0, callbacks=[second]
+    )
+    assert second.step == first.step == 6
+    for ours, theirs in zip(model.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(ours == 0, theirs == 0)
+
+
+def prunable():
+    return compiled(
+        keras.Sequential(
+            [keras.Input((6, 6, 2)), layers.Conv2D(8, 3), layers.Flatten(), layers.Dense(3)]
+        )
+    )
+
+
+def test_channels_and_weights_are_not_pruned_in_one_fit():
+    magnitude, train = MagnitudePruning(lambda step: 0.5), ptkeras.PruneTrain(interval=1)
+    model = prunable()
+    with pytest.raises(ValueError, match=r"PruneTrain has its lasso on .* one after the other"):
+        fit(model, train, others=[magnitude])
+    ptkeras.lasso.detach(model)
+    with pytest.raises(ValueError, match=r"held by MagnitudePruning.*magnitude.strip"):
+        fit(model, magnitude, others=[train])
+
+
+def test_channels_go_once_masks_are_stripped():
+    model = prunable()
+    fit(model, MagnitudePruning(lambda step: 0.5))
+    with pytest.raises(ValueError, match=r"call ptkeras.magnitude.strip\(model\) first"):
+        ptkeras.prune(model, 0.5)
+    ptkeras.prune(ptkeras.magnitude.strip(model), 0.5)
+    assert model.layers[0].filters == 4
+    fit(model, MagnitudePruning(lambda step: 0.5))
+    np.testing.assert_allclose(zeros(model), 0.5, atol=0.02)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -1,7 +1,9 @@
 import json
+import shutil
 
 import keras
 import numpy as np
+import onnx
 import pytest
 
 from ptkeras import cost, settings, train
@@ -84,6 +86,14 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, m
     )
     for a, b in zip(whole, stopped, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_may_be_asked_for_an_export(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    assert run(folder, "--export=onnx") == 0
+    told = {one.key: one.value for one in onnx.load(folder / "model.onnx").metadata_props}
+    assert (told["method"], told["network"]) == ("pruning_from_scratch", "resnet20")
 
 
 @pytest.mark.parametrize(

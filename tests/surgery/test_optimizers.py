@@ -116,7 +116,7 @@ def test_training_goes_on_as_if_the_network_had_always_been_small(name):
     for a, b in zip(twin.optimizer.variables, model.optimizer.variables, strict=True):
         a.assign(b)
     for each in (model, twin):
-        each.fit(x, y, batch_size=24, epochs=3, verbose=0, shuffle=False)
+        each.fit(x, y, batch_size=8, epochs=2, verbose=0, shuffle=False)
     for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
@@ -149,3 +149,30 @@ def test_a_weight_without_its_own_step_is_not_forgotten():
     model.fit(x, y, verbose=0)
     for a, b in zip(frozen, model.get_layer("second").get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+class HalfGoes(keras.callbacks.Callback):
+    """Takes half of the channels behind the first epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 0:
+            reconfigure(self.model, random_keep(trace(self.model)))
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam"])
+def test_the_middle_of_a_fit_is_as_good_as_the_time_between_two(name):
+    x, y = data()
+    weights = []
+    for at_once in (True, False):
+        keras.utils.set_random_seed(0)
+        model = compiled(OPTIMIZERS[name]())
+        how = {"batch_size": 8, "shuffle": False, "verbose": 0}
+        if at_once:
+            model.fit(x, y, epochs=3, callbacks=[HalfGoes()], **how)
+        else:
+            model.fit(x, y, epochs=1, **how)
+            reconfigure(model, random_keep(trace(model)))
+            model.fit(x, y, epochs=2, **how)
+        weights.append(model.get_weights())
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -12,6 +12,7 @@ from ptkeras import reconfigure
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
 from tests.exactness import (
+    TRIES_FEW,
     assert_exact,
     assert_same,
     inputs_for,
@@ -131,7 +132,8 @@ def test_saves_and_loads_without_ptkeras(tmp_path):
         "import sys, keras, numpy as np\n"
         "sys.modules['ptkeras'] = None\n"
         f"model = keras.models.load_model(r'{tmp_path}/model.keras')\n"
-        f"np.save(r'{tmp_path}/outputs.npy', model(np.load(r'{tmp_path}/inputs.npy')))\n"
+        f"outputs = model(np.load(r'{tmp_path}/inputs.npy'))\n"
+        f"np.save(r'{tmp_path}/outputs.npy', keras.ops.convert_to_numpy(outputs))\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
     assert_same([before], [np.load(tmp_path / "outputs.npy")])
@@ -196,10 +198,21 @@ def test_a_mask_that_drops_frozen_channels_is_refused():
         reconfigure(model, np.zeros(len(trace(model)), bool))
 
 
-@pytest.mark.parametrize("keep", [np.ones(3, bool), np.ones(40), "all"])
+@pytest.mark.parametrize("keep", [np.ones(3, bool), np.ones(40), "all", [[True], [True, False]]])
 def test_a_mask_of_another_shape_or_type_is_refused(keep):
     with pytest.raises(ValueError, match="one per channel"):
         reconfigure(conv_net(), keep)
+
+
+def test_the_map_of_another_model_or_of_what_the_model_was_is_refused():
+    model, other = conv_net(), conv_net()
+    channel_map = trace(model)
+    keep = random_keep(channel_map)
+    with pytest.raises(ValueError, match="is of another model"):
+        reconfigure(other, keep, channel_map=channel_map)
+    reconfigure(model, keep, channel_map=channel_map)
+    with pytest.raises(ValueError, match="was traced before that changed"):
+        reconfigure(model, keep, channel_map=channel_map)
 
 
 def test_models_without_a_graph_are_refused():
@@ -287,7 +300,7 @@ def small_networks(draw):
     return keras.Model(inputs, layers.Dense(3)(x))
 
 
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=5 if TRIES_FEW else 40)
 @hypothesis.given(small_networks(), st.integers(0, 100), st.floats(0, 0.9))
 def test_any_mask_of_any_network_is_exact_or_refused(model, seed, share):
     channel_map = trace(model)
@@ -296,3 +309,70 @@ def test_any_mask_of_any_network_is_exact_or_refused(model, seed, share):
         assert_exact(model, keep=lambda _: keep, seed=seed)
     except DeadEndError as error:
         assert channel_map.is_dead(keep, error.tensor)
+
+
+def test_the_attention_of_a_frozen_model():
+    x = keras.Input((5, 4))
+    y = layers.MultiHeadAttention(2, 8, name="attention")(x, x)
+    y = layers.GroupQueryAttention(8, 8, 8, name="groups")(y, y)
+    model = keras.Model(x, layers.Dense(3)(layers.Flatten()(y)))
+    model.trainable = False
+    before, after = assert_exact(model)
+    assert after < before
+    assert model.get_layer("attention").key_dim < 8 and model.get_layer("groups").head_dim < 8
+
+
+def test_what_is_in_a_wrapper_and_used_beside_it_stays_one(tmp_path):
+    tower = keras.Sequential([keras.Input((4,)), layers.Dense(6), layers.Dense(5)], name="tower")
+    dense = layers.Dense(6, name="dense")
+    x = keras.Input((3, 4))
+    outputs = []
+    for shared in (tower, dense):
+        wrapped, alone = layers.TimeDistributed(shared)(x), shared(x[:, 0])
+        outputs.append(layers.Dense(2)(wrapped) + layers.Dense(2)(alone)[:, None])
+    model = keras.Model(x, outputs)
+    before, after = assert_exact(model)
+    assert after < before
+    inputs = inputs_for(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.count_params() == after
+    assert_same(outputs_of(model, inputs), outputs_of(loaded, inputs))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Doubled(keras.Model):
+    """Functional, but with a call that does more than its graph."""
+
+    def call(self, inputs, **kwargs):
+        return 2 * super().call(inputs, **kwargs)
+
+
+def test_a_nested_model_with_a_call_of_its_own_is_an_unknown_layer():
+    inner = keras.Input((4,))
+    doubled = Doubled(inner, layers.Dense(5)(layers.Dense(6)(inner)), name="doubled")
+    x = keras.Input((4,))
+    y = layers.Dense(3)(layers.Dense(7)(doubled(layers.Dense(4)(x))))
+    with pytest.warns(UserWarning, match="No rule says what 'doubled'"):
+        before, after = assert_exact(keras.Model(x, y))
+    assert after < before
+
+
+def test_stateful_layers_go_on_from_their_states():
+    x = keras.Input(batch_shape=(3, 5, 4))
+    y = layers.LSTM(6, stateful=True, return_sequences=True)(x)
+    model = keras.Model(x, layers.Dense(2)(layers.GRU(5, stateful=True)(y)))
+    randomise(model)
+    channel_map = trace(model)
+    keep = random_keep(channel_map, 1)
+    zero(channel_map, keep)
+    inputs = inputs_for(model)
+    outputs_of(model, inputs)
+    states = [[keras.ops.copy(s) for s in layer.states] for layer in model.layers[1:3]]
+    expected = outputs_of(model, inputs)
+    for layer, before in zip(model.layers[1:3], states, strict=True):
+        for state, value in zip(layer.states, before, strict=True):
+            state.assign(value)
+    reconfigure(model, keep)
+    assert model.layers[1].states[0].shape[-1] < 6
+    assert_same(expected, outputs_of(model, inputs))

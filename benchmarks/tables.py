@@ -1,0 +1,80 @@
+"""Writes the README's tables from what the benchmarks have measured.
+
+    python -m benchmarks.tables
+
+What stands between `<!-- table NAME -->` and `<!-- end -->` in README.md is replaced by the table
+made of benchmarks/results/NAME.json; a test fails where the two differ.
+"""
+
+import json
+import pathlib
+import re
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
+_PLACE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def rendered(text: str) -> str:
+    """A text with each of its tables made anew from the results."""
+    return _PLACE.sub(lambda m: m[1] + "\n" + TABLES[m[2]](_result(m[2])) + "\n" + m[3], text)
+
+
+def _result(name: str) -> dict:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table: the first column to the left, the others to the right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _applications(result: dict) -> str:
+    rows = []
+    for row in result["networks"]:
+        share = f"{row['prunable']:.0%}"
+        if row["loose"] > row["prunable"]:
+            share += f" ({row['loose']:.0%})"
+        times = (f"{row['trace_s']:.3f}", f"{row['prune_s']:.2f}")
+        rows.append([row["network"], f"{row['channels']:,}", share, *times])
+    return _table(["network", "channels", "prunable", "trace, s", "prune, s"], rows)
+
+
+def _torch_pruning(result: dict) -> str:
+    rows, sums = [], [0.0, 0.0]
+    for row in result["networks"]:
+        times = [row["seconds"], row["torch_pruning_seconds"]]
+        sums = [a + b for a, b in zip(sums, times, strict=True)]
+        rows.append([row["network"], *_compared(times)])
+    return _table(
+        ["network", "ptkeras, s", "Torch-Pruning, s", "ratio"], [*rows, ["sum", *_compared(sums)]]
+    )
+
+
+def _compared(times: list[float]) -> list[str]:
+    return [*(f"{seconds:.2f}" for seconds in times), f"{times[0] / times[1]:.2f}"]
+
+
+def export_speed(result: dict) -> str:
+    """How many times faster each pruned network is, and in brackets the ratio of that to FLOPs."""
+    titles, rows = [], {}
+    for row in result["speed"]:
+        plural = "s" * (row["threads"] > 1)
+        title = f"{row['threads']} thread{plural}, batch {row['batch_size']}"
+        titles += [title] * (title not in titles)
+        dense, pruned = row["flops"]
+        cells = rows.setdefault(row["network"], [row["network"], f"÷ {dense / pruned:.1f}"])
+        cells.append(f"× {row['speed_up']:.1f} ({row['ratio']:.2f})")
+    return _table(["network", "FLOPs", *titles], list(rows.values()))
+
+
+TABLES = {
+    "applications": _applications,
+    "export_speed": export_speed,
+    "torch_pruning": _torch_pruning,
+}
+
+
+if __name__ == "__main__":
+    README.write_text(rendered(README.read_text()))

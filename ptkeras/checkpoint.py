@@ -1,0 +1,127 @@
+"""Checkpoints: `.keras` files that tell whether they are whole, the last two of them.
+
+The SHA-256 of all that comes before it stands at the end of the file, in the comment that a zip
+archive may have there: one file, which plain Keras loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from ptkeras._files import aside
+
+_STATE = "state.json"
+_MEMBERS = ("metadata.json", "config.json", "model.weights.h5", _STATE)
+_MARK = b"sha256:"
+_SEAL_SIZE = len(_MARK) + 64
+
+
+class Checkpoints:
+    """The last checkpoint of a training, and the one before it.
+
+    Args:
+        path: the last one's file, ending in `.keras`. That of the one before ends in
+            `.previous.keras`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.previous = path.with_suffix(".previous.keras")
+        self._last_is_whole = False
+
+    def write(self, model: keras.Model, state: dict[str, Any]) -> None:
+        """Saves a model, and what JSON holds beside it; a kill at any moment leaves a whole file.
+
+        Args:
+            model: the model.
+            state: what `read` is to return.
+        """
+        with aside(self.path) as new:
+            model.save(new)
+            with zipfile.ZipFile(new, "a") as archive:
+                archive.writestr(_STATE, json.dumps(state))
+                archive.comment = _MARK + b"0" * 64
+            _seal(new)
+            if self._last_is_whole:
+                self.path.replace(self.previous)
+        self._last_is_whole = True
+
+    def read(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint that is whole.
+
+        Returns:
+            Its path and state; None if there is no file.
+
+        Raises:
+            ValueError: there are files, and none of them is a whole checkpoint.
+        """
+        found = [path for path in (self.path, self.previous) if path.exists()]
+        for path in found:
+            if is_whole(path):
+                self._last_is_whole = path == self.path
+                return path, _state(path)
+            if path != found[-1]:
+                warnings.warn(
+                    f"'{path}' is damaged: its checksum does not match. The training goes on from "
+                    "the checkpoint before it, and runs an epoch again.",
+                    stacklevel=2,
+                )
+        if found:
+            raise ValueError(
+                f"'{found[0]}' is damaged or no checkpoint that a training can go on from: delete "
+                "it to begin anew."
+            )
+        return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is a checkpoint, to the last bit as it was written.
+
+    Args:
+        path: a file.
+    """
+    with path.open("rb") as file:
+        return _read_seal(file) == _MARK + _digest(file)
+
+
+def _seal(path: Path) -> None:
+    with path.open("r+b") as file:
+        digest = _digest(file)
+        file.seek(-64, 2)
+        file.write(digest)
+
+
+def _read_seal(file: Any) -> bytes:
+    file.seek(-min(_SEAL_SIZE, file.seek(0, 2)), 2)
+    return file.read()
+
+
+def _digest(file: Any) -> bytes:
+    """The SHA-256, in hexadecimal, of all but the seal."""
+    left = file.seek(0, 2) - _SEAL_SIZE
+    file.seek(0)
+    digest = hashlib.sha256()
+    while left > 0 and (block := file.read(min(left, 1 << 20))):
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest().encode()
+
+
+def _state(path: Path) -> dict[str, Any]:
+    with zipfile.ZipFile(path) as archive:
+        foreign = [
+            n for n in archive.namelist() if n not in _MEMBERS and not n.startswith("assets/")
+        ]
+        if foreign or any(".." in Path(name).parts for name in archive.namelist()):
+            raise ValueError(
+                f"'{path}' holds {foreign or archive.namelist()}, which no checkpoint does: it is "
+                "not to be trusted. Delete it to begin anew."
+            )
+        return json.loads(archive.read(_STATE))

@@ -1,0 +1,226 @@
+"""Flags of a command: text in, values in their ranges out, and one sentence where that fails.
+
+Nothing here needs Keras: a wrong flag is told of before anything large is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import sys
+import textwrap
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from absl import flags
+
+Settings = flags.FlagValues
+
+_HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
+
+
+class SettingsError(Exception):
+    """A flag, or some of them together, cannot be followed; the message is one sentence."""
+
+
+class Parser(flags.ArgumentParser):
+    """Turns the text of a flag into its value.
+
+    Args:
+        convert: makes the value; raises ValueError where it cannot.
+        wanted: completes "must be …".
+        right: whether a value is in range.
+    """
+
+    def __init__(
+        self, convert: Callable, wanted: str, right: Callable[[Any], bool] = lambda value: True
+    ) -> None:
+        self.convert = convert
+        self.wanted = wanted
+        self.right = right
+
+    def parse(self, argument: Any) -> Any:
+        try:
+            value = self.convert(argument)
+        except ValueError:
+            raise ValueError(f"must be {self.wanted}.") from None
+        if not self.right(value):
+            raise ValueError(f"must be {self.wanted}.")
+        return value
+
+
+def whole(text: Any) -> int:
+    """A whole number."""
+    return int(str(text), base=10)
+
+
+def wholes(text: Any) -> list[int]:
+    """Whole numbers with commas between them, or none."""
+    return [whole(item) for item in texts(text)]
+
+
+def texts(text: Any) -> list[str]:
+    """Words with commas between them, or none."""
+    items = text.split(",") if isinstance(text, str) else text
+    return [str(item).strip() for item in items if str(item).strip()]
+
+
+def _truth(text: Any) -> bool:
+    truth = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+    if str(text).lower() not in truth:
+        raise ValueError
+    return truth[str(text).lower()]
+
+
+TEXT = Parser(str, "some text", lambda text: bool(text.strip()))
+COUNT = Parser(whole, "a whole number from 1", lambda n: n >= 1)
+POSITIVE = Parser(float, "a number over 0", lambda x: 0 < x < math.inf)
+EPOCH = Parser(whole, "a whole number from 0", lambda n: n >= 0)
+SWITCH = Parser(_truth, "true or false")
+
+
+def choice(*values: str) -> Parser:
+    """One word out of some."""
+    return Parser(str, " or ".join((", ".join(values[:-1]), values[-1])), lambda x: x in values)
+
+
+def choices(*values: str) -> Parser:
+    """Some words out of some, with commas between them."""
+    wanted = f"some of {', '.join(values)}, with commas between them"
+    return Parser(texts, wanted, lambda items: set(items) <= set(values))
+
+
+SCOPE = choice("layer", "kind", "global")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        name: what stands behind the dashes.
+        default: its value if it is not given.
+        parser: what it may be.
+        help: what it means.
+    """
+
+    name: str
+    default: Any
+    parser: Parser
+    help: str
+
+
+class FlagTable:
+    """The flags of a command.
+
+    Args:
+        program: what is run: `python -m PROGRAM`.
+        intro: the first lines of the help.
+        sections: the flags, by title.
+    """
+
+    def __init__(
+        self, program: str, intro: Iterable[str], sections: Mapping[str, Iterable[Flag]]
+    ) -> None:
+        self.program = program
+        self.intro = tuple(intro)
+        self.sections = sections
+        self.flags = {flag.name: flag for section in sections.values() for flag in section}
+
+    def parse(self, arguments: Iterable[str]) -> Settings:
+        """Reads flags, flagfiles among them.
+
+        Args:
+            arguments: as in `sys.argv`, without the name of the program.
+
+        Raises:
+            SettingsError: something is wrong with them.
+        """
+        settings = self._define()
+        try:
+            rest = settings([self.program, *arguments])[1:]
+        except (flags.Error, ValueError) as error:
+            raise SettingsError(self._sentence(error)) from error
+        if rest:
+            example = self._example()
+            raise SettingsError(
+                f"{rest[0]!r} is not a flag: each starts with --, such as {example}."
+            )
+        return settings
+
+    def help_text(self) -> str:
+        """All flags, by section, with their defaults."""
+        lines = list(self.intro)
+        for title, section in self.sections.items():
+            lines += ["", f"{title}:"]
+            for flag in section:
+                lines.append(f"  --{flag.name}" + _default(flag))
+                indent = " " * 6
+                lines += textwrap.wrap(
+                    flag.help, 92, initial_indent=indent, subsequent_indent=indent
+                )
+        return "\n".join(lines)
+
+    def _define(self) -> Settings:
+        # Values of their own, not absl's global ones: a library has no say in its user's flags.
+        settings = flags.FlagValues()
+        for flag in self.flags.values():
+            defined = (
+                flags.BooleanFlag(flag.name, flag.default, flag.help)
+                if flag.parser is SWITCH
+                else flags.Flag(flag.parser, None, flag.name, flag.default, flag.help)
+            )
+            defined.parser = flag.parser
+            flags.DEFINE_flag(defined, flag_values=settings)
+        return settings
+
+    def _example(self) -> str:
+        for flag in self.flags.values():
+            if flag.parser is COUNT and flag.default:
+                return f"--{flag.name}={flag.default}"
+        return f"--{next(iter(self.flags))}=…"
+
+    def _sentence(self, error: Exception) -> str:
+        """What absl has to say about a flag, in one sentence."""
+        if isinstance(error, flags.UnrecognizedFlagError):
+            close = difflib.get_close_matches(error.flagname, self.flags, n=1)
+            hint = f" (did you mean --{close[0]}?)" if close else ""
+            return f"Unknown flag --{error.flagname}{hint}; --help shows them all."
+        if isinstance(error, flags.CantOpenFlagFileError):
+            return f"The flagfile cannot be read: {error.__cause__ or error}."
+        if isinstance(error, UnicodeDecodeError):
+            return "The flagfile is not a text file."
+        return " ".join(str(error).split())
+
+
+def asks_for_help(arguments: Iterable[str]) -> bool:
+    """Whether one of the arguments is `--help`."""
+    return not _HELP.isdisjoint(arguments)
+
+
+def is_ours(error: ValueError) -> bool:
+    """Whether ptkeras raised an error, whose message then is for whoever typed the command.
+
+    What others raise is a fault of ours, and keeps its traceback.
+    """
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").startswith("ptkeras.")
+
+
+def fail(sentence: str) -> int:
+    """Tells what is wrong; returns the exit status."""
+    print(sentence, file=sys.stderr)
+    return 1
+
+
+def as_text(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _default(flag: Flag) -> str:
+    return "" if flag.default in (None, []) else f"={as_text(flag.default)}"

@@ -1,0 +1,11 @@
+import keras
+import pytest
+
+from tests.export import networks
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small network; exporting must not change it."""
+    keras.utils.set_random_seed(0)
+    return networks.small()

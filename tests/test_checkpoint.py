@@ -1,0 +1,80 @@
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from ptkeras.checkpoint import Checkpoints, is_whole
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Two checkpoints of a small model, and their file."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    checkpoints = Checkpoints(tmp_path / "last.keras")
+    for epoch in (1, 2):
+        model.layers[0].bias.assign([epoch, 0, 0])
+        checkpoints.write(model, {"epoch": epoch})
+    return tmp_path / "last.keras"
+
+
+def test_the_last_two_are_kept(written):
+    assert sorted(path.name for path in written.parent.iterdir()) == [
+        "last.keras",
+        "last.previous.keras",
+    ]
+    path, state = Checkpoints(written).read()
+    assert (path, state) == (written, {"epoch": 2})
+    assert keras.models.load_model(path).layers[0].bias[0] == 2  # plain Keras loads it
+    written.unlink()
+    path, state = Checkpoints(written).read()
+    assert state == {"epoch": 1}
+    assert keras.models.load_model(path).layers[0].bias[0] == 1
+
+
+def test_no_file_is_no_checkpoint(tmp_path):
+    assert Checkpoints(tmp_path / "last.keras").read() is None
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_damaged_file_is_told_of_and_the_one_before_it_used(written, seed):
+    random = np.random.default_rng(seed)
+    content = bytearray(written.read_bytes())
+    place = int(random.integers(len(content)))
+    if seed % 2:
+        content[place] ^= 1 << int(random.integers(8))
+    else:
+        del content[place:]
+    written.write_bytes(content)
+    assert not is_whole(written)
+    checkpoints = Checkpoints(written)
+    with pytest.warns(UserWarning, match="its checksum does not match"):
+        path, state = checkpoints.read()
+    assert state == {"epoch": 1}
+    # What is written next must not push the good one out.
+    checkpoints.write(keras.models.load_model(path), {"epoch": 2})
+    assert is_whole(written)
+    assert Checkpoints(written).read()[1] == {"epoch": 2}
+    written.unlink()
+    assert Checkpoints(written).read()[1] == {"epoch": 1}
+
+
+def test_where_both_are_damaged_nothing_is_used(written):
+    for path in written.parent.iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+    with (
+        pytest.warns(UserWarning, match="checksum"),
+        pytest.raises(ValueError, match="delete it to begin anew"),
+    ):
+        Checkpoints(written).read()
+
+
+@pytest.mark.parametrize("name", ["../evil.py", "assets/../../evil.py", "payload.pkl"])
+def test_what_no_checkpoint_holds_is_refused(written, monkeypatch, name):
+    monkeypatch.setattr("ptkeras.checkpoint.is_whole", lambda path: True)  # sealed by its maker
+    with zipfile.ZipFile(written, "a") as archive:
+        archive.writestr(name, json.dumps({}))
+    with pytest.raises(ValueError, match="not to be trusted"):
+        Checkpoints(written).read()
