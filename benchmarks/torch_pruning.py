@@ -14,6 +14,7 @@ import argparse
 import copy
 import datetime
 import gc
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -124,7 +125,7 @@ def main() -> None:
         "versions": {
             "keras": f"{keras.version()} on {keras.backend.backend()}",
             "torch": torch.__version__,
-            "torch_pruning": torch_pruning.__version__,
+            "torch_pruning": importlib.metadata.version("torch-pruning"),
         },
         "repeats": options.repeats,
         "networks": rows,

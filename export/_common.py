@@ -82,8 +82,8 @@ PRECISION = (
         None,
         TEXT,
         "Data set to calibrate int8 on: digits, which comes along, or one of TFDS that lies "
-        "prepared in --data_dir. Its images are scaled as they are for training; the metadata gets "
-        "its labels, and the mean and deviation of the scaling.",
+        "prepared in --data_dir. Its images are scaled as they are for training, by the export "
+        "itself if it has --mean or --std; its labels, and or how to scale, go into the metadata.",
     ),
     Flag("data_dir", None, TEXT, "Data directory of TFDS; left out, TFDS's default."),
     Flag("examples", 256, COUNT, "How many training images to calibrate on."),
@@ -155,10 +155,11 @@ def export(settings: Settings, write: Callable[..., Artifact], **options: Any) -
     if "precision" in settings and settings.dataset:
         dataset = _dataset(settings)
         labels = labels or list(dataset.labels)
-        if not settings.mean and not settings.std:  # else the export takes raw pixels
+        raw = bool(settings.mean or settings.std)
+        if not raw:
             told |= {"mean": dataset.mean, "std": dataset.std}
         if settings.precision == "int8":
-            options["calibration"] = _images(dataset, settings.examples)
+            options["calibration"] = _images(dataset, settings.examples, raw)
     artifact = write(
         model,
         settings.output,
@@ -200,7 +201,8 @@ def _dataset(settings: Settings) -> Any:
     )
 
 
-def _images(dataset: Any, count: int) -> Any:
+def _images(dataset: Any, count: int, raw: bool) -> Any:
+    """Training images: scaled as for training, or pixels for an export that scales them itself."""
     import numpy as np
 
     batches = []
@@ -208,4 +210,5 @@ def _images(dataset: Any, count: int) -> Any:
         batches.append(images)
         if sum(map(len, batches)) >= count:
             break
-    return np.concatenate(batches)[:count]
+    images = np.concatenate(batches)[:count]
+    return images * np.float32(dataset.std) + np.float32(dataset.mean) if raw else images

@@ -9,8 +9,18 @@ from typing import TYPE_CHECKING, Any
 from ptkeras.version import __version__
 
 if TYPE_CHECKING:
-    from ptkeras import channels, cost, export, importance, latency, surgery
+    from ptkeras import (
+        channels,
+        cost,
+        export,
+        from_scratch,
+        importance,
+        latency,
+        magnitude,
+        surgery,
+    )
     from ptkeras.callbacks import PruneTrain
+    from ptkeras.magnitude import MagnitudePruning
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
     from ptkeras.surgery import reconfigure
@@ -18,14 +28,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GroupLasso",
+    "MagnitudePruning",
     "PruneTrain",
     "Survival",
     "__version__",
     "channels",
     "cost",
     "export",
+    "from_scratch",
     "importance",
     "latency",
+    "magnitude",
     "prune",
     "reconfigure",
     "remove_channels",
@@ -36,13 +49,16 @@ __all__ = [
 # for: importing Keras takes seconds, and the command line tells of a wrong flag without it.
 _HOMES = {
     "GroupLasso": "ptkeras.regularizers",
+    "MagnitudePruning": "ptkeras.magnitude",
     "PruneTrain": "ptkeras.callbacks",
     "Survival": "ptkeras.survival",
     "channels": None,
     "cost": None,
     "export": None,
+    "from_scratch": None,
     "importance": None,
     "latency": None,
+    "magnitude": None,
     "prune": "ptkeras.pruning",
     "reconfigure": "ptkeras.surgery",
     "remove_channels": "ptkeras.pruning",

@@ -58,7 +58,7 @@ class Plan:
         self._map = channel_map
         self._multiple = multiple
         self._values = _values(channel_map, scores, free, scope)
-        free &= ~_protected(channel_map, self._values, least)
+        free &= ~protected(channel_map, self._values, least)
         self._base = np.ones(len(channel_map), bool)
         for name, (channels, count) in quotas.items():
             candidates = channels[free[channels]]
@@ -132,7 +132,7 @@ def _values(
     return ranks_within(scores, groups, free)
 
 
-def _protected(channel_map: ChannelMap, values: np.ndarray, least: int) -> np.ndarray:
+def protected(channel_map: ChannelMap, values: np.ndarray, least: int) -> np.ndarray:
     """The best channels of every layer and tensor: those without which too few would be left.
 
     Channels go in the order of their values, so the best ones of a layer are its last: to keep them

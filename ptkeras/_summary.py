@@ -43,7 +43,15 @@ def table(result: dict[str, Any]) -> Table:
         add(
             {"params": "parameters"}.get(name, name), f"{now:,}", f"{dense:,}", _removed(dense, now)
         )
+    if "sparsity" in result:
+        add("weights that are zero", f"{result['sparsity']:.1%}")
+        dense, now = result["nonzero_params"]
+        add("parameters not zero", f"{now:,}", f"{dense:,}", _removed(dense, now))
+        raw, compressed = result["gzip_bytes"]
+        add("bytes, raw → gzip", f"{compressed:,}", f"{raw:,}", _removed(raw, compressed))
     add("epochs", str(result["epochs"]))
+    if "search_seconds" in result:
+        add("seconds of the search", f"{result['search_seconds']:,.0f}")
     add("seconds", f"{result['seconds']:,.0f}")
     return table
 

@@ -77,6 +77,7 @@ def _truth(text: Any) -> bool:
 TEXT = Parser(str, "some text", lambda text: bool(text.strip()))
 COUNT = Parser(whole, "a whole number from 1", lambda n: n >= 1)
 POSITIVE = Parser(float, "a number over 0", lambda x: 0 < x < math.inf)
+EPOCH = Parser(whole, "a whole number from 0", lambda n: n >= 0)
 SWITCH = Parser(_truth, "true or false")
 
 
@@ -89,6 +90,9 @@ def choices(*values: str) -> Parser:
     """Some words out of some, with commas between them."""
     wanted = f"some of {', '.join(values)}, with commas between them"
     return Parser(texts, wanted, lambda items: set(items) <= set(values))
+
+
+SCOPE = choice("layer", "kind", "global")
 
 
 @dataclasses.dataclass(frozen=True)

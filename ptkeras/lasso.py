@@ -46,6 +46,11 @@ def detach(model: keras.Model) -> None:
             variable.regularizer = variable.regularizer.base
 
 
+def is_attached(model: keras.Model) -> bool:
+    """Whether `attach` has put something on a model that is there still."""
+    return any(isinstance(v.regularizer, AttachedLasso) for v in model.weights)
+
+
 def group_norms(channel_map: ChannelMap) -> float:
     """The group lasso of a model with strength 1, GL in the paper's equation 3."""
     total = 0.0

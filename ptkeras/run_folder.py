@@ -4,6 +4,7 @@ model.keras          the finished network, for plain Keras
 flags.txt            repeats the run: python -m ptkeras.train --flagfile=… --output_dir=…
 history.csv          a row an epoch
 architecture.json    the first network, and each reconfiguration
+search.json          with Pruning from Scratch, what the gates left
 result.json          the figures of the final table; there once the run is finished
 model.onnx, model.tflite, saved_model/
                      with --export: the network for other runtimes
@@ -49,6 +50,7 @@ COLUMNS = (
     "training_flops",
     "seconds",
 )
+MORE_COLUMNS = ("sparsity",)  # where a method has such a figure
 
 
 class RunFolder:
@@ -69,6 +71,7 @@ class RunFolder:
         self.flags = self.path / "flags.txt"
         self.history = self.path / "history.csv"
         self.architecture = self.path / "architecture.json"
+        self.search = self.path / "search.json"
         self.result = self.path / "result.json"
         self.last = self.path / "checkpoints" / "last.keras"
 
@@ -163,7 +166,8 @@ class RunFolder:
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes a row an epoch; None where there is no figure."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        columns = [*COLUMNS, *(c for c in MORE_COLUMNS if any(c in row for row in rows))]
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.history, text.getvalue())

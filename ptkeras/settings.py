@@ -11,23 +11,25 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ptkeras import methods
-from ptkeras.flagging import COUNT as _COUNT
-from ptkeras.flagging import POSITIVE as _POSITIVE
-from ptkeras.flagging import SWITCH as _SWITCH
-from ptkeras.flagging import TEXT as _TEXT
-from ptkeras.flagging import Flag as _Flag
 from ptkeras.flagging import (
+    COUNT,
+    EPOCH,
+    POSITIVE,
+    SCOPE,
+    SWITCH,
+    TEXT,
+    Flag,
     FlagTable,
+    Parser,
     Settings,
     SettingsError,
+    as_text,
     asks_for_help,
     choice,
     choices,
+    whole,
+    wholes,
 )
-from ptkeras.flagging import Parser as _Parser
-from ptkeras.flagging import as_text as _as_text
-from ptkeras.flagging import whole as _whole
-from ptkeras.flagging import wholes as _wholes
 
 __all__ = [
     "Settings",
@@ -53,13 +55,16 @@ def _method(text: str) -> str:
     return text
 
 
-_RATIO = _Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda ratio: 0 < ratio < 1)
+_RATIO = Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda ratio: 0 < ratio < 1)
 _MEASURE = choice("max", "mean")
-_MOMENTUM = _Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
-_DECAY = _Parser(float, "a number from 0", lambda x: 0 <= x < math.inf)
-_SEED = _Parser(_whole, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
-_DROPS = _Parser(
-    _wholes,
+_MOMENTUM = Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
+_DECAY = Parser(float, "a number from 0", lambda x: 0 <= x < math.inf)
+_PART = Parser(float, "over 0 and at most 1", lambda x: 0 < x <= 1)
+_EXPANSION = Parser(float, "from 1 and under 16", lambda x: 1 <= x < 16)
+_SHARE = Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
+_SEED = Parser(whole, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
+_DROPS = Parser(
+    wholes,
     "epochs in ascending order from 1, such as 91,136, or nothing",
     lambda drops: drops == sorted(set(drops)) and all(n >= 1 for n in drops),
 )
@@ -67,60 +72,60 @@ _DROPS = _Parser(
 
 _SECTIONS = {
     "Data and network": (
-        _Flag(
+        Flag(
             "dataset",
             "digits",
-            _TEXT,
+            TEXT,
             "Data set: digits, which comes along, or an image classification data set of TFDS that "
             "lies prepared in --data_dir (cifar10, cifar100, imagenet2012, fashion_mnist, ...).",
         ),
-        _Flag("data_dir", None, _TEXT, "Data directory of TFDS; left out, TFDS's default."),
-        _Flag(
+        Flag("data_dir", None, TEXT, "Data directory of TFDS; left out, TFDS's default."),
+        Flag(
             "model",
             "resnet20",
-            _TEXT,
+            TEXT,
             "Network: resnet20, resnet32, resnet56, resnet110, resnet50, vgg8, vgg11, vgg13, "
             "vgg16, vgg19, mobilenet, or a name of keras.applications, such as MobileNetV2.",
         ),
     ),
     "Training": (
-        _Flag(
+        Flag(
             "method",
             "prunetrain",
-            _Parser(_method, "a method"),
+            Parser(_method, "a method"),
             f"What prunes the network: {', '.join(methods.names())}.",
         ),
-        _Flag("epochs", 60, _COUNT, "Epochs to train."),
-        _Flag("batch_size", 32, _COUNT, "Images in a step, over all devices together."),
-        _Flag("learning_rate", 0.1, _POSITIVE, "Learning rate of SGD at the start."),
-        _Flag(
+        Flag("epochs", 60, COUNT, "Epochs to train."),
+        Flag("batch_size", 32, COUNT, "Images in a step, over all devices together."),
+        Flag("learning_rate", 0.1, POSITIVE, "Learning rate of SGD at the start."),
+        Flag(
             "learning_rate_drops",
             [],
             _DROPS,
             "Numbers of epochs after which the learning rate is divided by 10, such as 91,136.",
         ),
-        _Flag("momentum", 0.9, _MOMENTUM, "Momentum of SGD."),
-        _Flag(
+        Flag("momentum", 0.9, _MOMENTUM, "Momentum of SGD."),
+        Flag(
             "weight_decay",
             0.0,
             _DECAY,
             "L2 regularisation of all that is trained: the gradient of w gets weight_decay * w, "
             "ahead of the momentum, as PyTorch's SGD has it.",
         ),
-        _Flag(
+        Flag(
             "seed",
             0,
             _SEED,
             "Seed of all that is random. On one CPU machine a run repeats bit for bit.",
         ),
-        _Flag(
+        Flag(
             "output_dir",
             None,
-            _TEXT,
+            TEXT,
             "The run folder; left out, runs/DATASET_MODEL_METHOD_seedN. The same command on an "
             "unfinished run folder goes on from its last finished epoch.",
         ),
-        _Flag(
+        Flag(
             "export",
             [],
             choices(*EXPORTS),
@@ -129,50 +134,110 @@ _SECTIONS = {
         ),
     ),
     "PruneTrain": (
-        _Flag("ratio", 0.2, _RATIO, "Lasso penalty ratio: the lasso's share of the first loss."),
-        _Flag(
+        Flag("ratio", 0.2, _RATIO, "Lasso penalty ratio: the lasso's share of the first loss."),
+        Flag(
             "interval",
             10,
-            _COUNT,
+            COUNT,
             "Reconfiguration interval in epochs. With every method, a checkpoint is kept then.",
         ),
-        _Flag(
+        Flag(
             "threshold",
             1e-4,
-            _POSITIVE,
+            POSITIVE,
             "Sparsity threshold: a channel goes when all of its groups are under it.",
         ),
-        _Flag(
+        Flag(
             "measure",
             "max",
             _MEASURE,
             "How large a group is: max, its largest absolute weight, or mean.",
         ),
-        _Flag(
+        Flag(
             "channel_gating",
             False,
-            _SWITCH,
+            SWITCH,
             "Whether each layer at a shortcut keeps its own channels only, by selection.",
         ),
-        _Flag(
+        Flag(
             "remove_dead_branches",
             True,
-            _SWITCH,
+            SWITCH,
             "Whether a residual branch without channels leaves the network.",
         ),
-        _Flag("min_channels", 1, _COUNT, "The least number of channels that a layer keeps."),
-        _Flag(
+        Flag("min_channels", 1, COUNT, "The least number of channels that a layer keeps."),
+        Flag(
             "channel_multiple",
             1,
-            _COUNT,
+            COUNT,
             "What channel counts stay a multiple of; 8 suits tensor cores.",
         ),
-        _Flag(
+        Flag(
             "dynamic_batch",
             False,
-            _SWITCH,
+            SWITCH,
             "Whether the batch, and the learning rate with it, grows into freed memory.",
         ),
+    ),
+    "Magnitude": (
+        Flag(
+            "sparsity", 0.5, _SHARE, "Share of the weights of convolution and dense kernels to go."
+        ),
+        Flag(
+            "scope",
+            "layer",
+            SCOPE,
+            "What has one threshold: layer, each kernel; kind, all convolutions and all dense "
+            "layers; or global, all kernels.",
+        ),
+        Flag(
+            "pruning_begin",
+            None,
+            EPOCH,
+            "Epochs to train before weights go; left out, half of --epochs.",
+        ),
+        Flag(
+            "pruning_end",
+            None,
+            EPOCH,
+            "Epochs after which the last weights go; left out, those of --pruning_begin: all at "
+            "once, as in Han et al.; between the two the sparsity rises as in Zhu & Gupta.",
+        ),
+        Flag(
+            "pruning_frequency", 100, COUNT, "Steps between two prunings, where they are gradual."
+        ),
+    ),
+    "Pruning from Scratch": (
+        Flag(
+            "flops_budget",
+            0.5,
+            _PART,
+            "Share of the network's inference FLOPs that the structure is to have.",
+        ),
+        Flag(
+            "budget_training",
+            False,
+            SWITCH,
+            "Whether --epochs, and the drops with them, grow until the small network has taken the "
+            "FLOPs that the dense one would take to train.",
+        ),
+        Flag("sparsity_ratio", 0.5, _PART, "Share of the channel gates that are to be open, r."),
+        Flag("balance_factor", 0.5, _DECAY, "Weight of (mean gate - r)^2 in the gates' loss."),
+        Flag(
+            "channel_expansion",
+            1.25,
+            _EXPANSION,
+            "How much wider than the network the one is that is searched.",
+        ),
+        Flag(
+            "gate_epochs",
+            10,
+            COUNT,
+            "Epochs to learn the gates for, on nine tenths of the training images; a tenth, 5,000 "
+            "of CIFAR-10, judges them.",
+        ),
+        Flag("gate_batch_size", 128, COUNT, "Images in a step of that."),
+        Flag("gate_learning_rate", 0.01, POSITIVE, "Learning rate of Adam for the gates."),
     ),
 }
 _TABLE = FlagTable(
@@ -204,6 +269,7 @@ def parse(arguments: Iterable[str]) -> Settings:
         SettingsError: something is wrong with them.
     """
     settings = _TABLE.parse(arguments)
+    _fill_in(settings)
     _check_together(settings)
     if settings.output_dir is None:
         settings.output_dir = _default_folder(settings)
@@ -218,7 +284,7 @@ def help_text() -> str:
 def to_text(settings: Settings) -> str:
     """The settings as a flagfile, without the folder: whoever repeats a run wants another one."""
     kept = {name: getattr(settings, name) for name in _FLAGS if name != "output_dir"}
-    lines = (f"--{name}={_as_text(value)}" for name, value in kept.items() if value is not None)
+    lines = (f"--{name}={as_text(value)}" for name, value in kept.items() if value is not None)
     return "\n".join(lines) + "\n"
 
 
@@ -231,22 +297,38 @@ def difference(settings: Settings, flagfile: Path) -> str | None:
     for name in _FLAGS:
         here, there = getattr(settings, name), getattr(others, name)
         if name not in _APART and here != there:
-            return f"--{name} is {_as_text(there)} there and {_as_text(here)} here"
+            return f"--{name} is {as_text(there)} there and {as_text(here)} here"
     return None
+
+
+def _fill_in(settings: Settings) -> None:
+    """Gives flags that were left out the values that depend on others."""
+    if settings.method == "magnitude":
+        if settings.pruning_begin is None:
+            settings.pruning_begin = settings.epochs // 2
+        if settings.pruning_end is None:
+            settings.pruning_end = settings.pruning_begin
 
 
 def _check_together(settings: Settings) -> None:
     drops, epochs = settings.learning_rate_drops, settings.epochs
     if drops and drops[-1] >= epochs:
         raise SettingsError(
-            f"flag --learning_rate_drops={_as_text(drops)}: must all be under --epochs={epochs}, "
+            f"flag --learning_rate_drops={as_text(drops)}: must all be under --epochs={epochs}, "
             "or --learning_rate_drops= for none."
         )
-    if settings.method != "dense" and settings.interval > epochs:
+    if settings.method == "prunetrain" and settings.interval > epochs:
         raise SettingsError(
             f"flag --interval={settings.interval}: must not be longer than --epochs={epochs}, or "
             "nothing would be removed before the end."
         )
+    if settings.method == "magnitude":
+        begin, end = settings.pruning_begin, settings.pruning_end
+        if not begin <= end < epochs:
+            raise SettingsError(
+                f"flag --pruning_end={end}: must be from --pruning_begin={begin} to under "
+                f"--epochs={epochs}, so that what is left is trained again."
+            )
 
 
 def _default_folder(settings: Settings) -> str:

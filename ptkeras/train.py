@@ -61,19 +61,18 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
         seed=settings.seed,
     )
     model = models.build(settings.model, dataset.input_shape, dataset.num_classes)
+    dense = architecture(model)
+    folder.open(settings)
+    model, method, epochs, drops = methods.start(settings, dataset, model, folder)
     _decay_weights(model, settings.weight_decay)
     model.compile(
         keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    dense = architecture(model)
-
-    method = methods.callbacks(settings, dataset)
     pruning = next((one for one in method if hasattr(one, "reconfigurations")), None)
-    folder.open(settings)
     record = Record(folder, dense, settings.interval, dataset.batch_size, pruning)
-    stateful = [record] if pruning is None else [pruning, record]
+    stateful = [*(one for one in method if hasattr(one, "get_state")), record]
     survival = Survival(folder.last, stateful, dataset)
     survival.resume(model)
     if survival.progress:
@@ -85,14 +84,16 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     model.fit(
         dataset.train,
         validation_data=dataset.test,
-        epochs=settings.epochs,
+        epochs=epochs,
         shuffle=False,  # the dataset shuffles
         verbose=1 if sys.stdout.isatty() else 2,
         callbacks=[
             # The bar is drawn before the others add their figures, which are in history.csv.
             keras.callbacks.ProgbarLogger(),
             data.EpochSeed(dataset),
-            keras.callbacks.LearningRateScheduler(_schedule(settings, pruning)),
+            keras.callbacks.LearningRateScheduler(
+                _schedule(settings.learning_rate, drops, pruning)
+            ),
             *method,
             record,
             survival,
@@ -101,6 +102,8 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
 
     folder.save_model(model, folder.model)
     result = _result(settings, model, dataset, dense, record.rows)
+    for one in method:
+        result |= one.result() if hasattr(one, "result") else {}
     folder.write_json(folder.result, result)
     _export(settings, folder)
     return result
@@ -174,12 +177,12 @@ def _decay_weights(model: keras.Model, weight_decay: float) -> None:
                 variable.regularizer = keras.regularizers.L2(weight_decay / 2)
 
 
-def _schedule(settings: Settings, pruning: Any) -> Callable[[int], float]:
+def _schedule(first: float, drops: list[int], pruning: Any) -> Callable[[int], float]:
     """The learning rate of an epoch: a tenth after each drop, and more for a larger batch."""
 
     def rate(epoch: int) -> float:
-        drops = sum(epoch >= drop for drop in settings.learning_rate_drops)
-        return settings.learning_rate / 10**drops * getattr(pruning, "batch_scale", 1.0)
+        tenths = sum(epoch >= drop for drop in drops)
+        return first / 10**tenths * getattr(pruning, "batch_scale", 1.0)
 
     return rate
 
@@ -203,7 +206,7 @@ def _result(
         "model": settings.model,
         "method": settings.method,
         "seed": settings.seed,
-        "epochs": settings.epochs,
+        "epochs": len(rows),
         "accuracy": scores["accuracy"],
         "loss": scores["loss"],
         "training_flops": [dense_training, rows[-1]["training_flops"]],

@@ -39,18 +39,6 @@ def nature(function: Callable | None) -> Nature:
     return _KNOWN[key]
 
 
-def is_elementwise(function: Callable | None) -> bool:
-    """Whether changing one element of the argument changes that element of the result alone.
-
-    Args:
-        function: a function of one tensor, such as an activation; None is the identity.
-
-    Returns:
-        True for relu or gelu, False for softmax, GLU, and whatever cannot be called so.
-    """
-    return nature(function).elementwise
-
-
 def nature_of_node(node: Any) -> Nature:
     """The nature of a plain operation of a graph, of one input that is shaped like its output."""
     op = node.operation
@@ -75,11 +63,6 @@ def nature_of_node(node: Any) -> Nature:
     if key not in _KNOWN:
         _KNOWN[key] = _try(function)
     return _KNOWN[key]
-
-
-def is_elementwise_op(node: Any) -> bool:
-    """Whether a graph node is a plain operation on each element of its one input."""
-    return nature_of_node(node).elementwise
 
 
 def _try(function: Callable) -> Nature:

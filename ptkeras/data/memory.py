@@ -61,6 +61,27 @@ def read(files: list[str], parse: Parse) -> Arrays:
     )
 
 
+def held_out(train: Arrays, test: Arrays, share: float) -> tuple[Arrays, Arrays]:
+    """Splits a training set in two, always alike.
+
+    Args:
+        train: The training set.
+        test: The test set, which is handed back where nothing is held out.
+        share: Share of the training set, rounded, that takes the place of the test set.
+
+    Returns:
+        What is left to train with, and what to test with.
+    """
+    count = round(share * len(train.labels))
+    if not count:
+        return train, test
+    # RandomState, because NumPy promises that its streams never change, as default_rng's may.
+    is_held = np.zeros(len(train.labels), bool)
+    is_held[np.random.RandomState(0).permutation(len(is_held))[:count]] = True
+    rest, held = (Arrays(train.images[mask], train.labels[mask]) for mask in (~is_held, is_held))
+    return rest, held
+
+
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel.
 

@@ -36,6 +36,7 @@ def load(
     seed: int = 0,
     augment: bool = True,
     image_size: int | None = None,
+    hold_out: float = 0.0,
 ) -> Dataset:
     """Loads a data set, to train and test with.
 
@@ -71,31 +72,40 @@ def load(
         augment: Whether to shift, crop and mirror training images.
         image_size: Side in pixels to scale images to; None for their own size, or for 224 when they
             are read from files.
+        hold_out: Share of the training images to test with, in place of the test set, which is then
+            not touched: for choices that are made before the real test. They are always the same
+            images; of a data set that is read from files, whole files.
 
     Returns:
         The data set.
 
     Raises:
         ValueError: If the data set is unknown, not prepared in `data_dir` or of another kind, or
-            `batch_size` or `image_size` is out of range.
+            `batch_size`, `image_size` or `hold_out` is out of range.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel; got {image_size}.")
+    if not 0 <= hold_out < 1:
+        raise ValueError(f"hold_out must be from 0 and under 1; got {hold_out}.")
     if name == "digits":
         data = digits.load()
         train = Arrays(data.train_images, data.train_labels)
         test = Arrays(data.test_images, data.test_labels)
+        train, test = memory.held_out(train, test, hold_out)
         _check_batch_size(batch_size, name, len(train.labels))
         labels = tuple(map(str, range(digits.NUM_CLASSES)))
         return _from_memory(name, train, test, labels, batch_size, seed, augment, image_size)
     source = tfds_source.find(name, data_dir)
-    _check_batch_size(batch_size, name, source.num_train)
     if not _fits_in_memory(source):
+        source = tfds_source.held_out(name, source, hold_out)
+        _check_batch_size(batch_size, name, source.num_train)
         return _from_files(name, source, batch_size, seed, augment, image_size)
     train = memory.read(source.train_files, source.parse)
     test = memory.read(source.test_files, source.parse)
+    train, test = memory.held_out(train, test, hold_out)
+    _check_batch_size(batch_size, name, len(train.labels))
     return _from_memory(name, train, test, source.labels, batch_size, seed, augment, image_size)
 
 

@@ -27,6 +27,7 @@ class Source:
         image_shape: `(height, width, channels)` of an image in pixels; a side is None if it varies.
         labels: Name of each class.
         parse: Decodes a record into an image, uint8, and its label, int32.
+        train_lengths: Records of each file of the training set.
     """
 
     train_files: list[str]
@@ -36,6 +37,7 @@ class Source:
     image_shape: tuple[int | None, int | None, int]
     labels: tuple[str, ...]
     parse: Parse
+    train_lengths: list[int]
 
     @property
     def num_classes(self) -> int:
@@ -63,6 +65,35 @@ def find(name: str, data_dir: str | None) -> Source:
         return _source(name, _builder(name, data_dir))
 
 
+def held_out(name: str, source: Source, share: float) -> Source:
+    """Tests on the last files of the training set, in place of the test set.
+
+    Args:
+        name: The data set's name.
+        source: The data set.
+        share: Share of the training set that is held out, at least; 0 leaves the source alone.
+
+    Raises:
+        ValueError: If the training set is in one file.
+    """
+    if not share:
+        return source
+    lengths = source.train_lengths
+    if len(lengths) < 2:
+        raise ValueError(f"The training set of {name!r} is one file, of which no part is held out.")
+    first = len(lengths) - 1
+    while first > 1 and sum(lengths[first:]) < share * source.num_train:
+        first -= 1
+    return dataclasses.replace(
+        source,
+        train_files=source.train_files[:first],
+        test_files=source.train_files[first:],
+        num_train=sum(lengths[:first]),
+        num_test=sum(lengths[first:]),
+        train_lengths=lengths[:first],
+    )
+
+
 def _source(name: str, builder: "tfds.core.DatasetBuilder") -> Source:
     image_key, label_key = _keys(name, builder.info.features)
     parse = _parser(builder.info.features, image_key, label_key)
@@ -76,6 +107,7 @@ def _source(name: str, builder: "tfds.core.DatasetBuilder") -> Source:
         image_shape=tuple(builder.info.features[image_key].shape),
         labels=tuple(builder.info.features[label_key].names),
         parse=parse,
+        train_lengths=list(train.shard_lengths),
     )
 
 

@@ -97,7 +97,7 @@ def check_output(path: str | os.PathLike, kind: str) -> Path:
     path = Path(path)
     suffix = SUFFIXES[kind]
     if suffix and path.suffix != suffix:
-        raise ValueError(f"The name of an {TITLES[kind]} file must end with {suffix}: '{path}'.")
+        raise ValueError(f"The name of the {TITLES[kind]} file must end with {suffix}: '{path}'.")
     if kind == "saved_model" and path.suffix in (".onnx", ".tflite", ".keras", ".h5"):
         raise ValueError(f"A SavedModel is a folder, its name cannot end so: '{path}'.")
     if suffix and path.is_dir():

@@ -8,7 +8,7 @@ import logging
 import numbers
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,7 @@ def _optimised(
             input_names=frozen.inputs,
             output_names=list(frozen.outputs.values()),
             tensors_to_rename=renamed,
-            custom_op_handlers={"Erfc": (_erfc, [])},
+            custom_op_handlers={"Erfc": (_erfc, []), "Expm1": (_expm1, [])},
         )
         gc.collect()  # graphs are full of cycles, and hold copies of the weights
         if not careful:
@@ -188,17 +188,27 @@ def _in_float16(proto: Any) -> Any:
 
 def _erfc(graph: Any, node: Any, _name: str, _arguments: Any) -> None:
     """erfc(x) = 1 - erf(x): Keras's exact GELU has the one, and ONNX the other."""
+    _renamed(graph, node, "Erf", lambda one, result: [one, result])
+
+
+def _expm1(graph: Any, node: Any, _name: str, _arguments: Any) -> None:
+    """expm1(x) = exp(x) - 1, as CELU has it."""
+    _renamed(graph, node, "Exp", lambda one, result: [result, one])
+
+
+def _renamed(graph: Any, node: Any, kind: str, difference: Callable) -> None:
+    """Makes an operation of ONNX of a node, and a difference between that and 1 behind it."""
     import numpy as np
     from tf2onnx import utils
 
     dtype = utils.map_onnx_to_numpy_type(graph.get_dtype(node.output[0]))
-    node.type = "Erf"
+    node.type = kind
     one = graph.make_const(utils.make_name("one"), np.array(1, dtype))
     result = graph.insert_new_node_on_output(
         "Sub",
         node.output[0],
         name=utils.make_name(node.name),
-        inputs=[one.output[0], node.output[0]],
+        inputs=difference(one.output[0], node.output[0]),
     )
     graph.copy_shape(node.output[0], result.output[0])
     graph.set_dtype(result.output[0], graph.get_dtype(node.output[0]))

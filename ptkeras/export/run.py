@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 _TOLD = ("method", "dataset", "model", "accuracy", "epochs", "seed")
+_TOLD_IF_THERE = ("sparsity",)  # of magnitude pruning
 
 
 def metadata(folder: Path) -> dict[str, Any]:
@@ -16,8 +17,8 @@ def metadata(folder: Path) -> dict[str, Any]:
         folder: where a `model.keras` lies, in a run folder or not.
 
     Returns:
-        The method, data set, network, test accuracy, epochs and seed of the run; nothing if the
-        folder is not that of a finished run.
+        The method, data set, network, test accuracy, epochs and seed of the run, and the share of
+        zeros where its method has one; nothing if the folder is not that of a finished run.
     """
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -25,4 +26,5 @@ def metadata(folder: Path) -> dict[str, Any]:
         return {}
     if not isinstance(result, dict):
         return {}
-    return {("network" if name == "model" else name): result.get(name) for name in _TOLD}
+    told = {("network" if name == "model" else name): result.get(name) for name in _TOLD}
+    return told | {name: result[name] for name in _TOLD_IF_THERE if name in result}

@@ -2,24 +2,47 @@
 
 A method is a function `callbacks(settings, dataset)` in a module of its own, which returns the
 callbacks that make a `fit` what the system's paper describes. They fill `lasso`, `channels`,
-`params`, `inference_flops` and `training_flops` into the logs of each epoch.
+`params`, `inference_flops` and `training_flops` into the logs of each epoch. A callback that has to
+survive a kill has `get_state()` and `set_state(state)`; one that has more to say of the finished
+run has `result()`, figures for `result.json`. A method that trains another network than the one
+that was built, or for longer, has `start(settings, dataset, model, folder)` too, which returns a
+`Start`.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import keras
 
     from ptkeras.data import Dataset
+    from ptkeras.run_folder import RunFolder
 
 # Modules by the names of the methods; imported when asked for, so that a name can be checked first.
 _MODULES = {
     "dense": "ptkeras.methods.dense",
+    "magnitude": "ptkeras.methods.magnitude",
     "prunetrain": "ptkeras.methods.prunetrain",
+    "pruning_from_scratch": "ptkeras.methods.pruning_from_scratch",
 }
+
+
+class Start(NamedTuple):
+    """What a run trains, and how.
+
+    Attributes:
+        model: the network.
+        callbacks: the method's callbacks.
+        epochs: how many.
+        learning_rate_drops: after which of them the learning rate falls.
+    """
+
+    model: keras.Model
+    callbacks: list[keras.callbacks.Callback]
+    epochs: int
+    learning_rate_drops: list[int]
 
 
 def names() -> list[str]:
@@ -35,3 +58,19 @@ def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]
         dataset: what is trained with.
     """
     return importlib.import_module(_MODULES[settings.method]).callbacks(settings, dataset)
+
+
+def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder) -> Start:
+    """What a run of a method trains.
+
+    Args:
+        settings: the flags of `ptkeras.train`.
+        dataset: what is trained with.
+        model: the network that the flags name, untrained.
+        folder: the run folder, open: what the method finds out before the training goes there.
+    """
+    module = importlib.import_module(_MODULES[settings.method])
+    if hasattr(module, "start"):
+        return module.start(settings, dataset, model, folder)
+    found = module.callbacks(settings, dataset)
+    return Start(model, found, settings.epochs, settings.learning_rate_drops)

@@ -28,11 +28,13 @@ class Accounts(keras.callbacks.Callback):
 
     Args:
         examples: the number of examples in an epoch.
+        spent: training FLOPs that were spent before.
     """
 
-    def __init__(self, examples: int) -> None:
+    def __init__(self, examples: int, spent: int = 0) -> None:
         super().__init__()
         self.examples = examples
+        self.spent = spent
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Counts; nothing changes afterwards."""
@@ -47,4 +49,5 @@ class Accounts(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds to the logs."""
         if logs is not None:
-            logs.update(self._figures, training_flops=(epoch + 1) * self._epoch_flops)
+            flops = self.spent + (epoch + 1) * self._epoch_flops
+            logs.update(self._figures, training_flops=flops)

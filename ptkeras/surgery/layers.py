@@ -94,9 +94,15 @@ def _with_live_objects(layer: Any, config: dict) -> dict:
     )
     for name, value in config.items():
         own = getattr(layer, name, None)
-        if isinstance(value, dict | str) and isinstance(own, live):
+        # Keras's initialisers are made anew: one object would draw the same numbers again.
+        drawn = isinstance(own, keras.initializers.Initializer) and _is_of_keras(own)
+        if isinstance(value, dict | str) and isinstance(own, live) and not drawn:
             config[name] = own
     return config
+
+
+def _is_of_keras(value: Any) -> bool:
+    return type(value).__module__.startswith("keras.")
 
 
 def register_adjuster(*types: type) -> Callable[[Adjuster], Adjuster]:

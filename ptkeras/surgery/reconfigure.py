@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras._held_mask import refuse_masks
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.surgery.adopt import adopt
 from ptkeras.surgery.layers import adjust
@@ -51,7 +52,7 @@ def reconfigure(
     Raises:
         ValueError: the model has no graph, `channel_map` is not its own, the mask has another
             shape, drops a frozen channel, or takes every channel of a tensor that the network
-            cannot do without.
+            cannot do without; or masks of `ptkeras.MagnitudePruning` are on the model.
     """
     if channel_map is None:
         channel_map = trace(model, exact=exact)
@@ -60,6 +61,7 @@ def reconfigure(
     gates = gates or {}
     if keep.all() and not gates:
         return model
+    refuse_masks(model)
     with scope_of(model):
         rebuilt = rebuild(channel_map, keep, gates)
         renewed = _carry_weights(channel_map, keep, gates, rebuilt)
@@ -78,6 +80,7 @@ def can_remove(channel_map: ChannelMap, keep: np.ndarray) -> None:
     Raises:
         ValueError: `reconfigure` would refuse; a `DeadEndError` where too much would go.
     """
+    refuse_masks(channel_map.model)
     with scope_of(channel_map.model):
         rebuild(channel_map, channel_map.check_keep(keep))
 

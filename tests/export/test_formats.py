@@ -123,6 +123,7 @@ def test_any_name_can_be_called_for_in_every_format(name, tmp_path):
     assert run(feeds)["tensor_9"].shape == (2, 2)
 
 
+@pytest.mark.slow
 def test_a_model_under_a_mirrored_strategy(tmp_path):
     with mirrored_strategy().scope():
         model = networks.small()

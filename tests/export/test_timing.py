@@ -1,6 +1,7 @@
 """Timing artifacts side by side, and the tools."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -57,8 +58,10 @@ def test_what_does_not_run_is_told(model, tmp_path):
         timing.benchmark([tmp_path / "c.onnx"])
 
 
-def test_the_tool_prints_a_row_for_each(model, tmp_path, capsys):
-    path = export.to_litert(model, tmp_path / "a.tflite")
+@pytest.mark.parametrize("name", ["a.onnx", pytest.param("a.tflite", marks=pytest.mark.slow)])
+def test_the_tool_prints_a_row_for_each(name, model, tmp_path, capsys):
+    write = {"a.onnx": export.to_onnx, "a.tflite": export.to_litert}[name]
+    path = write(model, tmp_path / name)
     flags = [f"--artifacts={path}", "--batch_sizes=1,2", "--threads=1", "--rounds=1"]
     assert benchmark_tool.main(flags) == 0
     out = capsys.readouterr().out
@@ -111,6 +114,24 @@ def test_a_tool_calibrates_on_a_data_set(run_folder, capsys):
     assert 0 < json.loads(told["mean"])[0] < json.loads(told["std"])[0] < 16
     assert to_onnx.main([*flags, "--dataset=digitz"]) == 1
     assert "Unknown dataset 'digitz'" in capsys.readouterr().err
+
+
+def test_an_export_that_scales_by_itself_is_calibrated_on_pixels(monkeypatch, run_folder):
+    seen = []
+
+    def to_see(*_, **options):
+        seen.append(options)
+        return SimpleNamespace(summary="")
+
+    monkeypatch.setattr(export, "to_onnx", to_see)
+    model = f"--model={run_folder / 'model.keras'}"
+    flags = [model, "--output=a.onnx", "--precision=int8", "--dataset=digits"]
+    assert to_onnx.main([*flags, "--mean=5", "--std=6"]) == 0
+    assert to_onnx.main(flags) == 0
+    pixels, scaled = (options["calibration"] for options in seen)
+    assert len(pixels) == 256 and pixels.min() >= -1e-5 and 15 < pixels.max() < 16 + 1e-5
+    np.testing.assert_allclose(pixels, pixels.round(), atol=1e-5)
+    assert scaled.min() < -0.5
 
 
 def test_the_other_tools_and_labels_in_a_file(run_folder, capsys):

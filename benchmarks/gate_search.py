@@ -1,0 +1,132 @@
+"""Seconds that the search of Pruning from Scratch takes, over those of one dense training.
+
+    python -m benchmarks.gate_search --data_dir=… [--models=resnet56,vgg16] [--epochs=10]
+
+For each network the gates are learned on CIFAR-10, with the flags of its flagfile, and the
+structure for half of the FLOPs is built. The dense training that it is compared with would take
+hours: its seconds are those of a step of the dense network, the median of some, times the steps of
+all epochs of the flagfile; a step of the search is timed beside it, in turns, since the speed of a
+machine drifts. With fewer --epochs or --steps than the flagfile's the search too is worked out from
+its steps, and its gates are not the paper's. What was measured and what was worked out is told
+apart. Writes benchmarks/results/gate_search.json. The goals: FLOPs within 1 % of the budget, and a
+search of at most a tenth of a dense training.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import time
+
+import keras
+
+from ptkeras import cost, data, settings
+from ptkeras.channels import trace
+from ptkeras.from_scratch import learn_gates
+from ptkeras.gated_network import GatedNetwork
+from ptkeras.methods.pruning_from_scratch import HELD_OUT
+from ptkeras.models import build
+from ptkeras.surgery.fresh import widen
+
+RESULT = pathlib.Path(__file__).parent / "results" / "gate_search.json"
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def steps(flags, dataset, count):
+    """Median seconds of a training step, dense and gated, on the same batches."""
+    dense = build(flags.model, dataset.input_shape, dataset.num_classes)
+    dense.compile(keras.optimizers.SGD(flags.learning_rate, momentum=flags.momentum), LOSS)
+    gated = GatedNetwork(
+        trace(widen(dense, flags.channel_expansion)), flags.sparsity_ratio, flags.balance_factor
+    )
+    gated.compile(keras.optimizers.Adam(flags.gate_learning_rate), LOSS)
+    times = {"dense": [], "gated": []}
+    for batch in dataset.train.take(count + 1):
+        for name, model in (("dense", dense), ("gated", gated)):
+            started = time.perf_counter()
+            model.train_on_batch(*batch)
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
+
+
+def measure(name, options):
+    flagfile = f"flags/cifar10_{name}_pruning_from_scratch.flags"
+    flags = settings.parse([f"--flagfile={flagfile}"])
+    load = {"batch_size": flags.gate_batch_size, "data_dir": options.data_dir}
+    dataset = data.load(flags.dataset, hold_out=HELD_OUT, **load)
+    keras.utils.set_random_seed(flags.seed)
+    step = steps(flags, dataset, options.timed_steps)
+    model = build(name, dataset.input_shape, dataset.num_classes)
+    train = dataset.train if options.steps is None else dataset.train.take(options.steps)
+    seeding = [] if options.steps else [data.EpochSeed(dataset)]
+    epochs = options.epochs or flags.gate_epochs
+    test = dataset.test if options.steps is None else dataset.test.take(options.steps)
+    search = learn_gates(
+        model,
+        train,
+        validation_data=test,
+        loss=LOSS,
+        sparsity_ratio=flags.sparsity_ratio,
+        balance_factor=flags.balance_factor,
+        channel_expansion=flags.channel_expansion,
+        learning_rate=flags.gate_learning_rate,
+        epochs=epochs,
+        callbacks=seeding,
+        shuffle=False,
+        verbose=2,
+    )
+    small = search.build(flags.flops_budget)
+    a_gate_epoch = -(-dataset.num_train // flags.gate_batch_size) * step["gated"]
+    images = dataset.num_train + dataset.num_test
+    dense_seconds = flags.epochs * -(-images // flags.batch_size) * step["dense"]
+    full = options.steps is None and epochs == flags.gate_epochs
+    search_seconds = search.seconds if full else flags.gate_epochs * a_gate_epoch
+    return {
+        "model": name,
+        "seconds_a_step": step,
+        "search_epochs": epochs,
+        "search_seconds": search_seconds,
+        "search_was": "measured" if full else "worked out from its steps",
+        "dense_epochs": flags.epochs,
+        "dense_seconds_worked_out": dense_seconds,
+        "ratio": search_seconds / dense_seconds,
+        "budget": flags.flops_budget,
+        "flops": cost.inference_flops(small) / cost.inference_flops(model),
+        "params": [model.count_params(), small.count_params()],
+        "history": search.history,
+        "kept_epoch": search.epoch,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir")
+    parser.add_argument("--models", default="resnet56,vgg16")
+    parser.add_argument("--epochs", type=int, help="of the search; left out, the flagfile's")
+    parser.add_argument("--steps", type=int, help="of such an epoch; left out, all")
+    parser.add_argument("--timed_steps", type=int, default=11)
+    options = parser.parse_args()
+    rows = []
+    for name in options.models.split(","):
+        row = measure(name, options)
+        rows.append(row)
+        print(
+            f"{name}: {row['flops']:.4f} of the FLOPs for a budget of {row['budget']}; the search "
+            f"takes {row['search_seconds']:,.0f} s ({row['search_was']}), {row['ratio']:.3f} of "
+            f"the {row['dense_seconds_worked_out']:,.0f} s of {row['dense_epochs']} dense epochs"
+        )
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {"keras": keras.__version__, "backend": keras.config.backend()},
+        "settings": vars(options) | {"data_dir": None},
+        "networks": rows,
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

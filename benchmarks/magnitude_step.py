@@ -1,0 +1,136 @@
+"""What magnitude pruning costs a training step, ours in Keras 3 and TF-MOT's in Keras 2.
+
+    python -m benchmarks.magnitude_step [--size=32] [--batch_size=128]
+
+The same network, ResNet-20 with the same weights, in four forms: Keras 3 as it is and with
+`ptkeras.MagnitudePruning`, Keras 2 as it is and under TF-MOT's `prune_low_magnitude`, with one
+schedule. All train in `fit` on the same batches, in rounds that take turns, since the speed of a
+machine drifts; the figures are medians over the rounds. They are printed, and written to
+benchmarks/results/magnitude_step.json. The goal: our step costs no more than TF-MOT's.
+"""
+
+import argparse
+import datetime
+import json
+import pathlib
+import platform
+import statistics
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_optimization as tfmot
+import tf_keras
+
+import ptkeras
+from ptkeras.models import build
+
+RESULT = pathlib.Path(__file__).parent / "results" / "magnitude_step.json"
+NAMES = ("keras3", "ptkeras", "keras2", "tfmot")
+
+
+def in_keras_2(model):
+    """The same network with the same weights; both Keras's name layers and their options alike."""
+    layers, tensors = tf_keras.layers, {}
+    for layer in model.layers:
+        config = layer.get_config()
+        if isinstance(layer, keras.layers.InputLayer):
+            tensors[layer.output.name] = made = layers.Input(layer.output.shape[1:])
+            continue
+        given = [tensors[x.name] for x in layer._inbound_nodes[0].input_tensors]
+        kind = getattr(layers, type(layer).__name__)
+        options = ("filters", "units", "kernel_size", "strides", "padding", "use_bias")
+        options += ("momentum", "epsilon", "name")
+        kept = {name: config[name] for name in options if name in config}
+        made = kind(**kept)(given if len(given) > 1 else given[0])
+        tensors[layer.output.name] = made
+    twin = tf_keras.Model(tensors[model.input.name], made)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def trainers(size, schedule):
+    """By name, a function that trains for an epoch on a dataset."""
+    dense, pruned = (build("resnet20", (size, size, 3), 10) for _ in range(2))
+    pruned.set_weights(dense.get_weights())
+    old = in_keras_2(dense)
+    wrapped = tfmot.sparsity.keras.prune_low_magnitude(in_keras_2(dense), schedule)
+    models = dict(zip(NAMES, (dense, pruned, old, wrapped), strict=True))
+    for name, model in models.items():
+        api = keras if name in NAMES[:2] else tf_keras
+        loss = api.losses.SparseCategoricalCrossentropy(from_logits=True)
+        # Keras 2 has no XLA unless it is told; neither has.
+        model.compile(api.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=False)
+    callbacks = {
+        "ptkeras": [ptkeras.MagnitudePruning(schedule)],
+        "tfmot": [tfmot.sparsity.keras.UpdatePruningStep()],
+    }
+    return {
+        name: lambda data, name=name: models[name].fit(
+            data, verbose=0, callbacks=callbacks.get(name, [])
+        )
+        for name in NAMES
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--frequency", type=int, default=10)
+    options = parser.parse_args()
+    random = np.random.default_rng(0)
+    images = random.normal(size=(options.batch_size, options.size, options.size, 3))
+    batch = images.astype("float32"), random.integers(0, 10, options.batch_size)
+    data = tf.data.Dataset.from_tensors(batch).cache().repeat(options.steps)
+    total = (options.rounds + 1) * options.steps
+    schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.8, 0, total, 3, options.frequency)
+    train = trainers(options.size, schedule)
+    for one in train.values():
+        one(data)  # compiles
+    seconds, cpu = ({name: [] for name in NAMES} for _ in range(2))
+    for turn in range(options.rounds):
+        for i in range(len(NAMES)):
+            name = NAMES[(i + turn) % len(NAMES)]
+            started, busy = time.perf_counter(), time.process_time()
+            train[name](data)
+            cpu[name].append((time.process_time() - busy) / options.steps)
+            seconds[name].append((time.perf_counter() - started) / options.steps)
+    ratios = [a / b for a, b in zip(seconds["ptkeras"], seconds["tfmot"], strict=True)]
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
+        "versions": {
+            "keras": keras.__version__,
+            "tf_keras": tf_keras.__version__,
+            "tfmot": tfmot.__version__,
+        },
+        "settings": vars(options),
+        "seconds_a_step": medians,
+        # On a machine that others work on too, the steadier figure.
+        "cpu_seconds_a_step": {name: statistics.median(times) for name, times in cpu.items()},
+        "ratio": statistics.median(ratios),
+        "ratio_quartiles": statistics.quantiles(ratios, n=4)[::2],
+        "overhead": {
+            "ptkeras": medians["ptkeras"] / medians["keras3"] - 1,
+            "tfmot": medians["tfmot"] / medians["keras2"] - 1,
+        },
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    for name, time_ in medians.items():
+        busy = result["cpu_seconds_a_step"][name]
+        print(f"{name:8} {1e3 * time_:7.1f} ms a step, of processors {1e3 * busy:7.1f} ms")
+    print(
+        f"ptkeras over TF-MOT: {result['ratio']:.3f} "
+        f"({result['ratio_quartiles'][0]:.3f} to {result['ratio_quartiles'][1]:.3f}); over the "
+        f"network as it is: ptkeras {result['overhead']['ptkeras']:+.1%}, "
+        f"TF-MOT {result['overhead']['tfmot']:+.1%}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The methods beside each other: dense, PruneTrain, Pruning from Scratch and magnitude pruning.
+
+    python -m benchmarks.methods [--seeds=3]                            # the digits, ResNet-20
+    python -m benchmarks.methods --dataset=cifar10 --data_dir=… --seeds=1
+
+Each is a run of `python -m ptkeras.train`. PruneTrain decides how small its network gets; Pruning
+from Scratch is then given its inference FLOPs as the budget, and magnitude pruning its number of
+parameters as those that are not zero. Runs are kept in --runs, so that the command, started again,
+goes on where it was stopped. The figures are printed, and written to
+benchmarks/results/methods_DATASET.json. The digits take some 20 minutes on two cores; CIFAR-10, on
+a schedule that is far too short for the paper's accuracies, under half an hour a run.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+METHODS = ("dense", "prunetrain", "pruning_from_scratch", "magnitude")
+
+FLAGS = {
+    "digits": {
+        "dense": ["--flagfile=flags/digits_resnet20.flags", "--method=dense"],
+        "prunetrain": ["--flagfile=flags/digits_resnet20.flags"],
+        "pruning_from_scratch": ["--flagfile=flags/digits_resnet20_pruning_from_scratch.flags"],
+        "magnitude": ["--flagfile=flags/digits_resnet20_magnitude.flags"],
+    },
+    "cifar10": {
+        method: [
+            "--dataset=cifar10",
+            "--model=resnet20",
+            f"--method={method}",
+            "--epochs=8",
+            "--batch_size=128",
+            "--learning_rate=0.1",
+            "--learning_rate_drops=5,7",
+            "--weight_decay=1e-4",
+            *more,
+        ]
+        for method, more in {
+            "dense": [],
+            "prunetrain": ["--interval=2", "--ratio=0.5", "--threshold=0.01"],
+            "pruning_from_scratch": ["--gate_epochs=1"],
+            "magnitude": ["--pruning_begin=4", "--pruning_end=6"],
+        }.items()
+    },
+}
+
+
+def run(options, method, seed, *flags):
+    """One run of the command, unless it is there already; returns its figures."""
+    folder = pathlib.Path(options.runs) / f"{options.dataset}_{method}_seed{seed}"
+    command = [sys.executable, "-m", "ptkeras.train", *FLAGS[options.dataset][method], *flags]
+    command += [f"--seed={seed}", f"--output_dir={folder}"]
+    if options.data_dir:
+        command.append(f"--data_dir={options.data_dir}")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return json.loads((folder / "result.json").read_text())
+
+
+def as_small(pruned, kernels):
+    """The flags that make the others as small as PruneTrain's network.
+
+    Args:
+        pruned: the figures of PruneTrain's run.
+        kernels: the number of weights in the kernels of the dense network.
+    """
+    dense_flops, flops = pruned["inference_flops"]
+    dense_params, params = pruned["params"]
+    return {
+        "pruning_from_scratch": [f"--flops_budget={flops / dense_flops:.5f}"],
+        "magnitude": [f"--sparsity={(dense_params - params) / kernels:.5f}"],
+    }
+
+
+def kernel_weights(options):
+    """The number of weights in the kernels of the dense network."""
+    from keras.models import load_model
+
+    from ptkeras import magnitude
+
+    model = load_model(
+        pathlib.Path(options.runs) / f"{options.dataset}_dense_seed0" / "model.keras"
+    )
+    return sum(row.size for row in magnitude.report(model).kernels)
+
+
+def figures(result):
+    """One row: of a sparse network the parameters that are not zero."""
+    return {
+        "method": result["method"],
+        "seed": result["seed"],
+        "accuracy": result["accuracy"],
+        "training_flops": result["training_flops"][1],
+        "inference_flops": result["inference_flops"][1],
+        "params": result.get("nonzero_params", result["params"])[1],
+        "gzip_bytes": result.get("gzip_bytes", [None, None])[1],
+        "seconds": result["seconds"] + result.get("search_seconds", 0.0),
+    }
+
+
+def show(dataset, rows):
+    table = Table(title=f"{dataset}, ResNet-20: means over the seeds")
+    names = ("method", "accuracy", "by seed", "training FLOPs", "inference FLOPs", "parameters")
+    for name in (*names, "seconds"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method in METHODS:
+        mine = [row for row in rows if row["method"] == method]
+        if mine:
+            mean = {k: statistics.mean(r[k] for r in mine) for k in mine[0] if k in NUMBERS}
+            table.add_row(
+                method,
+                f"{mean['accuracy']:.2%}",
+                ", ".join(f"{100 * row['accuracy']:.2f}" for row in mine),
+                f"{mean['training_flops'] / 1e12:.2f} T",
+                f"{mean['inference_flops'] / 1e6:.2f} M",
+                f"{mean['params']:,.0f}",
+                f"{mean['seconds']:.0f}",
+            )
+    Console(width=110).print(table)
+
+
+NUMBERS = ("accuracy", "training_flops", "inference_flops", "params", "seconds")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", choices=FLAGS, default="digits")
+    parser.add_argument("--data_dir")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", default="runs/methods")
+    options = parser.parse_args()
+    rows = []
+    for seed in range(options.seeds):
+        dense = run(options, "dense", seed)
+        pruned = run(options, "prunetrain", seed)
+        small = as_small(pruned, kernel_weights(options))
+        others = [run(options, method, seed, *flags) for method, flags in small.items()]
+        rows += [figures(result) for result in (dense, pruned, *others)]
+        result = {
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "python": platform.python_version(),
+            "runs": rows,
+        }
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"methods_{options.dataset}.json"
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    show(options.dataset, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,272 @@
+"""Pruning from Scratch (Wang et al., AAAI 2020): a structure found before any weight is trained.
+
+```python
+model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10)
+model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+search = ptkeras.from_scratch.learn_gates(model, x, y, validation_data=(x_val, y_val))
+small = search.build(0.5)  # half of the FLOPs of the model, fresh weights
+small.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+small.fit(x, y, epochs=search.budget_epochs(160, 0.5))
+```
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from ptkeras import cost
+from ptkeras._plan import protected
+from ptkeras._prediction import Prediction, weighted_macs
+from ptkeras.channels import ChannelMap, trace
+from ptkeras.gated_network import GatedNetwork
+from ptkeras.surgery.fresh import fresh, scaled_norms, widen
+from ptkeras.surgery.rebuild import rebuild
+from ptkeras.surgery.reconfigure import scope_of
+
+__all__ = ["Search", "learn_gates"]
+
+# How near to the budget a structure is to come, as a share of the budget.
+NEAR = 0.01
+
+
+def learn_gates(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    validation_data: Any,
+    loss: Any = None,
+    sparsity_ratio: float = 0.5,
+    balance_factor: float = 0.5,
+    channel_expansion: float = 1.25,
+    learning_rate: float = 0.01,
+    epochs: int = 10,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    **fit_options: Any,
+) -> Search:
+    """Learns how much each channel of an untrained network matters (arXiv 1909.12579).
+
+    Every channel that may go gets a scalar gate λ in [0, 1], after batch normalisation and before
+    the activation, or, where a channel passes no batch normalisation, on the kernel and bias that
+    make it. Channels that are tied, as by a shortcut, have one gate. The weights stay as they were
+    drawn; the gates start at 1, are clipped to [0, 1] after each step, and minimise
+
+        loss + γ · (mean |λ| - r)²
+
+    with Adam, where r is the sparsity ratio and γ the balance factor. Kept are the gates of the
+    epoch of the best validation accuracy among those whose share of open gates, those that are not
+    zero, is at most r. If there is none, they are of the epoch with the smallest share, the last of
+    several; the authors' code then takes the last epoch.
+
+    The defaults are the paper's for CIFAR-10, with batches of 128. For ImageNet it has a balance
+    factor of 0.05, batches of 100 and one epoch.
+
+    Args:
+        model: a Functional or built Sequential model; it is not changed, and its weights are not
+            used: the network that is searched is one of its kind, wider and freshly drawn.
+        x: what to train the gates with, as `fit` takes it.
+        y: the targets that go with `x`, if `x` does not have them.
+        validation_data: what to judge the gates by, as `fit` takes it; the paper holds 5,000
+            training images of CIFAR-10 out for it.
+        loss: a Keras loss. None takes the one that the model is compiled with.
+        sparsity_ratio: r, what the mean gate is driven to, and the largest share of open gates of
+            an epoch that counts; over 0 and at most 1.
+        balance_factor: γ, from 0.
+        channel_expansion: how much wider than the model the network is that is searched, from 1.
+        learning_rate: of Adam.
+        epochs: to train the gates for.
+        callbacks: callbacks for `fit`.
+        **fit_options: more arguments of `fit`, such as `batch_size` and `verbose`.
+
+    Returns:
+        The `Search`, from which networks of any budget are built.
+
+    Raises:
+        ValueError: an argument is out of its range, the model has no graph or nothing to prune, or
+            no loss.
+    """
+    _check("sparsity_ratio", sparsity_ratio, 0 < sparsity_ratio <= 1, "over 0 and at most 1")
+    _check("balance_factor", balance_factor, 0 <= balance_factor < math.inf, "a number from 0")
+    _check("channel_expansion", channel_expansion, 1 <= channel_expansion < 16, "from 1")
+    _check("learning_rate", learning_rate, 0 < learning_rate < math.inf, "a number over 0")
+    _check("epochs", epochs, epochs == int(epochs) >= 1, "a whole number from 1")
+    loss = _loss(model, loss)
+    started = time.perf_counter()
+    channel_map = trace(widen(model, channel_expansion))
+    if not channel_map.prunable.any():
+        raise ValueError(f"'{model.name}' has no channels that could go, so there are no gates.")
+    with scope_of(model):
+        network = GatedNetwork(_gateable(channel_map), sparsity_ratio, balance_factor)
+        network.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
+    best = _Best(sparsity_ratio)
+    network.fit(
+        x,
+        y,
+        epochs=epochs,
+        validation_data=validation_data,
+        callbacks=[*callbacks, best],
+        **fit_options,
+    )
+    return Search(
+        channel_map=channel_map,
+        flops=cost.inference_flops(model),
+        gates=best.gates,
+        epoch=best.epoch,
+        history=best.history,
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Search:
+    """What `learn_gates` found.
+
+    Attributes:
+        channel_map: the channels of the network that was searched, the expanded one.
+        flops: the FLOPs of one forward pass of the model as it was given.
+        gates: an array of a number per channel of the map: its gate; infinite for those that stay.
+        epoch: the number of the epoch, counted from 1, that the gates are of.
+        history: a dict for each epoch: `accuracy`, that on the validation data, and `open`, the
+            share of gates that are not zero.
+        seconds: what the search took.
+    """
+
+    channel_map: ChannelMap
+    flops: int
+    gates: np.ndarray
+    epoch: int
+    history: list[dict[str, float]]
+    seconds: float
+
+    def keep(self, budget: float) -> np.ndarray:
+        """The structure whose FLOPs come nearest to a budget, by bisection on the gates' threshold.
+
+        Channels go in the order of their gates; of equal gates, such as closed ones, in a random
+        order that is always the same. One channel of every layer stays.
+
+        Args:
+            budget: the share of the model's FLOPs, over 0.
+
+        Returns:
+            A bool per channel of `channel_map`.
+
+        Raises:
+            ValueError: no structure comes within 1 % of the budget.
+        """
+        _check("budget", budget, 0 < budget < math.inf, "a share of the model's FLOPs, over 0")
+        free = np.isfinite(self.gates) & ~protected(self.channel_map, self.gates, 1)
+        candidates = np.random.default_rng(0).permutation(np.flatnonzero(free))
+        order = candidates[np.argsort(self.gates[candidates], kind="stable")]
+        flops = _flops_of(self.channel_map)
+        goal = budget * self.flops
+
+        def without(count: int) -> np.ndarray:
+            keep = np.ones(len(self.gates), bool)
+            keep[order[:count]] = False
+            return keep
+
+        low, high = 0, len(order)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if flops(without(middle)) > goal else (low, middle)
+        nearest = min((without(n) for n in (low, high)), key=lambda k: abs(flops(k) - goal))
+        share = flops(nearest) / self.flops
+        if abs(share / budget - 1) > NEAR:
+            raise ValueError(
+                f"The structure of '{self.channel_map.model.name}' nearest to a budget of {budget} "
+                f"of the FLOPs has {share:.4f} of them: choose a budget near that, or another "
+                "channel_expansion."
+            )
+        return nearest
+
+    def build(self, budget: float) -> keras.Model:
+        """The network for a budget, with fresh weights, to be compiled and trained from scratch.
+
+        Args:
+            budget: the share of the model's FLOPs, over 0; met within 1 %.
+
+        Returns:
+            A new model of plain Keras.
+
+        Raises:
+            ValueError: as `keep` does.
+        """
+        return fresh(self.channel_map, self.keep(budget))
+
+    def budget_epochs(self, epochs: int, budget: float) -> int:
+        """Budget training: epochs that cost a built network what `epochs` cost the model.
+
+            epochs · FLOPs of the model / FLOPs of the network
+
+        Args:
+            epochs: for which the model would be trained.
+            budget: the share of the model's FLOPs.
+        """
+        return round(epochs * self.flops / _flops_of(self.channel_map)(self.keep(budget)))
+
+
+class _Best(keras.callbacks.Callback):
+    """Keeps the gates of the best epoch."""
+
+    def __init__(self, sparsity_ratio: float) -> None:
+        super().__init__()
+        self.ratio = sparsity_ratio
+        self.history: list[dict[str, float]] = []
+        self.gates: np.ndarray | None = None
+        self.epoch = 0
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        gates = self.model.gates_by_channel()
+        share = float(np.mean(gates[np.isfinite(gates)] != 0))
+        row = {"accuracy": float(logs["val_accuracy"]), "open": share}
+        logs["open"] = share
+        self.history.append(row)
+        rank = [self._rank(row) for row in self.history]
+        if max(rank) == rank[-1]:
+            self.gates, self.epoch = gates, epoch + 1
+
+    def _rank(self, row: dict[str, float]) -> tuple[bool, float]:
+        sparse = row["open"] <= self.ratio
+        return (sparse, row["accuracy"] if sparse else -row["open"])
+
+
+def _gateable(channel_map: ChannelMap) -> ChannelMap:
+    """The map of a network of the same channels in which every batch norm has a scale to gate."""
+    norms = (row.layer for row in channel_map.slices)
+    norms = [n for n in norms if isinstance(n, keras.layers.BatchNormalization)]
+    if all(norm.scale for norm in norms):
+        return channel_map
+    return trace(scaled_norms(channel_map))
+
+
+def _flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
+    prediction = Prediction(channel_map)
+    if prediction.exact:
+        return lambda keep: 2 * sum(prediction.macs(keep))
+    # Products without a kernel (attention scores) are counted on the graph as it would be.
+    return lambda keep: 2 * weighted_macs(rebuild(channel_map, keep).model, None)
+
+
+def _loss(model: keras.Model, loss: Any) -> Any:
+    if loss is None and getattr(model, "_compile_loss", None) is not None:
+        loss = model._compile_loss._user_loss
+    if loss is None:
+        raise ValueError(
+            f"'{model.name}' is not compiled with a loss, so its gates have nothing to minimise: "
+            "compile it, or pass loss= to learn_gates."
+        )
+    return loss
+
+
+def _check(name: str, value: Any, right: bool, wanted: str) -> None:
+    if not right:
+        raise ValueError(
+            f"The {name} of Pruning from Scratch must be {wanted}; received {value!r}."
+        )

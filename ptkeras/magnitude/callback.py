@@ -1,0 +1,263 @@
+"""Gradual magnitude pruning as a Keras callback."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+
+from ptkeras import lasso
+from ptkeras.magnitude import thresholds
+from ptkeras.magnitude.kernels import kernels
+from ptkeras.magnitude.masks import Masks, Passenger
+from ptkeras.magnitude.pruning import Scope, check_m_by_n, check_scope, groups
+
+Schedule = Callable[[int], Any]
+
+
+class MagnitudePruning(keras.callbacks.Callback):
+    """Sets the smallest weights to zero while a model trains, and holds them there.
+
+    ```python
+    schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.8, begin_step=0, end_step=1000)
+    model.fit(x, y, callbacks=[ptkeras.MagnitudePruning(schedule)])
+    ptkeras.magnitude.strip(model)
+    ```
+
+    After Han et al., NIPS 2015 (arXiv 1506.02626), made gradual by Zhu & Gupta, 2017
+    (arXiv 1710.01878). What it does in each step is what TF-MOT's `prune_low_magnitude` does, which
+    has no Keras 3: the masks are the same ones, step by step, on every backend. As there, a weight
+    that was dropped takes part in the next choice with what the last update made of it, and so may
+    come back.
+
+    Masks hold until `ptkeras.magnitude.strip(model)`, in later calls of `fit` too. They are in no
+    file: what is saved is a plain model. The logs of each epoch get `sparsity`, the share of zeros
+    in the kernels.
+
+    Args:
+        schedule: when to prune, and how much: a `tfmot.sparsity.keras.PruningSchedule` as it is, or
+            any function of the step, counted from 1 over all calls of `fit`, that returns
+            `(should_prune, sparsity)`; or the sparsity, which prunes whenever it changes; or None
+            to leave the masks alone. A sparsity is a share of weights, from 0 and under 1.
+        scope: what has one threshold: `"layer"`, each kernel by itself, as TF-MOT has it; `"kind"`,
+            all convolutions and all dense layers; `"global"`, all kernels.
+        sparsity_m_by_n: in place of a schedule, `(m, n)`: of every n consecutive weights the m
+            smallest go, in the first step; `(2, 4)` is what sparse tensor cores take.
+        leave_alone: names or paths of layers whose kernels stay whole, or `"conv"` or `"dense"`.
+
+    Attributes:
+        step: the number of steps done.
+        thresholds: for the path of each kernel the magnitude under which its weights went last.
+
+    Raises:
+        ValueError: an argument is out of its range; in `fit`, the model has no kernels, the
+            schedule returns no sparsity, or `PruneTrain` is in the same `fit`.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule | None = None,
+        *,
+        scope: Scope = "layer",
+        sparsity_m_by_n: tuple[int, int] | None = None,
+        leave_alone: Iterable[str] = (),
+    ) -> None:
+        super().__init__()
+        if (schedule is None) == (sparsity_m_by_n is None):
+            raise ValueError(
+                "MagnitudePruning takes a schedule or sparsity_m_by_n, and one of them; received "
+                f"schedule={schedule!r} and sparsity_m_by_n={sparsity_m_by_n!r}."
+            )
+        if schedule is not None and not callable(schedule):
+            raise ValueError(
+                "The schedule of MagnitudePruning must be a PruningSchedule or a function of the "
+                f"step; received {schedule!r}. For one sparsity throughout: lambda step: 0.5."
+            )
+        check_scope(scope)
+        self.schedule = schedule
+        self.scope = scope
+        self.sparsity_m_by_n = None if sparsity_m_by_n is None else _pair(sparsity_m_by_n)
+        self.leave_alone = leave_alone
+        self.step = 0
+        self.thresholds: dict[str, float] = {}
+        self._sparsity: float | None = None
+        self._looked_at = 0
+        self._coming: tuple[int, float | None] | None = None
+        self._saved: tuple[list[np.ndarray], bool] | None = None
+        self._served: int | None = None
+
+    # The hooks of Keras, in the order in which fit calls them.
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Puts masks on the kernels."""
+        if lasso.is_attached(self.model):
+            raise ValueError(
+                f"PruneTrain has its lasso on '{self.model.name}', and rebuilds the kernels that "
+                "masks are for: train with PruneTrain or MagnitudePruning, one after the other. "
+                "What a fit that broke off has left, ptkeras.lasso.detach(model) takes off."
+            )
+        if self._served not in (None, id(self.model)):
+            self.step, self._looked_at, self._sparsity, self._coming = 0, 0, None, None
+        self._served = id(self.model)
+        self._kernels = kernels(self.model, self.leave_alone)
+        if self.sparsity_m_by_n is not None:
+            check_m_by_n(self._kernels)
+        self._masks = Masks(self.model, self._kernels)
+        self._masks.lift(False)
+        self._lifted = False
+        self._masks.apply()
+        self._passenger = None
+        if keras.config.backend() == "jax":
+            self._passenger = Passenger(self.model, self._masks.variables)
+            self._passenger.board()
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Puts on the masks of a run that goes on, maybe in the middle of an epoch."""
+        if self._saved is not None:
+            masks, lifted = self._saved
+            self._saved = None
+            self._lift(lifted)
+            self._masks.write(masks, apply=not lifted)
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Prunes where the schedule says so."""
+        self._first = batch
+        step = self.step + 1
+        due = None
+        for at in range(self._looked_at + 1, step + 1):  # several, if an execution has several
+            sparsity = self._due(at)
+            due = due if sparsity is None else sparsity
+        self._looked_at = step
+        if due is not None:
+            self._prune(due)
+        # A weight that was dropped is to have the last update in it when the masks are made anew.
+        lifted = self.model.steps_per_execution == 1 and self._due(step + 1) is not None
+        if lifted != self._lifted:
+            self._lift(lifted)
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Counts the steps."""
+        self.step += batch - self._first + 1
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Validates with the masks on."""
+        self._hold()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Leaves zeros for whoever saves the model, and adds to the logs."""
+        self._hold()
+        if logs is not None:
+            zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in self._kernels)
+            logs["sparsity"] = zeros / sum(kernel.size for kernel in self._kernels)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Drops what an average over the steps (`use_ema`) has brought back."""
+        self._lift(False)
+        self._masks.apply()
+        if self._passenger is not None:
+            self._passenger.leave()
+            self._passenger = None
+
+    # What survives beside the model.
+
+    def get_state(self) -> dict[str, Any]:
+        """What a run that goes on in another process needs: the step and the masks, for JSON."""
+        self._sync()
+        return {
+            "step": self.step,
+            "looked_at": self._looked_at,
+            "sparsity": self._sparsity,
+            "thresholds": self.thresholds,
+            "masks": [_packed(mask) for mask in self._masks.read()],
+            "lifted": self._lifted,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `get_state` returned; the masks are put on when the training begins."""
+        self.step, self._looked_at = state["step"], state["looked_at"]
+        self._sparsity, self.thresholds = state["sparsity"], dict(state["thresholds"])
+        self._coming = None
+        self._saved = [_unpacked(text) for text in state["masks"]], state["lifted"]
+
+    # What they are made of.
+
+    def _due(self, step: int) -> float | None:
+        """The sparsity to prune to in a step, None where the masks stay as they are."""
+        if self.sparsity_m_by_n is not None:
+            return 0.0 if step == 1 else None
+        if self._coming is None or self._coming[0] != step:
+            self._coming = (step, self._asked(step))
+        return self._coming[1]
+
+    def _asked(self, step: int) -> float | None:
+        answer = self.schedule(step)
+        if answer is None:
+            return None
+        if isinstance(answer, (tuple, list)):
+            should_prune, sparsity = answer
+            sparsity = float(sparsity) if bool(should_prune) else None
+        else:
+            sparsity = None if float(answer) == self._sparsity else float(answer)
+        if sparsity is not None and not 0 <= sparsity < 1:
+            raise ValueError(
+                f"The schedule of MagnitudePruning asks for a sparsity of {sparsity} in step "
+                f"{step}: it must be a share of weights, from 0 and under 1."
+            )
+        return sparsity
+
+    def _prune(self, sparsity: float) -> None:
+        self._sync()
+        self._sparsity = sparsity
+        values = [kernel.values for kernel in self._kernels]
+        if self.sparsity_m_by_n is not None:
+            self._masks.write([thresholds.m_by_n_mask(v, *self.sparsity_m_by_n) for v in values])
+            return
+        masks: list[Any] = [None] * len(values)
+        for members in groups(self._kernels, self.scope):
+            threshold = thresholds.threshold([values[i] for i in members], sparsity)
+            for i in members:
+                masks[i] = thresholds.mask(values[i], threshold)
+                self.thresholds[self._kernels[i].path] = threshold
+        self._masks.write(masks)
+
+    def _hold(self) -> None:
+        if getattr(self, "_lifted", False):
+            self._lift(False)
+            self._masks.apply()
+
+    def _lift(self, lifted: bool) -> None:
+        self._sync()
+        self._masks.lift(lifted)
+        self._lifted = lifted
+
+    def _sync(self) -> None:
+        """On JAX the steps leave the variables in a state apart until it is asked for."""
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
+
+
+def _pair(m_by_n: Any) -> tuple[int, int]:
+    """`(m, n)` with 0 < m < n."""
+    pair = tuple(m_by_n) if isinstance(m_by_n, (tuple, list)) else ()
+    whole = len(pair) == 2 and all(isinstance(x, int) for x in pair)
+    if not whole or not 0 < pair[0] < pair[1]:
+        raise ValueError(
+            "The sparsity_m_by_n of MagnitudePruning must be two whole numbers, m of n weights, "
+            f"with 0 < m < n, such as (2, 4); received {m_by_n!r}."
+        )
+    return pair
+
+
+def _packed(mask: np.ndarray) -> list[Any]:
+    text = base64.b64encode(zlib.compress(np.packbits(mask).tobytes())).decode()
+    return [list(mask.shape), text]
+
+
+def _unpacked(packed: list[Any]) -> np.ndarray:
+    shape, text = packed
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)

@@ -1,0 +1,103 @@
+"""The kernels of a model: what magnitude pruning takes weights from."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+
+from ptkeras._numbers import numbers
+
+Kind = Literal["conv", "dense"]
+
+
+class Kernel(NamedTuple):
+    """A kernel, one variable of a layer.
+
+    Attributes:
+        path: the layer's path; where a layer has several kernels, the variable's name behind it.
+        kind: `"conv"` for kernels that slide over positions, `"dense"` for all others.
+        variable: the Keras variable.
+        layer: the layer that owns it.
+    """
+
+    path: str
+    kind: Kind
+    variable: keras.Variable
+    layer: Any
+
+    @property
+    def size(self) -> int:
+        """The number of its weights."""
+        return math.prod(self.variable.shape)
+
+    @property
+    def values(self) -> np.ndarray:
+        """Its weights as they are now, to be read."""
+        return numbers(self.variable)
+
+    def goes_by(self, name: str) -> bool:
+        """Whether a name is that of the kernel, of its layer or of its kind."""
+        return name in (self.path, self.layer.path, self.layer.name, self.kind)
+
+
+def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]:
+    """The kernels of all layers of a built model, nested ones too; each once if shared.
+
+    A kernel is a weight of at least two axes whose name ends with "kernel", as those of all of
+    Keras's convolutions (depthwise and separable ones too), dense, `EinsumDense`, attention and
+    recurrent layers do. Biases, normalisation and embeddings have none. A layer of another make
+    names its kernels as it would for TF-MOT, by a method `get_prunable_weights()`.
+
+    Args:
+        model: any built Keras model; it needs no graph.
+        leave_alone: what to leave out: names or paths of layers, `"conv"` or `"dense"`.
+
+    Raises:
+        ValueError: the model has no kernels, or nothing goes by a name in `leave_alone`.
+    """
+    found: dict[int, Kernel] = {}
+    for layer in model._flatten_layers(include_self=False):
+        variables = _kernels_of(layer)
+        for variable in variables:
+            path = layer.path if len(variables) == 1 else f"{layer.path}/{variable.name}"
+            kind = "conv" if hasattr(layer, "kernel_size") else "dense"
+            found.setdefault(id(variable), Kernel(path, kind, variable, layer))
+    everything = list(found.values())
+    if not everything:
+        raise ValueError(
+            f"'{model.name}' has no kernels to take weights from: it needs a convolution, dense, "
+            "attention or recurrent layer, and to be built."
+        )
+    leave_alone = [leave_alone] if isinstance(leave_alone, str) else list(leave_alone)
+    check_names(model, everything, leave_alone)
+    return [k for k in everything if not any(k.goes_by(name) for name in leave_alone)]
+
+
+def check_names(model: keras.Model, among: list[Kernel], names: Iterable[str]) -> None:
+    """Refuses a name that no kernel goes by.
+
+    Raises:
+        ValueError: there is such a name; the message has the nearest one.
+    """
+    for name in names:
+        if not any(kernel.goes_by(name) for kernel in among):
+            known = [kernel.layer.name for kernel in among]
+            close = difflib.get_close_matches(str(name), known, n=1) or known[:1]
+            raise ValueError(
+                f"No kernel of '{model.name}' goes by {name!r}: name layers that have one, such as "
+                f'\'{close[0]}\', or a kind, "conv" or "dense".'
+            )
+
+
+def _kernels_of(layer: Any) -> list[keras.Variable]:
+    if hasattr(layer, "get_prunable_weights"):
+        return list(layer.get_prunable_weights())
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    return [
+        v for v in own if v.name.endswith("kernel") and len(v.shape) > 1 and "float" in str(v.dtype)
+    ]

@@ -1,0 +1,111 @@
+import gzip
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from ptkeras import magnitude
+from ptkeras.magnitude.kernels import kernels
+
+
+def network():
+    model = keras.Sequential(
+        [
+            keras.Input((6, 6, 2)),
+            layers.Conv2D(8, 3, name="first"),
+            layers.Conv2D(8, 3, name="second"),
+            layers.Flatten(),
+            layers.Dense(10, name="hidden"),
+            layers.Dense(4, name="scores"),
+        ]
+    )
+    for size, kernel in enumerate(kernels(model), start=1):  # layers of several magnitudes
+        kernel.variable.assign(size * kernel.values / np.abs(kernel.values).max())
+    return model
+
+
+def shares(report):
+    return {row.path.split("/")[-1]: round(row.zeros / row.size, 2) for row in report.kernels}
+
+
+def test_each_layer_has_a_threshold():
+    model = network()
+    before = model.get_weights()
+    report = magnitude.prune(model, 0.75)
+    assert shares(report) == dict.fromkeys(["first", "second", "hidden", "scores"], 0.75)
+    for row, kernel in zip(report.kernels, kernels(model), strict=True):
+        left = np.abs(kernel.values[kernel.values != 0])
+        assert left.min() == pytest.approx(row.threshold)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(new[new != 0], old[new != 0])
+
+
+def test_kinds_and_all_have_one():
+    by_kind = magnitude.prune(network(), 0.5, scope="kind")
+    first, second, hidden, scores = by_kind.kernels
+    assert first.threshold == second.threshold < hidden.threshold == scores.threshold
+    assert by_kind.sparsity_of("conv") == pytest.approx(0.5, abs=0.01)
+    assert by_kind.sparsity_of("dense") == pytest.approx(0.5, abs=0.01)
+    assert shares(by_kind)["first"] > 0.6
+    together = magnitude.prune(network(), 0.5, scope="global")
+    assert len({row.threshold for row in together.kernels}) == 1
+    assert together.sparsity == pytest.approx(0.5, abs=0.01)
+
+
+def test_shares_by_layer_and_by_kind():
+    report = magnitude.prune(network(), {"conv": 0.5, "second": 0.25})
+    assert shares(report) == {"first": 0.5, "second": 0.25, "hidden": 0, "scores": 0}
+    report = magnitude.prune(network(), {"conv": 0.5, "dense": 0.75}, scope="kind")
+    assert report.kernels[0].threshold == report.kernels[1].threshold
+    assert report.sparsity_of("dense") == pytest.approx(0.75, abs=0.01)
+    report = magnitude.prune(network(), 0.5, leave_alone=["dense", "first"])
+    assert shares(report) == {"first": 0, "second": 0.5, "hidden": 0, "scores": 0}
+
+
+def test_zeros_hold_while_it_is_retrained():
+    model = network()
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.MeanSquaredError())
+    x, y = np.ones((8, 6, 6, 2), "float32"), np.ones((8, 4), "float32")
+    model.fit(x, y, verbose=0)
+    report = magnitude.prune(model, 0.5)
+    model.fit(x, y, epochs=3, verbose=0)
+    assert magnitude.report(model).sparsity == report.sparsity
+    more = magnitude.prune(model, 0.75)
+    model.fit(x, y, epochs=3, verbose=0)
+    assert magnitude.report(model).sparsity == more.sparsity > report.sparsity
+
+
+def test_the_report_counts_zeros_and_bytes():
+    model = network()
+    dense = magnitude.report(model)
+    report = magnitude.prune(model, 0.9)
+    assert dense.sparsity == 0 and dense.nonzero_params == report.params
+    assert report.sparsity == pytest.approx(0.9, abs=0.01)
+    zeros = sum(int(np.count_nonzero(kernel.values == 0)) for kernel in kernels(model))
+    assert report.nonzero_params == model.count_params() - zeros
+    data = b"".join(np.ascontiguousarray(w).tobytes() for w in model.get_weights())
+    assert report.raw_bytes == len(data)
+    assert report.gzip_bytes == pytest.approx(len(gzip.compress(data, 6)), rel=0.01)
+    assert report.gzip_bytes < 0.3 * dense.gzip_bytes
+    assert "all conv" in str(report) and "second" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((1.0,), "sparsity must be a number from 0 and under 1; received 1.0"),
+        ((True,), "received True"),
+        (({"first": -0.1},), "sparsity of 'first' must be"),
+        (({"frist": 0.1},), "goes by 'frist': .*'first'"),
+        (({},), "must name a layer"),
+    ],
+)
+def test_what_is_out_of_range_is_told_of(arguments, says):
+    model = network()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=says):
+        magnitude.prune(model, *arguments)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert all(v.constraint is None for v in model.variables)

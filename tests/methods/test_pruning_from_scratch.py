@@ -1,0 +1,110 @@
+import json
+import shutil
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from ptkeras import cost, settings, train
+from ptkeras.methods import pruning_from_scratch
+from ptkeras.models import build
+from ptkeras.survival import Survival
+
+pytestmark = pytest.mark.tensorflow
+
+SHORT = [
+    "--method=pruning_from_scratch",
+    "--model=resnet20",
+    "--epochs=2",
+    "--batch_size=256",
+    "--learning_rate=0.05",
+    "--learning_rate_drops=1",
+    "--budget_training",
+    "--flops_budget=0.5",
+    "--gate_epochs=2",
+    "--gate_batch_size=64",
+]
+
+
+def run(folder, *flags):
+    return train.main([*SHORT, f"--output_dir={folder}", *flags])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert run(folder) == 0
+    return folder
+
+
+def told(folder, name):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_a_run_meets_its_budget(finished):
+    dense = build("resnet20", (8, 8, 1), 10)
+    model = keras.models.load_model(finished / "model.keras")
+    share = cost.inference_flops(model) / cost.inference_flops(dense)
+    assert share == pytest.approx(0.5, rel=0.01)
+    result, search = told(finished, "result"), told(finished, "search")
+    assert result["inference_flops"] == [cost.inference_flops(dense), cost.inference_flops(model)]
+    assert result["epochs"] == round(2 / share) == 4
+    assert len(search["history"]) == 2 and search["epoch"] in (1, 2)
+    # Budget training: what the search took is on top.
+    dense_training, training = result["training_flops"]
+    assert training - search["flops"] == pytest.approx(dense_training, rel=0.02)
+    rows = (finished / "history.csv").read_text().splitlines()
+    assert [row.split(",")[5] for row in rows[1:]] == ["0.05", "0.05", "0.005", "0.005"]
+
+
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, monkeypatch):
+    save = Survival.on_epoch_end
+    searches = []
+    search = pruning_from_scratch._search
+    monkeypatch.setattr(
+        pruning_from_scratch, "_search", lambda *args: searches.append(1) or search(*args)
+    )
+
+    def stop(at):
+        def on_epoch_end(self, epoch, logs=None):
+            if at:
+                save(self, epoch, logs)
+            raise KeyboardInterrupt
+
+        return on_epoch_end
+
+    for at in (0, 1):  # behind the search, and behind an epoch
+        with monkeypatch.context() as patched:
+            patched.setattr(Survival, "on_epoch_end", stop(at))
+            assert run(tmp_path / "stopped") == 130
+    assert run(tmp_path / "stopped") == 0
+    assert searches == [1]
+    whole, stopped = (
+        keras.models.load_model(folder / "model.keras").get_weights()
+        for folder in (finished, tmp_path / "stopped")
+    )
+    for a, b in zip(whole, stopped, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_may_be_asked_for_an_export(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    assert run(folder, "--export=onnx") == 0
+    told = {one.key: one.value for one in onnx.load(folder / "model.onnx").metadata_props}
+    assert (told["method"], told["network"]) == ("pruning_from_scratch", "resnet20")
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--flops_budget=0", "over 0 and at most 1"),
+        ("--sparsity_ratio=1.1", "over 0 and at most 1"),
+        ("--channel_expansion=0.9", "from 1 and under 16"),
+        ("--balance_factor=-1", "a number from 0"),
+    ],
+)
+def test_flags_that_cannot_be_followed(flag, says):
+    with pytest.raises(settings.SettingsError, match=says):
+        settings.parse(["--method=pruning_from_scratch", flag])

@@ -1,0 +1,255 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import ptkeras
+from ptkeras import cost, from_scratch
+from ptkeras.channels import trace
+from ptkeras.gated_network import GatedNetwork, SparsityBalance
+from ptkeras.models import build
+from ptkeras.surgery.fresh import fresh, widen
+
+RANDOM = np.random.default_rng(0)
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def residual(scale=True, gate=None):
+    """A network with a shortcut; `gate(x)` is put behind each batch norm and bare convolution."""
+    gate = gate or (lambda x: x)
+
+    def conv_norm(x, filters):
+        x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        return gate(layers.BatchNormalization(scale=scale)(x))
+
+    inputs = keras.Input((8, 8, 2))
+    x = layers.ReLU()(conv_norm(inputs, 8))
+    y = layers.ReLU()(conv_norm(x, 12))
+    x = layers.ReLU()(layers.Add()([x, conv_norm(y, 8)]))
+    x = layers.Activation("sigmoid")(gate(layers.Conv2D(6, 3)(x)))  # without batch norm
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def examples(count=64):
+    y = RANDOM.integers(0, 3, count)
+    x = RANDOM.normal(size=(count, 8, 8, 2)).astype("float32") + y[:, None, None, None]
+    return x.astype("float32"), y
+
+
+def search(model, **options):
+    x, y = examples(96)
+    options = {"loss": LOSS, "epochs": 2, "batch_size": 16, "verbose": 0} | options
+    return from_scratch.learn_gates(
+        model, x[:64], y[:64], validation_data=(x[64:], y[64:]), **options
+    )
+
+
+def test_a_gate_is_one_behind_batch_norm_and_before_the_activation():
+    class Gate(layers.Layer):
+        """Multiplies by what the test says, in the order of the calls."""
+
+        def __init__(self):
+            super().__init__()
+            self.factors = 1.0
+
+        def call(self, x):
+            return x * self.factors
+
+    made = []
+
+    def gate(x):
+        made.append(Gate())
+        return made[-1](x)
+
+    model, explicit = residual(), residual(gate=gate)
+    for variable in model.trainable_variables:
+        variable.assign(RANDOM.normal(size=variable.shape))
+    explicit.set_weights(model.get_weights())
+    channel_map = trace(model)
+    gated = GatedNetwork(channel_map, 0.5, 0.0)
+    gated.gates.assign(RANDOM.random(gated.gates.shape))
+    by_channel = gated.gates_by_channel()
+    convs = [row.channels for row in channel_map.slices if row.role == "output"][:-1]
+    for one, channels in zip(made, convs, strict=True):
+        one.factors = by_channel[channels].astype("float32")
+    x, _ = examples(8)
+    for training in (False, True):
+        np.testing.assert_allclose(
+            gated(x, training=training), explicit(x, training=training), rtol=1e-4, atol=1e-5
+        )
+    for ours, theirs in zip(gated.network.get_weights(), explicit.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)  # moving statistics too
+
+
+def test_a_closed_gate_is_a_channel_that_is_gone():
+    model = residual()
+    channel_map = trace(model)
+    gated = GatedNetwork(channel_map, 0.5, 0.0)
+    open_gates = RANDOM.random(gated.gates.shape) < 0.6
+    gated.gates.assign(open_gates.astype("float32"))
+    x, _ = examples(8)
+    # A convolution without batch norm that is closed makes sigmoid(0) of nothing, so it is kept.
+    keep = gated.gates_by_channel() > 0
+    bare = next(row.channels for row in channel_map.slices if row.variable.name == "bias")
+    gated.gates.assign(np.where(np.isin(np.flatnonzero(channel_map.prunable), bare), 1, open_gates))
+    keep[bare] = True
+    expected = keras.ops.convert_to_numpy(gated(x))
+    ptkeras.reconfigure(model, keep, channel_map=channel_map)
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_only_the_gates_train_and_stay_in_range(scale):
+    model = residual(scale)
+    before = model.get_weights()
+    found = search(model, learning_rate=0.2, epochs=3)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    gates = found.gates[np.isfinite(found.gates)]
+    assert len(gates) == 10 + 15 + 8  # a quarter more of 8, 12 and 6
+    assert gates.min() >= 0 and gates.max() <= 1 and gates.std() > 0.05
+    assert len(found.history) == 3 and found.seconds > 0
+
+
+def test_the_weights_of_the_network_that_is_searched_are_frozen():
+    channel_map = trace(residual())
+    gated = GatedNetwork(channel_map, 0.5, 0.5)
+    assert [v.name for v in gated.trainable_variables] == ["gates"]
+    kernels = [v.numpy() for v in gated.network.weights if "kernel" in v.name]
+    means = [v.numpy() for v in gated.network.weights if v.name == "moving_mean"]
+    gated.compile(keras.optimizers.Adam(0.01), LOSS)
+    gated.fit(*examples(), verbose=0)
+    for old, new in zip(
+        kernels, (v for v in gated.network.weights if "kernel" in v.name), strict=True
+    ):
+        np.testing.assert_array_equal(old, new.numpy())
+    after = (v.numpy() for v in gated.network.weights if v.name == "moving_mean")
+    assert all(np.abs(a - b).max() > 0 for a, b in zip(means, after, strict=True))
+
+
+def test_the_balance_drives_the_mean_to_the_sparsity_ratio():
+    balance = SparsityBalance(0.3, 5.0)
+    assert float(balance(np.array([1.0, 0.5, 0.0, 0.5]))) == pytest.approx(5 * 0.2**2)
+    found = search(
+        residual(), balance_factor=1000.0, sparsity_ratio=0.3, learning_rate=0.05, epochs=12
+    )
+    assert found.gates[np.isfinite(found.gates)].mean() == pytest.approx(0.3, abs=0.05)
+
+
+def test_kept_is_the_best_epoch_that_is_sparse_enough():
+    def gates_with(share):
+        """So many of 100 gates are open, hardly; a channel without a gate is behind them."""
+        return np.append(np.where(np.arange(100) < 100 * share, 0.01, 0), np.inf)
+
+    best = from_scratch._Best(0.5)
+    epochs = [(0.9, 0.8), (0.6, 0.5), (0.7, 0.4), (0.65, 0.3), (0.9, 0.51)]
+    for number, (accuracy, share) in enumerate(epochs):
+        gates = gates_with(share)
+        best.set_model(type("Model", (), {"gates_by_channel": lambda self, g=gates: g})())
+        best.on_epoch_end(number, {"val_accuracy": accuracy})
+    assert best.epoch == 3 and np.count_nonzero(best.gates[:-1]) == 40
+    none = from_scratch._Best(0.2)
+    for number, (accuracy, share) in enumerate(epochs):
+        gates = gates_with(share)
+        none.set_model(type("Model", (), {"gates_by_channel": lambda self, g=gates: g})())
+        none.on_epoch_end(number, {"val_accuracy": accuracy})
+    assert none.epoch == 4
+
+
+@pytest.mark.parametrize("name", ["resnet20", "vgg8", "mobilenet"])
+@pytest.mark.parametrize("budget", [1.0, 0.5, 0.25])
+def test_structures_meet_the_budget(name, budget):
+    model = build(name, (32, 32, 3), 10)
+    channel_map = trace(widen(model, 1.25))
+    random = np.random.default_rng(0).random(len(channel_map))
+    gates = np.where(channel_map.prunable, np.round(random, 1), np.inf)  # many are equal
+    found = from_scratch.Search(channel_map, cost.inference_flops(model), gates, 1, [], 0.0)
+    small = found.build(budget)
+    share = cost.inference_flops(small) / cost.inference_flops(model)
+    assert share == pytest.approx(budget, rel=0.01)
+    assert found.budget_epochs(100, budget) == pytest.approx(100 / budget, rel=0.011)
+    keep = found.keep(budget)
+    free = np.isfinite(gates)
+    assert gates[free & keep].mean() > gates[free & ~keep].mean()
+
+
+def test_a_small_network_starts_afresh_and_saves_as_plain_keras(tmp_path):
+    found = search(build("vgg8", (8, 8, 2), 3), epochs=1)
+    first, second = found.build(0.6), found.build(0.6)
+    assert [v.shape for v in first.weights] == [v.shape for v in second.weights]
+    assert np.abs(first.weights[0].numpy() - second.weights[0].numpy()).max() > 0
+    assert all(v.trainable for v in first.trainable_variables) and first.trainable_variables
+    first.save(tmp_path / "small.keras")
+    assert "ptkeras" not in keras.models.load_model(tmp_path / "small.keras").to_json()
+
+
+def test_wider_networks_keep_their_graph():
+    x = keras.Input((8, 8, 3))
+    y = layers.Conv2D(8, 3, padding="same")(x)
+    y = layers.Conv2D(8, 3, groups=4, padding="same")(y)
+    y = layers.DepthwiseConv2D(3, padding="same")(y)
+    y = layers.Concatenate()([y, layers.Conv2D(4, 1)(x)])
+    inner = keras.Sequential([keras.Input((8, 8, 12)), layers.Conv2D(12, 1), layers.ReLU()])
+    y = layers.Flatten()(layers.Add()([y, inner(y)]))
+    model = keras.Model(x, layers.Dense(5)(layers.Dense(10)(y)))
+    wide = widen(model, 1.5)
+    assert wide.output_shape == model.output_shape
+    assert [v.shape[-1] for v in wide.weights if v.name == "kernel"] == [12, 12, 1, 6, 18, 15, 5]
+    assert wide(np.zeros((1, 8, 8, 3))).shape == (1, 5)
+    with pytest.raises(ValueError, match=r"cannot be made 1.5 times as wide.*choose 1"):
+        y = layers.Conv2D(8, 3, padding="same")(x)
+        widen(keras.Model(x, layers.Dense(2)(keras.ops.reshape(y, (-1, 512)))), 1.5)
+
+
+def test_dropped_channels_are_those_of_the_mask():
+    model = residual()
+    channel_map = trace(model)
+    keep = channel_map.frozen | (np.arange(len(channel_map)) % 3 > 0)
+    untrained = fresh(channel_map, keep)
+    ptkeras.reconfigure(model, keep, channel_map=channel_map)
+    assert [v.shape for v in untrained.weights] == [v.shape for v in model.weights]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sparsity_ratio": 0}, "sparsity_ratio .* over 0 and at most 1; received 0"),
+        ({"balance_factor": -1}, "balance_factor"),
+        ({"channel_expansion": 0.5}, "channel_expansion"),
+        ({"epochs": 0}, "epochs"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"loss": None}, "not compiled with a loss"),
+    ],
+)
+def test_what_is_out_of_range_is_told_of(options, says):
+    with pytest.raises(ValueError, match=says):
+        search(residual(), **options)
+
+
+def test_what_cannot_be_met_is_told_of():
+    found = search(residual(), epochs=1)
+    with pytest.raises(ValueError, match=r"nearest to a budget of 0.001 of the FLOPs has"):
+        found.build(0.001)
+    with pytest.raises(ValueError, match="budget"):
+        found.build(0)
+    x = keras.Input((4,))
+    with pytest.raises(ValueError, match="no channels that could go"):
+        search(keras.Model(x, layers.Dense(3)(x)))
+
+
+def test_the_loss_of_the_model_will_do():
+    model = residual()
+    model.compile("sgd", LOSS)
+    assert search(model, loss=None, epochs=1).epoch == 1
+
+
+@pytest.mark.tensorflow
+def test_gates_are_learned_on_several_devices():
+    from tests.two_devices import mirrored_strategy
+
+    with mirrored_strategy().scope():
+        model = residual()
+    found = search(model, learning_rate=0.1)
+    gates = found.gates[np.isfinite(found.gates)]
+    assert gates.std() > 0.02
