@@ -43,9 +43,12 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         fitting = self._is_fitting(frame)
+        former = self._former.get(number)
         self.release()
         if fitting:
             self.received = number
+        elif callable(former):
+            former(number, frame)
         else:
             signal.raise_signal(number)
 
