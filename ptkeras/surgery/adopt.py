@@ -77,11 +77,16 @@ def _twins(old: keras.Model, new: keras.Model) -> dict[int, Any]:
 def _renew_attributes(model: keras.Model, new: keras.Model) -> None:
     """Points the attributes of a user's model at its new layers, for a `train_step` of its own."""
     twins = _twins(model, new)
-    for name in vars(model).keys() - vars(new).keys():  # what every model has is Keras's own
-        value = vars(model)[name]
+    for name in _attributes(model) - _attributes(new):  # what every model has is Keras's own
+        value = getattr(model, name)
         renewed = _renewed(value, twins)
         if renewed is not value:
             setattr(model, name, renewed)
+
+
+def _attributes(model: keras.Model) -> set[str]:
+    """The names of a model's attributes; PyTorch keeps modules in a place of their own."""
+    return {*vars(model), *getattr(model, "_modules", {})}
 
 
 def _renewed(value: Any, twins: Mapping[int, Any]) -> Any:
