@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -35,6 +36,21 @@ def find_layer(channel_map: ChannelMap, name: str) -> Any:
         f"'{model}' has no layer {name!r} with weights that lie along channels: name one that has, "
         f"such as {hint}."
     )
+
+
+def layers_meant(channel_map: ChannelMap, names: Iterable[str]) -> dict[str, str]:
+    """For each layer that names mean, as a user wrote it or by its path, the name that means it.
+
+    The name of a nested model means all layers with channels in it that no name means by itself.
+    """
+    path = paths(channel_map.model)
+    known = {path[id(row.layer)]: None for row in channel_map.slices if id(row.layer) in path}
+    alone = {p for p in known if not {p, p.rpartition("/")[2]}.isdisjoint(names)}
+    result = {}
+    for name in names:
+        inner = [] if name in known else [p for p in known if f"/{name}/" in f"/{p}"]
+        result |= {p: name for p in inner if p not in alone} if inner else {name: name}
+    return result
 
 
 def paths(model: keras.Model, prefix: str = "") -> dict[int, str]:

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from ptkeras import importance, latency
-from ptkeras._layer_channels import find_layer, made_by
+from ptkeras._layer_channels import find_layer, layers_meant, made_by
 from ptkeras._plan import ROUNDING, Plan, Scope
 from ptkeras._prediction import Prediction, params, weighted_macs
 from ptkeras._prune_report import LayerChange, PruneReport, Survey
@@ -92,8 +92,9 @@ def prune(
             share; tied channels count in the first layer that makes them. `"group"`: likewise,
             with all layers whose channels are tied, wholly or in part, as one.
         overrides: for a layer's name or path the share of its channels that goes, of those that
-            may, whatever `share` is.
-        leave_alone: names or paths of layers that lose no channel that they make, filter or scale.
+            may, whatever `share` is; a nested model stands for all of its layers.
+        leave_alone: names or paths of layers that lose no channel that they make, filter or scale;
+            a nested model stands for all of its layers.
         channel_multiple: what the number of a layer's channels stays a multiple of, where it has
             as many; 8 suits tensor cores.
         min_channels: the least number of channels a layer keeps.
@@ -128,6 +129,7 @@ def prune(
     if of == "latency":
         request = dataclasses.replace(request, of=latency.measure(model, input_shape=input_shape))
     _check_weights(request, channel_map)
+    request = _by_layer(request, channel_map)
     start = _Start(request, channel_map)
     before = Survey(channel_map, np.ones(len(channel_map), bool), input_shape)
     # The whole way is planned before the first step: what is out of reach is told of at once.
@@ -310,6 +312,16 @@ def _remaining(request: _Request, channel_map: ChannelMap) -> Callable[[np.ndarr
     return lambda keep: weighted_macs(
         rebuild(channel_map, keep).model, weights, request.input_shape
     )
+
+
+def _by_layer(request: _Request, channel_map: ChannelMap) -> _Request:
+    """The request with the layers of a nested model in its place."""
+    meant = layers_meant(channel_map, [*request.overrides, *request.leave_alone])
+    overrides = {
+        x: request.overrides[name] for x, name in meant.items() if name in request.overrides
+    }
+    leave_alone = [layer for layer, name in meant.items() if name in request.leave_alone]
+    return dataclasses.replace(request, overrides=overrides, leave_alone=leave_alone)
 
 
 def _left_alone(request: _Request, channel_map: ChannelMap) -> np.ndarray:

@@ -291,6 +291,20 @@ def test_a_nested_layer_is_named_by_its_path():
     assert change(report, "hidden").channels == (12, 6)
 
 
+def test_a_nested_model_stands_for_its_layers():
+    inner = keras.Sequential([keras.Input((8,)), layers.Dense(12, name="hidden")], name="encoder")
+    model = keras.Sequential(
+        [keras.Input((5,)), layers.Dense(8, name="first"), inner, layers.Dense(2)]
+    )
+    report = ptkeras.prune(model, 0.5, leave_alone=["encoder"], dry_run=True)
+    assert change(report, "hidden").channels == (12, 12)
+    assert change(report, "first").channels == (8, 4)
+    report = ptkeras.prune(nested(), 0, overrides={"encoder": 0.25}, dry_run=True)
+    assert change(report, "hidden").channels == (12, 9)
+    both = {"encoder": 0.25, "encoder/hidden": 0.5}
+    assert change(ptkeras.prune(nested(), 0, overrides=both), "hidden").channels == (12, 6)
+
+
 @pytest.mark.parametrize("multiple", [2, 4])
 def test_channel_multiple(multiple):
     model = residual()
