@@ -7,8 +7,8 @@ Each is a run of `python -m ptkeras.train`. PruneTrain decides how small its net
 from Scratch is then given its inference FLOPs as the budget, and magnitude pruning its number of
 parameters as those that are not zero. Runs are kept in --runs, so that the command, started again,
 goes on where it was stopped. The figures are printed, and written to
-benchmarks/results/methods_DATASET.json. The digits take some 20 minutes on two cores; CIFAR-10, on
-a schedule that is far too short for the paper's accuracies, under half an hour a run.
+benchmarks/results/methods_DATASET.json. Either takes some 20 to 30 minutes on two cores; CIFAR-10
+on a schedule of 4 epochs, far too short for the papers' accuracies.
 """
 
 import argparse
@@ -39,18 +39,18 @@ FLAGS = {
             "--dataset=cifar10",
             "--model=resnet20",
             f"--method={method}",
-            "--epochs=8",
+            "--epochs=4",
             "--batch_size=128",
             "--learning_rate=0.1",
-            "--learning_rate_drops=5,7",
+            "--learning_rate_drops=2,3",
             "--weight_decay=1e-4",
             *more,
         ]
         for method, more in {
             "dense": [],
-            "prunetrain": ["--interval=2", "--ratio=0.5", "--threshold=0.01"],
+            "prunetrain": ["--interval=1", "--ratio=0.3", "--threshold=0.1"],
             "pruning_from_scratch": ["--gate_epochs=1"],
-            "magnitude": ["--pruning_begin=4", "--pruning_end=6"],
+            "magnitude": ["--pruning_begin=2", "--pruning_end=3"],
         }.items()
     },
 }

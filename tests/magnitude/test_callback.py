@@ -290,8 +290,9 @@ def test_channels_go_once_masks_are_stripped():
         ptkeras.prune(model, 0.5)
     ptkeras.prune(ptkeras.magnitude.strip(model), 0.5)
     assert model.layers[0].filters == 4
-    fit(model, MagnitudePruning(lambda step: 0.5))
-    np.testing.assert_allclose(zeros(model), 0.5, atol=0.02)
+    # More than the zeros left over: where they are a half, the threshold is 0, as TF-MOT has it.
+    fit(model, MagnitudePruning(lambda step: 0.75))
+    np.testing.assert_allclose(zeros(model), 0.75, atol=0.02)
 
 
 @pytest.mark.parametrize(
