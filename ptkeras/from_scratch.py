@@ -149,7 +149,9 @@ class Search:
         """The structure whose FLOPs come nearest to a budget, by bisection on the gates' threshold.
 
         Channels go in the order of their gates; of equal gates, such as closed ones, in a random
-        order that is always the same. One channel of every layer stays.
+        order that is always the same. One channel of every layer stays. Where the threshold's steps
+        are coarser than 1 %, as in narrow networks whose shortcuts tie a channel of many layers,
+        channels next in the order stand in for one that would take too much.
 
         Args:
             budget: the share of the model's FLOPs, over 0.
@@ -177,6 +179,8 @@ class Search:
             middle = (low + high) // 2
             low, high = (middle, high) if flops(without(middle)) > goal else (low, middle)
         nearest = min((without(n) for n in (low, high)), key=lambda k: abs(flops(k) - goal))
+        if abs(flops(nearest) / goal - 1) > NEAR:
+            nearest = _filled_up(without(low), order[low:], flops, goal)
         share = flops(nearest) / self.flops
         if abs(share / budget - 1) > NEAR:
             raise ValueError(
@@ -235,6 +239,18 @@ class _Best(keras.callbacks.Callback):
     def _rank(self, row: dict[str, float]) -> tuple[bool, float]:
         sparse = row["open"] <= self.ratio
         return (sparse, row["accuracy"] if sparse else -row["open"])
+
+
+def _filled_up(
+    keep: np.ndarray, order: np.ndarray, flops: Callable[[np.ndarray], int], goal: float
+) -> np.ndarray:
+    """The mask without those channels, first to go first, that leave the goal or more."""
+    for channel in order:
+        if flops(keep) <= goal * (1 + NEAR):
+            break
+        keep[channel] = False
+        keep[channel] = flops(keep) < goal * (1 - NEAR)
+    return keep
 
 
 def _gateable(channel_map: ChannelMap) -> ChannelMap:

@@ -1,3 +1,8 @@
+import dataclasses
+import functools
+
+import hypothesis
+import hypothesis.strategies as st
 import keras
 import numpy as np
 import pytest
@@ -158,7 +163,7 @@ def test_kept_is_the_best_epoch_that_is_sparse_enough():
 
 
 @pytest.mark.parametrize("name", ["resnet20", "vgg8", "mobilenet"])
-@pytest.mark.parametrize("budget", [1.0, 0.5, 0.25])
+@pytest.mark.parametrize("budget", [1.0, 0.5, 0.125])
 def test_structures_meet_the_budget(name, budget):
     model = build(name, (32, 32, 3), 10)
     channel_map = trace(widen(model, 1.25))
@@ -172,6 +177,26 @@ def test_structures_meet_the_budget(name, budget):
     keep = found.keep(budget)
     free = np.isfinite(gates)
     assert gates[free & keep].mean() > gates[free & ~keep].mean()
+
+
+@hypothesis.given(st.integers(0, 999), st.floats(0.1, 0.4))
+@hypothesis.settings(max_examples=20)
+def test_narrow_networks_with_shortcuts_meet_any_budget(seed, budget):
+    found = narrow()
+    gates = np.random.default_rng(seed).random(len(found.gates))
+    gates = np.where(np.isfinite(found.gates), gates, np.inf)
+    found = dataclasses.replace(found, gates=gates)
+    flops = from_scratch._flops_of(found.channel_map)(found.keep(budget))
+    assert flops / found.flops == pytest.approx(budget, rel=0.01)
+
+
+@functools.cache
+def narrow():
+    """A search of coarse steps: a channel of its first shortcuts is over 1 % of the FLOPs."""
+    model = build("resnet20", (8, 8, 1), 10)
+    channel_map = trace(widen(model, 1.25))
+    gates = np.where(channel_map.prunable, 0.0, np.inf)
+    return from_scratch.Search(channel_map, cost.inference_flops(model), gates, 1, [], 0.0)
 
 
 def test_a_small_network_starts_afresh_and_saves_as_plain_keras(tmp_path):
