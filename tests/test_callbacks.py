@@ -200,7 +200,7 @@ def test_early_stopping_brings_back_the_network_of_the_best_epoch():
     model.fit(x, y, epochs=1, verbose=0)
 
 
-@pytest.mark.parametrize("multiple", [3, 4])
+@pytest.mark.parametrize("multiple", [3, pytest.param(4, marks=pytest.mark.compiles_much)])
 def test_counts_stay_multiples(multiple):
     x, y = digits()
     model = compiled(network(width=12))
@@ -260,6 +260,7 @@ def test_channel_gating_prunes_more_than_union():
     assert params[True] < params[False]
 
 
+@pytest.mark.compiles_much
 def test_a_gated_network_goes_on_being_pruned(tmp_path):
     x, y = digits()
     model = compiled(network(width=12))
@@ -385,6 +386,7 @@ def test_a_strength_that_is_set_stays():
     assert history.history["lasso"][0] > 1
 
 
+@pytest.mark.compiles_much
 def test_it_can_be_used_twice_on_one_model():
     x, y = digits()
     model = compiled()
@@ -405,6 +407,7 @@ def test_scores_see_every_group_of_a_channel():
     np.testing.assert_allclose(scores[inner], np.maximum(made, read), rtol=1e-6)
 
 
+@pytest.mark.compiles_much
 def test_a_gated_network_from_a_file_can_be_pruned_on(tmp_path):
     """Keras numbers names anew in each process; those that surgery adds must not collide."""
     x, y = digits()

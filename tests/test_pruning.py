@@ -417,6 +417,7 @@ def _slot(model, name):
     return keras.ops.convert_to_numpy(model.optimizer._velocities[index].value)
 
 
+@pytest.mark.compiles_much
 def test_accuracy_survives_and_taylor_is_better_than_chance():
     x, y = digits()
     keras.utils.set_random_seed(1)
@@ -436,6 +437,7 @@ def test_accuracy_survives_and_taylor_is_better_than_chance():
     assert accuracy(taylor, epochs=1) > 0.9
 
 
+@pytest.mark.compiles_much
 def test_steps_with_fine_tuning_between():
     model = compiled(residual())
     x, y = digits()

@@ -121,7 +121,14 @@ def assert_same(one, other):
         np.testing.assert_array_equal(array(ours[b.path]), array(b), err_msg=b.path)
 
 
-@pytest.mark.parametrize(("optimizer", "stop_at"), [("momentum", 1), ("adam", 3), ("ema", 2)])
+@pytest.mark.parametrize(
+    ("optimizer", "stop_at"),
+    [
+        ("momentum", 1),
+        pytest.param("adam", 3, marks=pytest.mark.compiles_much),
+        pytest.param("ema", 2, marks=pytest.mark.compiles_much),
+    ],
+)
 def test_a_stopped_fit_ends_where_one_that_was_not_stopped_ends(tmp_path, optimizer, stop_at):
     how = {"optimizer": optimizer, "epochs": 4}
     whole, pruning, _ = fit(tmp_path / "whole.keras", **how)
@@ -139,6 +146,7 @@ def test_a_stopped_fit_ends_where_one_that_was_not_stopped_ends(tmp_path, optimi
     assert timeless[0] == timeless[1] and len(timeless[0]) == 4
 
 
+@pytest.mark.compiles_much
 def test_a_fit_that_failed_is_taken_up_in_the_same_process(tmp_path):
     whole, *_ = fit(tmp_path / "whole.keras")
     new_process(0)
@@ -152,6 +160,7 @@ def test_a_fit_that_failed_is_taken_up_in_the_same_process(tmp_path):
     assert_same(model, whole)
 
 
+@pytest.mark.compiles_much
 def test_branches_that_died_stay_out(tmp_path):
     whole, *_ = fit(tmp_path / "whole.keras", share=0.8)
     assert "inner" not in {layer.name for layer in whole.layers}
@@ -160,6 +169,7 @@ def test_branches_that_died_stay_out(tmp_path):
     assert_same(parts, whole)
 
 
+@pytest.mark.compiles_much
 def test_a_grown_batch_stays_grown(tmp_path):
     whole, pruning, _ = fit(tmp_path / "whole.keras", batch_size=BatchSize(64))
     fit(tmp_path / "parts.keras", stop_at=2, batch_size=BatchSize(64))
@@ -168,6 +178,7 @@ def test_a_grown_batch_stays_grown(tmp_path):
     assert_same(parts, whole)
 
 
+@pytest.mark.compiles_much
 def test_regularizers_that_hang_on_variables_stay(tmp_path):
     l2 = keras.regularizers.L2(0.01)
     whole, *_ = fit(tmp_path / "whole.keras", l2=l2)
