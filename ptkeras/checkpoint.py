@@ -54,10 +54,15 @@ class Checkpoints:
         self._last_is_whole = True
 
     def read(self) -> tuple[Path, dict[str, Any]] | None:
+        """The path of the newest checkpoint that is whole, and its state; see `find`."""
+        path = self.find()
+        return path and (path, read_state(path))
+
+    def find(self) -> Path | None:
         """The newest checkpoint that is whole.
 
         Returns:
-            Its path and state; None if there is no file.
+            Its path; None if there is no file.
 
         Raises:
             ValueError: there are files, and none of them is a whole checkpoint.
@@ -66,7 +71,7 @@ class Checkpoints:
         for path in found:
             if is_whole(path):
                 self._last_is_whole = path == self.path
-                return path, _state(path)
+                return path
             if path != found[-1]:
                 warnings.warn(
                     f"'{path}' is damaged: its checksum does not match. The training goes on from "
@@ -114,7 +119,12 @@ def _digest(file: Any) -> bytes:
     return digest.hexdigest().encode()
 
 
-def _state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """What was saved beside the model of a checkpoint that is whole.
+
+    Raises:
+        ValueError: the file holds what no checkpoint does.
+    """
     with zipfile.ZipFile(path) as archive:
         foreign = [
             n for n in archive.namelist() if n not in _MEMBERS and not n.startswith("assets/")

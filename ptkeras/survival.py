@@ -13,7 +13,8 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from ptkeras.checkpoint import Checkpoints
+from ptkeras import multi_worker
+from ptkeras.checkpoint import Checkpoints, read_state
 from ptkeras.signals import Signals
 from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
 from ptkeras.surgery.optimizers import become, carry_over, twin
@@ -72,6 +73,9 @@ class Survival(keras.callbacks.Callback):
     begun). With a `dataset` the epoch so far is saved, and the same call goes on behind that step;
     without it, with the epoch anew.
 
+    Where several workers train together, the chief alone writes the file, and hands it to the
+    others when the training goes on; a signal then ends it with the last epoch.
+
     Put it last in the list of callbacks, so that it saves what the others have done to an epoch.
 
     Args:
@@ -117,14 +121,15 @@ class Survival(keras.callbacks.Callback):
             The number of epochs that it has been trained for.
         """
         self._resumed = model
-        found = self.checkpoints.read()
-        if found is None:
-            _check_loads(model)
-        else:
-            path, self._state = found
-            self.epoch = self._state["epoch"]
-            _restore(model, path, self._state)
-            self._set_states()
+        strategy = multi_worker.strategy_of(model)
+        with multi_worker.file_of_chief(strategy, self.checkpoints.find) as path:
+            if path is None:
+                _check_loads(model)
+            else:
+                self._state = read_state(path)
+                self.epoch = self._state["epoch"]
+                _restore(model, path, self._state)
+                self._set_states()
         return self.epoch
 
     @property
@@ -194,14 +199,18 @@ class Survival(keras.callbacks.Callback):
             "optimizer": [v.path for v in self.model.optimizer._trainable_variables],
             "seeds": [_to_list(v) for v in _seeds(self.model)],
         }
-        self.checkpoints.write(self.model, state)
+        if multi_worker.is_chief(self.model):
+            self.checkpoints.write(self.model, state)
         self._state = state
 
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
         number = self._signals.received
         self._signals.release()
-        if steps and self.dataset is not None:
+        # The metrics of several workers can be read by all of them together only, and a signal may
+        # have come to one.
+        alone = multi_worker.strategy_of(self.model) is None
+        if steps and self.dataset is not None and alone:
             self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(
