@@ -82,12 +82,15 @@ class Devices:
 
     def batches(self, dataset: Any) -> Any:
         """What `fit` takes for the batches of this process."""
-        if self.strategy is None:
-            return dataset
+        if self.workers == 1:
+            return dataset  # Keras shares each batch out over the devices
         from ptkeras.data.shard import split
 
         here = self.replicas // self.workers
-        return self.strategy.distribute_datasets_from_function(lambda _: split(dataset, here))
+        parts = self.strategy.distribute_datasets_from_function(lambda _: split(dataset, here))
+        # TensorFlow cannot know it, and Keras would warn at the end of each epoch.
+        parts._cardinality = dataset.cardinality()
+        return parts
 
     def from_chief(self, ask: Callable[[], Any]) -> Any:
         """What the chief finds out, or does, while other workers wait; see `multi_worker`."""
@@ -96,6 +99,14 @@ class Devices:
         from ptkeras import multi_worker
 
         return multi_worker.from_chief(self.strategy, ask)
+
+    def telling_of_losses(self) -> Any:
+        """Where a worker stops, the others say so in one sentence."""
+        if self.workers == 1:
+            return contextlib.nullcontext()
+        from ptkeras import multi_worker
+
+        return multi_worker.telling_of_losses()
 
     def check_same(self, what: str, text: str) -> None:
         """Finds out whether a text is the same on all workers.

@@ -32,6 +32,10 @@ class ChiefStoppedError(ValueError):
     """The chief has met an error while the other workers waited for it."""
 
 
+class WorkerLostError(ValueError):
+    """A worker has stopped, and the others cannot go on without it."""
+
+
 def strategy_of(model: keras.Model) -> Any | None:
     """The strategy of a model that several workers train; None for any other model."""
     strategy = getattr(model, "distribute_strategy", None)
@@ -127,6 +131,32 @@ def file_of_chief(strategy: Any, find: Callable[[], Path | None]) -> Iterator[Pa
             copy = Path(folder) / "of_chief.keras"
             copy.write_bytes(_send(strategy, b""))
             yield copy
+
+
+@contextlib.contextmanager
+def telling_of_losses() -> Iterator[None]:
+    """Says in a sentence that another worker has stopped, where TensorFlow has a page on it.
+
+    Raises:
+        WorkerLostError: in the `with` block a step, or whatever else waits for all workers, failed.
+    """
+    import tensorflow as tf
+
+    ends = (
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+        tf.errors.UnavailableError,
+    )
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if not isinstance(error, ends) and "ollective" not in str(error):
+            raise
+        raise WorkerLostError(
+            "Another worker has stopped, and none can go on alone: its own output says why. Start "
+            "all of them again with the same commands; they go on from the chief's last checkpoint."
+        ) from error
 
 
 def check_same(strategy: Any, what: str, *parts: Any) -> None:

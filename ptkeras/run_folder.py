@@ -48,6 +48,7 @@ COLUMNS = (
     "params",
     "inference_flops",
     "training_flops",
+    "gradient_bytes",
     "seconds",
 )
 MORE_COLUMNS = ("sparsity",)  # where a method has such a figure
@@ -92,6 +93,14 @@ class RunFolder:
             SettingsError: it is no folder, or holds something else than this run.
         """
         remedy = "choose another --output_dir."
+        try:
+            self.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError) as error:  # too long, out of reach, or with a null byte
+            raise SettingsError(
+                f"flag --output_dir={self.path}: cannot be looked at ({error}); {remedy}"
+            ) from error
         for path in (self.path, *self.path.parents):
             if path.exists() and not path.is_dir():
                 raise SettingsError(f"flag --output_dir={self.path}: '{path}' is a file; {remedy}")

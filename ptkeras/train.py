@@ -38,10 +38,11 @@ def train(settings: Settings) -> dict[str, Any]:
     if settings.strategy == "none":
         _check_files(settings)  # which takes less time than to import a backend
     devices = distribution.start(settings)
-    devices.check_same("their flags", settings_module.to_text(settings))
     folder = RunFolder(settings.output_dir, writes=devices.is_chief)
-    devices.from_chief(lambda: _check_files(settings))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(devices.telling_of_losses())
+        devices.check_same("their flags", settings_module.to_text(settings))
+        devices.from_chief(lambda: _check_files(settings))
         if devices.from_chief(lambda: stack.enter_context(folder).finished):
             print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
         else:
@@ -215,11 +216,13 @@ def _result(
     rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The figures of the whole run; pairs are those of the dense network and of this one."""
-    from ptkeras.record import architecture
+    from ptkeras.record import architecture, gradient_traffic
 
     now = architecture(model)
-    pairs = {name: [dense[name], now[name]] for name in ("inference_flops", "params", "channels")}
+    names = ("inference_flops", "params", "channels", "gradient_bytes")
+    pairs = {name: [dense[name], now[name]] for name in names}
     dense_training = dense["training_flops"] * num_train * settings.epochs
+    steps = -(-num_train // settings.batch_size) * settings.epochs
     return {
         "dataset": settings.dataset,
         "model": settings.model,
@@ -229,6 +232,7 @@ def _result(
         "accuracy": scores["accuracy"],
         "loss": scores["loss"],
         "training_flops": [dense_training, rows[-1]["training_flops"]],
+        "gradient_traffic": [dense["gradient_bytes"] * steps, gradient_traffic(rows, num_train)],
         **pairs,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
