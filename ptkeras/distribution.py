@@ -193,7 +193,7 @@ def _start_mirrored(settings: Settings) -> Devices:
             "flag --strategy=mirrored: no GPU is here; --devices=CPU:0,CPU:1 tries it on two "
             "parts of the CPU."
         )
-    return _devices(tf.distribute.MirroredStrategy(names))
+    return devices_of(tf.distribute.MirroredStrategy(names))
 
 
 def _make_logical_cpus(number: int) -> None:
@@ -219,7 +219,7 @@ def _start_multi_worker(settings: Settings) -> Devices:
             f"flag --strategy=multi_worker: worker {index} cannot begin at {addresses[index]} "
             f"({_first_line(error)})."
         ) from error
-    return _devices(strategy)
+    return devices_of(strategy)
 
 
 def _start_tpu(settings: Settings) -> Devices:
@@ -234,7 +234,7 @@ def _start_tpu(settings: Settings) -> Devices:
             f"flag --strategy=tpu: no TPU is here ({_first_line(error).rstrip('.')}); on a "
             "Cloud TPU, set TPU_NAME to its name, or to local."
         ) from error
-    return _devices(tf.distribute.TPUStrategy(resolver))
+    return devices_of(tf.distribute.TPUStrategy(resolver))
 
 
 def _start_data_parallel(settings: Settings) -> Devices:
@@ -256,7 +256,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _devices(strategy: Any) -> Devices:
+def devices_of(strategy: Any) -> Devices:
+    """The devices of a `tf.distribute.Strategy`."""
     from ptkeras import multi_worker
 
     return Devices(

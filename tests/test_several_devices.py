@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
-    "--epochs=8",
+    "--epochs=6",
     "--interval=2",
     "--batch_size=60",
     "--learning_rate=0.02",
