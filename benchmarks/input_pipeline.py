@@ -44,7 +44,8 @@ def batch_pipeline(arrays: memory.Arrays, how: memory.Preparation) -> tf.data.Da
     batches = memory.train_batches(arrays, how, seed=0, augmented=True)
     epoch = dataset.cpu_variable(0, "epoch")
     size = dataset.cpu_variable(BATCH_SIZE, "batch_size")
-    return dataset.one_epoch(batches, epoch, size, len(arrays.labels))
+    first_step = dataset.cpu_variable(0, "first_step")
+    return dataset.one_epoch(batches, epoch, size, first_step, len(arrays.labels))
 
 
 def keras_pipeline(arrays: memory.Arrays, how: memory.Preparation) -> tf.data.Dataset:

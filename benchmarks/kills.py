@@ -1,12 +1,13 @@
 """Kills a run at random moments, starts it again, and compares it with one that was left alone.
 
-    python -m benchmarks.kills [--kills=20] [--seed=0] [--epochs=6]
+    python -m benchmarks.kills [--kills=20] [--seed=0] [--epochs=6] [--result=FILE]
 
 The run is that of flags/digits_resnet20.flags, shortened. A third of the kills (signal 9) comes at
 any moment, a third right behind the last step of an epoch that ends with a reconfiguration, and a
 third while a checkpoint is being written. Each run is then started again with the same command, and
 its network, history and figures are to be those of the run that was not killed, to the last bit;
 seconds aside. What happened is printed, and written to benchmarks/results/kills.json.
+tests/test_kills.py has a short version.
 """
 
 import argparse
@@ -121,6 +122,7 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--result", type=pathlib.Path, default=RESULT)
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     chance = random.Random(options.seed)
@@ -148,11 +150,11 @@ def main():
     identical = sum(row["identical"] for row in rows)
     report = {
         "date": datetime.date.today().isoformat(),
-        "settings": vars(options),
+        "settings": {name: getattr(options, name) for name in ("kills", "seed", "epochs")},
         "identical": identical,
         "kills": rows,
     }
-    RESULT.write_text(json.dumps(report, indent=1) + "\n")
+    options.result.write_text(json.dumps(report, indent=1) + "\n")
     print(f"{identical} of {len(rows)} resumed runs are bit-identical to the one left alone")
     sys.exit(identical != len(rows))
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         importance,
         latency,
         magnitude,
+        multi_worker,
         surgery,
     )
     from ptkeras.callbacks import PruneTrain
@@ -39,6 +40,7 @@ __all__ = [
     "importance",
     "latency",
     "magnitude",
+    "multi_worker",
     "prune",
     "reconfigure",
     "remove_channels",
@@ -59,6 +61,7 @@ _HOMES = {
     "importance": None,
     "latency": None,
     "magnitude": None,
+    "multi_worker": None,
     "prune": "ptkeras.pruning",
     "reconfigure": "ptkeras.surgery",
     "remove_channels": "ptkeras.pruning",

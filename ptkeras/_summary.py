@@ -38,6 +38,9 @@ def table(result: dict[str, Any]) -> Table:
     for name, key in (("training FLOPs", "training_flops"), ("inference FLOPs", "inference_flops")):
         dense, now = result[key]
         add(name, _large(now), _large(dense), _removed(dense, now))
+    if "gradient_traffic" in result:
+        dense, now = result["gradient_traffic"]
+        add("gradient traffic, bytes", _large(now), _large(dense), _removed(dense, now))
     for name in ("params", "channels"):
         dense, now = result[name]
         add(

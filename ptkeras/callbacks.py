@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from keras.src.utils import io_utils
 
-from ptkeras import cost, lasso
+from ptkeras import cost, lasso, multi_worker
+from ptkeras._replicas import average_statistics
 from ptkeras.batching import BatchAdjustment
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.gating import shortcut_gates
@@ -87,8 +88,8 @@ class PruneTrain(keras.callbacks.Callback):
 
     Raises:
         ValueError: an argument is out of its range; in `fit`, the model has no graph, nothing that
-            could be pruned, the interval is longer than the training, or the first loss is not
-            finite.
+            could be pruned, the interval is longer than the training, the first loss is not finite,
+            or workers that train together differ.
     """
 
     def __init__(
@@ -191,11 +192,13 @@ class PruneTrain(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Reads the number of examples before validation resets it with the metrics."""
+        average_statistics(self.model)
         if self._examples is None:
             self._examples = _examples_seen(self.model)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Reconfigures where the interval says so, and adds to the logs."""
+        average_statistics(self.model)
         examples = _examples_seen(self.model) if self._examples is None else self._examples
         self._epoch_examples = examples
         self.training_flops += examples * self._training_flops
@@ -235,6 +238,7 @@ class PruneTrain(keras.callbacks.Callback):
         gates = {}
         if self.channel_gating:
             gates = shortcut_gates(self._map, keep, self.threshold, self.measure)
+        multi_worker.check_decision(self.model, epoch, keep)
         if not always and _gain(self._map, keep, gates) < LEAST_GAIN:
             return False
         self._reconfigured = epoch
@@ -327,7 +331,7 @@ class PruneTrain(keras.callbacks.Callback):
             path: [n, after["layers"].get(path, 0)] for path, n in before["layers"].items()
         }
         self.reconfigurations.append(record)
-        if self.verbose:
+        if self.verbose and multi_worker.is_chief(self.model):
             io_utils.print_msg("\n" + describe(record))
 
     def _forget_other_model(self) -> None:

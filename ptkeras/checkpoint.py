@@ -10,15 +10,18 @@ import hashlib
 import json
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from ptkeras._files import aside
 
 _STATE = "state.json"
-_MEMBERS = ("metadata.json", "config.json", "model.weights.h5", _STATE)
+_ARRAYS = "arrays.npz"
+_MEMBERS = ("metadata.json", "config.json", "model.weights.h5", _STATE, _ARRAYS)
 _MARK = b"sha256:"
 _SEAL_SIZE = len(_MARK) + 64
 
@@ -36,17 +39,26 @@ class Checkpoints:
         self.previous = path.with_suffix(".previous.keras")
         self._last_is_whole = False
 
-    def write(self, model: keras.Model, state: dict[str, Any]) -> None:
+    def write(
+        self,
+        model: keras.Model,
+        state: dict[str, Any],
+        arrays: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         """Saves a model, and what JSON holds beside it; a kill at any moment leaves a whole file.
 
         Args:
             model: the model.
             state: what `read` is to return.
+            arrays: what `read_arrays` is to return.
         """
         with aside(self.path) as new:
             model.save(new)
             with zipfile.ZipFile(new, "a") as archive:
                 archive.writestr(_STATE, json.dumps(state))
+                if arrays:
+                    with archive.open(_ARRAYS, "w", force_zip64=True) as file:
+                        np.savez(file, **arrays)
                 archive.comment = _MARK + b"0" * 64
             _seal(new)
             if self._last_is_whole:
@@ -54,10 +66,15 @@ class Checkpoints:
         self._last_is_whole = True
 
     def read(self) -> tuple[Path, dict[str, Any]] | None:
+        """The path of the newest checkpoint that is whole, and its state; see `find`."""
+        path = self.find()
+        return path and (path, read_state(path))
+
+    def find(self) -> Path | None:
         """The newest checkpoint that is whole.
 
         Returns:
-            Its path and state; None if there is no file.
+            Its path; None if there is no file.
 
         Raises:
             ValueError: there are files, and none of them is a whole checkpoint.
@@ -66,7 +83,7 @@ class Checkpoints:
         for path in found:
             if is_whole(path):
                 self._last_is_whole = path == self.path
-                return path, _state(path)
+                return path
             if path != found[-1]:
                 warnings.warn(
                     f"'{path}' is damaged: its checksum does not match. The training goes on from "
@@ -114,7 +131,12 @@ def _digest(file: Any) -> bytes:
     return digest.hexdigest().encode()
 
 
-def _state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """What was saved beside the model of a checkpoint that is whole.
+
+    Raises:
+        ValueError: the file holds what no checkpoint does.
+    """
     with zipfile.ZipFile(path) as archive:
         foreign = [
             n for n in archive.namelist() if n not in _MEMBERS and not n.startswith("assets/")
@@ -125,3 +147,12 @@ def _state(path: Path) -> dict[str, Any]:
                 "not to be trusted. Delete it to begin anew."
             )
         return json.loads(archive.read(_STATE))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays that were saved beside the model of a checkpoint that is whole."""
+    with zipfile.ZipFile(path) as archive:
+        if _ARRAYS not in archive.namelist():
+            return {}
+        with archive.open(_ARRAYS) as file, np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)

@@ -210,8 +210,8 @@ def is_ours(error: ValueError) -> bool:
 
 
 def fail(sentence: str) -> int:
-    """Tells what is wrong; returns the exit status."""
-    print(sentence, file=sys.stderr)
+    """Tells what is wrong, in one line whatever it quotes; returns the exit status."""
+    print(" ".join(sentence.split()), file=sys.stderr)
     return 1
 
 

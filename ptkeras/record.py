@@ -64,6 +64,7 @@ class Record(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._started, self._running = time.perf_counter(), True
         self._size = int(self.batch_size)
+        self._gradient_bytes = gradient_bytes(self.model)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds a row, and writes everything anew."""
@@ -71,6 +72,7 @@ class Record(keras.callbacks.Callback):
         self._running, self._spent = False, 0.0
         figures = {name: _plain(value) for name, value in (logs or {}).items()}
         own = {"epoch": epoch + 1, "batch_size": self._size, "seconds": seconds}
+        own["gradient_bytes"] = self._gradient_bytes
         self.rows.append(figures | own)
         self._write()
         if (epoch + 1) % self.interval == 0:
@@ -92,8 +94,28 @@ def architecture(model: keras.Model) -> dict[str, Any]:
         "params": model.count_params(),
         "inference_flops": cost.inference_flops(model),
         "training_flops": cost.training_flops(model),
+        "gradient_bytes": gradient_bytes(model),
         "layers": {name: len(channels) for name, channels in channel_map.produced().items()},
     }
+
+
+def gradient_bytes(model: keras.Model) -> int:
+    """Bytes of the gradient that devices exchange in a step.
+
+    That is what each of two devices sends in a ring all-reduce, and each of n devices
+    2 · (n - 1) / n times as much: see `ptkeras.cost.gradient_bytes`.
+    """
+    return cost.gradient_bytes(model, workers=2)
+
+
+def gradient_traffic(rows: list[dict[str, Any]], examples: int) -> int:
+    """Bytes of gradient that devices exchange over the epochs of a run.
+
+    Args:
+        rows: the record's, one for each epoch.
+        examples: the number of examples in an epoch.
+    """
+    return sum(row["gradient_bytes"] * -(-examples // row["batch_size"]) for row in rows)
 
 
 def _plain(value: Any) -> int | float:

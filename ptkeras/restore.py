@@ -43,6 +43,28 @@ class Generations:
         model.get_weights = self._get_weights
         model.set_weights = self._set_weights
 
+    @staticmethod
+    def of(model: keras.Model) -> Generations | None:
+        """Those of a model, None if nobody counts them."""
+        owner = getattr(model.get_weights, "__self__", None)
+        return owner if isinstance(owner, Generations) else None
+
+    def weights_of(self, config: dict | None, arrays: list) -> Weights:
+        """Weights of another process, as `get_weights` would have returned them.
+
+        Args:
+            config: that of the network that they belong to; None for the model as it is.
+            arrays: the weights.
+        """
+        weights = Weights(arrays)
+        weights.owner, weights.generation = self, self.generation
+        if config is None:
+            self._wanted.add(self.generation)
+        else:
+            weights.generation = min(self.configs, default=0) - 1  # of a time before these
+            self.configs[weights.generation] = config
+        return weights
+
     def shrinking(self) -> None:
         """To be called before the model shrinks."""
         if self.generation in self._wanted:

@@ -48,6 +48,7 @@ COLUMNS = (
     "params",
     "inference_flops",
     "training_flops",
+    "gradient_bytes",
     "seconds",
 )
 MORE_COLUMNS = ("sparsity",)  # where a method has such a figure
@@ -63,10 +64,13 @@ class RunFolder:
 
     Args:
         path: the folder; nothing is written before `open`.
+        writes: whether anything is written at all. Of several processes that train together only
+            the chief writes.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, writes: bool = True) -> None:
         self.path = Path(path)
+        self.writes = writes
         self.model = self.path / "model.keras"
         self.flags = self.path / "flags.txt"
         self.history = self.path / "history.csv"
@@ -89,6 +93,14 @@ class RunFolder:
             SettingsError: it is no folder, or holds something else than this run.
         """
         remedy = "choose another --output_dir."
+        try:
+            self.path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except (OSError, ValueError) as error:  # too long, out of reach, or with a null byte
+            raise SettingsError(
+                f"flag --output_dir={self.path}: cannot be looked at ({error}); {remedy}"
+            ) from error
         for path in (self.path, *self.path.parents):
             if path.exists() and not path.is_dir():
                 raise SettingsError(f"flag --output_dir={self.path}: '{path}' is a file; {remedy}")
@@ -135,6 +147,8 @@ class RunFolder:
 
     def open(self, settings: Settings) -> None:
         """Makes the folder, and writes down the flags of the run."""
+        if not self.writes:
+            return
         heading = (
             f"# ptkeras {__version__}. To repeat the run:\n"
             f"#   python -m ptkeras.train --flagfile=flags.txt --output_dir=ANOTHER\n"
@@ -160,11 +174,14 @@ class RunFolder:
 
     def save_model(self, model: keras.Model, path: Path) -> None:
         """Writes a model, so that the file is whole or not there."""
-        with aside(path) as new:
-            model.save(new)
+        if self.writes:
+            with aside(path) as new:
+                model.save(new)
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes a row an epoch; None where there is no figure."""
+        if not self.writes:
+            return
         text = io.StringIO()
         columns = [*COLUMNS, *(c for c in MORE_COLUMNS if any(c in row for row in rows))]
         writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
@@ -174,6 +191,8 @@ class RunFolder:
 
     def write_json(self, path: Path, value: Any) -> None:
         """Writes figures so that a person can read them too."""
+        if not self.writes:
+            return
         text = json.dumps(value, indent=1, ensure_ascii=False)
         # A list of numbers takes one line.
         text = re.sub(r"\[([^][{}]+)\]", lambda list_: f"[{' '.join(list_[1].split())}]", text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from ptkeras.flagging import (
     asks_for_help,
     choice,
     choices,
+    texts,
     whole,
     wholes,
 )
@@ -42,6 +44,9 @@ __all__ = [
 ]
 
 EXPORTS = ("saved_model", "onnx", "litert")
+STRATEGIES = ("none", "mirrored", "multi_worker", "tpu", "data_parallel")
+_TAKE_DEVICES = ("mirrored", "data_parallel")
+_DISTRIBUTED_METHODS = ("dense", "prunetrain")
 
 
 def _method(text: str) -> str:
@@ -63,6 +68,14 @@ _PART = Parser(float, "over 0 and at most 1", lambda x: 0 < x <= 1)
 _EXPANSION = Parser(float, "from 1 and under 16", lambda x: 1 <= x < 16)
 _SHARE = Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
 _SEED = Parser(whole, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
+_DEVICES = Parser(
+    texts,
+    "devices, each once, such as GPU:0,GPU:1",
+    lambda names: (
+        all(re.fullmatch(r"(cpu|gpu|tpu):\d{1,4}", name, re.IGNORECASE) for name in names)
+        and len({name.lower() for name in names}) == len(names)
+    ),
+)
 _DROPS = Parser(
     wholes,
     "epochs in ascending order from 1, such as 91,136, or nothing",
@@ -96,7 +109,7 @@ _SECTIONS = {
             f"What prunes the network: {', '.join(methods.names())}.",
         ),
         Flag("epochs", 60, COUNT, "Epochs to train."),
-        Flag("batch_size", 32, COUNT, "Images in a step, over all devices together."),
+        Flag("batch_size", 32, COUNT, "Images in a step, over all devices and machines together."),
         Flag("learning_rate", 0.1, POSITIVE, "Learning rate of SGD at the start."),
         Flag(
             "learning_rate_drops",
@@ -131,6 +144,24 @@ _SECTIONS = {
             choices(*EXPORTS),
             "What to write into the run folder beside model.keras, verified: some of "
             "saved_model, onnx, litert. A finished run may be asked for more.",
+        ),
+    ),
+    "Devices": (
+        Flag(
+            "strategy",
+            "none",
+            choice(*STRATEGIES),
+            "What shares each batch out: none, one device; mirrored, the GPUs of this machine; "
+            "multi_worker, several machines, each with this command and a TF_CONFIG of its own; "
+            "tpu; or, with KERAS_BACKEND=jax, data_parallel, all devices of JAX. With --method="
+            "dense and prunetrain.",
+        ),
+        Flag(
+            "devices",
+            [],
+            _DEVICES,
+            "Those that mirrored or data_parallel takes, such as GPU:0,GPU:1; left out, all. "
+            "CPU:0,CPU:1 are parts of the CPU, to try it.",
         ),
     ),
     "PruneTrain": (
@@ -317,6 +348,7 @@ def _check_together(settings: Settings) -> None:
             f"flag --learning_rate_drops={as_text(drops)}: must all be under --epochs={epochs}, "
             "or --learning_rate_drops= for none."
         )
+    _check_devices(settings)
     if settings.method == "prunetrain" and settings.interval > epochs:
         raise SettingsError(
             f"flag --interval={settings.interval}: must not be longer than --epochs={epochs}, or "
@@ -329,6 +361,25 @@ def _check_together(settings: Settings) -> None:
                 f"flag --pruning_end={end}: must be from --pruning_begin={begin} to under "
                 f"--epochs={epochs}, so that what is left is trained again."
             )
+
+
+def _check_devices(settings: Settings) -> None:
+    strategy, devices = settings.strategy, settings.devices
+    if devices and strategy not in _TAKE_DEVICES:
+        raise SettingsError(
+            f"flag --devices={as_text(devices)}: must be left out with --strategy={strategy}; "
+            f"{' and '.join(_TAKE_DEVICES)} take devices."
+        )
+    if strategy != "none" and settings.method not in _DISTRIBUTED_METHODS:
+        raise SettingsError(
+            f"flag --strategy={strategy}: must be none with --method={settings.method}, which "
+            f"trains on one device; {' and '.join(_DISTRIBUTED_METHODS)} train on several."
+        )
+    if devices and settings.batch_size % len(devices):
+        raise SettingsError(
+            f"flag --batch_size={settings.batch_size}: must be a multiple of {len(devices)}, the "
+            "number of --devices, which share each batch."
+        )
 
 
 def _default_folder(settings: Settings) -> str:

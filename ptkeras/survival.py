@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import signal
 from collections.abc import Sequence
@@ -10,10 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import keras
-import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from ptkeras.checkpoint import Checkpoints
+from ptkeras import multi_worker
+from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
+from ptkeras.keras_state import KerasState
 from ptkeras.signals import Signals
 from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
 from ptkeras.surgery.optimizers import become, carry_over, twin
@@ -72,12 +72,16 @@ class Survival(keras.callbacks.Callback):
     begun). With a `dataset` the epoch so far is saved, and the same call goes on behind that step;
     without it, with the epoch anew.
 
+    Where several workers train together, the chief alone writes the file, and hands it to the
+    others when the training goes on; a signal then ends it with the last epoch.
+
     Put it last in the list of callbacks, so that it saves what the others have done to an epoch.
 
     Args:
         path: the file, ending in `.keras`. It is replaced as a whole: a kill never leaves half.
         stateful: objects with `get_state()` and `set_state(state)`, such as `PruneTrain`, or
-            callbacks of Keras that count, such as `ReduceLROnPlateau`.
+            callbacks of Keras that count, such as `ReduceLROnPlateau` and `EarlyStopping`, whose
+            best weights are kept too.
         dataset: what `ptkeras.data.load` returned, or anything with its `train` and `first_step`,
             if `fit` trains on `dataset.train`.
 
@@ -95,12 +99,13 @@ class Survival(keras.callbacks.Callback):
         self.path = Path(path)
         if self.path.suffix != ".keras":
             raise ValueError(f"The path of Survival must end in .keras; received '{path}'.")
-        self.stateful = [one if hasattr(one, "get_state") else _Counters(one) for one in stateful]
+        self.stateful = [one if hasattr(one, "get_state") else KerasState(one) for one in stateful]
         self.dataset = dataset
         self.checkpoints = Checkpoints(self.path)
         self.epoch = 0
         self._steps_before = 0
         self._state: dict[str, Any] | None = None
+        self._arrays: dict[str, Any] = {}
         self._resumed: keras.Model | None = None
         self._unfinished = False  # whether a fit has begun and not come to its end
         self._signals = Signals(self)
@@ -117,14 +122,15 @@ class Survival(keras.callbacks.Callback):
             The number of epochs that it has been trained for.
         """
         self._resumed = model
-        found = self.checkpoints.read()
-        if found is None:
-            _check_loads(model)
-        else:
-            path, self._state = found
-            self.epoch = self._state["epoch"]
-            _restore(model, path, self._state)
-            self._set_states()
+        strategy = multi_worker.strategy_of(model)
+        with multi_worker.file_of_chief(strategy, self.checkpoints.find) as path:
+            if path is None:
+                _check_loads(model)
+            else:
+                self._state, self._arrays = read_state(path), read_arrays(path)
+                self.epoch = self._state["epoch"]
+                _restore(model, path, self._state)
+                self._set_states()
         return self.epoch
 
     @property
@@ -147,7 +153,10 @@ class Survival(keras.callbacks.Callback):
         self._epoch_now = self.epoch
         if self._state is not None:
             self._set_states()  # what another callback's on_train_begin has started anew
-            self.model._initial_epoch = self.epoch  # as Keras's BackupAndRestore does
+            self._set_arrays()
+            # As Keras's BackupAndRestore does. Early stopping may have come before the kill.
+            stopped = self._state.get("stopped", False)
+            self.model._initial_epoch = self.params["epochs"] if stopped else self.epoch
         self._unfinished = True
         self._signals.catch()
 
@@ -190,18 +199,23 @@ class Survival(keras.callbacks.Callback):
     def _save(self, **more: Any) -> None:
         state = more | {
             "epoch": self.epoch,
+            "stopped": bool(self.model.stop_training),
             "states": [one.get_state() for one in self.stateful],
             "optimizer": [v.path for v in self.model.optimizer._trainable_variables],
             "seeds": [_to_list(v) for v in _seeds(self.model)],
         }
-        self.checkpoints.write(self.model, state)
+        if multi_worker.is_chief(self.model):
+            self.checkpoints.write(self.model, state, self._get_arrays())
         self._state = state
 
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
         number = self._signals.received
         self._signals.release()
-        if steps and self.dataset is not None:
+        # The metrics of several workers can be read by all of them together only, and a signal may
+        # have come to one.
+        alone = multi_worker.strategy_of(self.model) is None
+        if steps and self.dataset is not None and alone:
             self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(
@@ -220,6 +234,21 @@ class Survival(keras.callbacks.Callback):
         for one, state in zip(self.stateful, self._state["states"], strict=True):
             one.set_state(state)
 
+    def _get_arrays(self) -> dict[str, Any]:
+        return {
+            f"{i}_{j}": array
+            for i, one in enumerate(self.stateful)
+            if isinstance(one, KerasState)
+            for j, array in enumerate(one.get_arrays())
+        }
+
+    def _set_arrays(self) -> None:
+        for i, (one, state) in enumerate(zip(self.stateful, self._state["states"], strict=True)):
+            if isinstance(one, KerasState):
+                count = sum(name.startswith(f"{i}_") for name in self._arrays)
+                one.set_arrays([self._arrays[f"{i}_{j}"] for j in range(count)], state)
+        self._arrays = {}
+
     def _check_loss(self, loss: Any) -> None:
         if loss is not None and not math.isfinite(loss):
             saved = f"what was saved after epoch {self.epoch} stays" if self.epoch else "unsaved"
@@ -227,25 +256,6 @@ class Survival(keras.callbacks.Callback):
                 f"The loss became {float(loss)} in epoch {self._epoch_now + 1}: the training has "
                 f"stopped, {saved}; a lower learning rate may help."
             )
-
-
-class _Counters:
-    """The state of one of Keras's own callbacks: its numbers, such as how long it has waited."""
-
-    def __init__(self, callback: keras.callbacks.Callback) -> None:
-        self.callback = callback
-
-    def get_state(self) -> dict[str, Any]:
-        settings = inspect.signature(type(self.callback)).parameters
-        return {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in vars(self.callback).items()
-            if isinstance(value, (bool, int, float, np.generic, type(None)))
-            and name not in settings
-        }
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        vars(self.callback).update(state)
 
 
 def _check_loads(model: keras.Model) -> None:

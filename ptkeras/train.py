@@ -6,6 +6,7 @@ python -m ptkeras.train --help
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -13,15 +14,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ptkeras import distribution
 from ptkeras import settings as settings_module
+from ptkeras.distribution import Devices
 from ptkeras.flagging import fail, is_ours
 from ptkeras.run_folder import RunFolder
 from ptkeras.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     import keras
-
-    from ptkeras.data import Dataset
 
 
 def train(settings: Settings) -> dict[str, Any]:
@@ -31,21 +32,36 @@ def train(settings: Settings) -> dict[str, Any]:
         settings: the flags.
 
     Returns:
-        The figures that `result.json` has.
+        The figures that `result.json` has; none on workers beside the chief, which has the files.
     """
-    folder = RunFolder(settings.output_dir)
-    folder.check(settings)
-    _check_exports(settings)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own insides
-    with folder:
-        if folder.finished:
+    if settings.strategy == "none":
+        _check_files(settings)  # which takes less time than to import a backend
+    devices = distribution.start(settings)
+    folder = RunFolder(settings.output_dir, writes=devices.is_chief)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(devices.telling_of_losses())
+        devices.check_same("their flags", settings_module.to_text(settings))
+        devices.from_chief(lambda: _check_files(settings))
+        if devices.from_chief(lambda: stack.enter_context(folder).finished):
             print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
-            _export(settings, folder)
-            return folder.read_result()
-        return _train(settings, folder)
+        else:
+            _train(settings, folder, devices)
+        result = devices.from_chief(lambda: _finish(settings, folder))
+    return result if devices.is_chief else {}
 
 
-def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
+def _check_files(settings: Settings) -> None:
+    RunFolder(settings.output_dir).check(settings)
+    _check_exports(settings)
+
+
+def _finish(settings: Settings, folder: RunFolder) -> dict[str, Any]:
+    _export(settings, folder)
+    return folder.read_result()
+
+
+def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     import keras
 
     from ptkeras import data, methods, models
@@ -59,17 +75,22 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
         batch_size=settings.batch_size,
         data_dir=settings.data_dir,
         seed=settings.seed,
+        shard=devices.shard,
     )
-    model = models.build(settings.model, dataset.input_shape, dataset.num_classes)
-    dense = architecture(model)
-    folder.open(settings)
-    model, method, epochs, drops = methods.start(settings, dataset, model, folder)
-    _decay_weights(model, settings.weight_decay)
-    model.compile(
-        keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    devices.check(dataset)
+    with devices.scope():
+        model = models.build(settings.model, dataset.input_shape, dataset.num_classes)
+        dense = architecture(model)
+        devices.from_chief(lambda: folder.open(settings))
+        model, method, epochs, drops = methods.start(settings, dataset, model, folder)
+        _decay_weights(model, settings.weight_decay)
+        model.compile(
+            keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+    devices.prepare(model, dataset)
+    test = devices.batches(dataset.test)
     pruning = next((one for one in method if hasattr(one, "reconfigurations")), None)
     record = Record(folder, dense, settings.interval, dataset.batch_size, pruning)
     stateful = [*(one for one in method if hasattr(one, "get_state")), record]
@@ -78,18 +99,17 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     if survival.progress:
         print(f"Going on in '{folder.path}' after {survival.progress}.")
     else:
-        print(
-            f"Training {settings.model} on {settings.dataset}; all of it goes to '{folder.path}'."
-        )
+        place = f"'{folder.path}'" if devices.is_chief else "the chief's --output_dir"
+        print(f"Training {settings.model} on {settings.dataset}; all of it goes to {place}.")
     model.fit(
-        dataset.train,
-        validation_data=dataset.test,
+        devices.batches(dataset.train),
+        validation_data=test,
         epochs=epochs,
         shuffle=False,  # the dataset shuffles
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=(1 if sys.stdout.isatty() else 2) if devices.is_chief else 0,
         callbacks=[
             # The bar is drawn before the others add their figures, which are in history.csv.
-            keras.callbacks.ProgbarLogger(),
+            *([keras.callbacks.ProgbarLogger()] if devices.is_chief else []),
             data.EpochSeed(dataset),
             keras.callbacks.LearningRateScheduler(
                 _schedule(settings.learning_rate, drops, pruning)
@@ -101,12 +121,11 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     )
 
     folder.save_model(model, folder.model)
-    result = _result(settings, model, dataset, dense, record.rows)
+    scores = model.evaluate(test, verbose=0, return_dict=True)
+    result = _result(settings, model, scores, dataset.num_train, dense, record.rows)
     for one in method:
         result |= one.result() if hasattr(one, "result") else {}
     folder.write_json(folder.result, result)
-    _export(settings, folder)
-    return result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -142,8 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 128 + getattr(stop, "signal", signal.SIGINT)
     from ptkeras import _summary
 
-    _summary.show(result)
-    print(f"The run is in '{settings.output_dir}', its network in model.keras.")
+    if result:
+        _summary.show(result)
+        print(f"The run is in '{settings.output_dir}', its network in model.keras.")
     return 0
 
 
@@ -190,17 +210,19 @@ def _schedule(first: float, drops: list[int], pruning: Any) -> Callable[[int], f
 def _result(
     settings: Settings,
     model: keras.Model,
-    dataset: Dataset,
+    scores: dict[str, float],
+    num_train: int,
     dense: dict[str, Any],
     rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The figures of the whole run; pairs are those of the dense network and of this one."""
-    from ptkeras.record import architecture
+    from ptkeras.record import architecture, gradient_traffic
 
-    scores = model.evaluate(dataset.test, verbose=0, return_dict=True)
     now = architecture(model)
-    pairs = {name: [dense[name], now[name]] for name in ("inference_flops", "params", "channels")}
-    dense_training = dense["training_flops"] * dataset.num_train * settings.epochs
+    names = ("inference_flops", "params", "channels", "gradient_bytes")
+    pairs = {name: [dense[name], now[name]] for name in names}
+    dense_training = dense["training_flops"] * num_train * settings.epochs
+    steps = -(-num_train // settings.batch_size) * settings.epochs
     return {
         "dataset": settings.dataset,
         "model": settings.model,
@@ -210,6 +232,7 @@ def _result(
         "accuracy": scores["accuracy"],
         "loss": scores["loss"],
         "training_flops": [dense_training, rows[-1]["training_flops"]],
+        "gradient_traffic": [dense["gradient_bytes"] * steps, gradient_traffic(rows, num_train)],
         **pairs,
         "seconds": round(sum(row["seconds"] for row in rows), 1),
     }

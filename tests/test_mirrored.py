@@ -64,3 +64,45 @@ def test_replicas_stay_equal_and_agree_with_one_device(optimizer):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     assert history["training_flops"] == expected["training_flops"]
     np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-3)
+
+
+def test_moving_statistics_are_the_mean_of_those_of_the_replicas():
+    from ptkeras._replicas import average_statistics
+
+    with mirrored_strategy().scope():
+        model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(momentum=0.5)])
+        model.compile("sgd", "mse")
+    x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
+    model.fit(x, x, batch_size=8, epochs=1, shuffle=False, verbose=0)
+    [norm] = model.layers
+    halves = [half.numpy() for half in norm.moving_mean.value.values]
+    assert not np.array_equal(*halves)  # Keras gives each replica its own
+    for _ in range(2):  # the second time changes nothing
+        average_statistics(model)
+        for half in norm.moving_mean.value.values:
+            np.testing.assert_array_equal(half, np.mean(halves, 0, "float64").astype("float32"))
+        np.testing.assert_allclose(norm.moving_mean.numpy(), x.mean(0) / 2, rtol=1e-5)
+
+
+def test_replicas_with_batch_norm_end_equal():
+    x = np.random.default_rng(0).normal(size=(64, 8, 8, 1)).astype("float32")
+    layers = keras.layers
+    with mirrored_strategy().scope():
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                layers.Conv2D(8, 3),
+                layers.BatchNormalization(),
+                layers.ReLU(),
+                layers.Conv2D(8, 3),
+                layers.BatchNormalization(),
+                layers.Flatten(),
+                layers.Dense(10),
+            ]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss)
+    y = np.arange(64) % 10
+    model.fit(x, y, epochs=2, batch_size=32, callbacks=[Forced(share=0.2)], verbose=0)
+    for variable in model.variables + model.optimizer.variables:
+        np.testing.assert_array_equal(*[r.numpy() for r in variable.value.values])

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 
 from ptkeras import cost
-from ptkeras.record import Record, architecture
+from ptkeras.record import Record, architecture, gradient_traffic
 from ptkeras.run_folder import RunFolder
 
 
@@ -26,6 +26,18 @@ def test_an_architecture_has_channels_and_costs():
     assert told["channels"] == 10
     assert told["params"] == model.count_params()
     assert told["inference_flops"] == cost.inference_flops(model)
+
+
+def test_gradients_are_those_of_what_is_trained():
+    model = network()
+    assert architecture(model)["gradient_bytes"] == 4 * model.count_params()
+    model.get_layer("first").trainable = False
+    assert architecture(model)["gradient_bytes"] == 4 * (4 * 6 * 9 + 6 + 6 * 3 + 3)
+
+
+def test_gradient_traffic_is_that_of_every_step():
+    rows = [{"gradient_bytes": 400, "batch_size": 5}, {"gradient_bytes": 100, "batch_size": 8}]
+    assert gradient_traffic(rows, 12) == 3 * 400 + 2 * 100
 
 
 def test_any_fit_leaves_rows_and_checkpoints(tmp_path):

@@ -11,6 +11,7 @@ RESULT = {
     "epochs": 60,
     "accuracy": 0.99444,
     "training_flops": [1_310_400_000_000, 786_240_000_000],
+    "gradient_traffic": [2_915_000_000, 1_311_750_000],
     "inference_flops": [5_065_984, 1_013_196],
     "params": [273_754, 27_375],
     "channels": [448, 112],
@@ -30,6 +31,7 @@ def test_a_pruned_run_is_shown_beside_the_dense_network():
     assert rows["test accuracy"] == ["", "99.44%"]
     assert rows["training FLOPs"] == ["1.31 T", "786.24 G", "40.0%"]
     assert rows["inference FLOPs"] == ["5.07 M", "1.01 M", "80.0%"]
+    assert rows["gradient traffic, bytes"] == ["2.92 G", "1.31 G", "55.0%"]
     assert rows["parameters"] == ["273,754", "27,375", "90.0%"]
     assert rows["channels"] == ["448", "112", "75.0%"]
     assert rows["seconds"] == ["", "1,234"]

@@ -339,6 +339,66 @@ def fit_pipeline(path, seed=0, others=(), **how):
     return model, history.history
 
 
+def fit_early(path, stop_at=None, seed=0, best=1, patience=2, prune=True):
+    """A fit that early stopping ends, with the weights of its best epoch: `best`, from 0."""
+    new_process(seed)
+    x, y = digits()
+    model, pruning = compiled("momentum"), Forced(share=0.2)
+
+    class Figure(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["figure"] = float(abs(epoch - best))
+
+    early = keras.callbacks.EarlyStopping(
+        "figure", patience=patience, mode="min", restore_best_weights=True
+    )
+    callbacks = [Figure(), early, Survival(path, [*[pruning][:prune], early])]
+    if prune:
+        callbacks.insert(0, pruning)
+    if stop_at is not None:
+        callbacks.append(stop_at)
+    how = {"epochs": 6, "batch_size": 64, "shuffle": False, "verbose": 0}
+    with contextlib.suppress(StoppedError):
+        model.fit(x, y, callbacks=callbacks, **how)
+    return model, early
+
+
+class StopAfter(StopAt):
+    """Ends a process behind the checkpoint of an epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        pass
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise StoppedError
+
+
+@pytest.mark.parametrize("prune", [True, False])
+@pytest.mark.parametrize("stop", [StopAt(2), StopAfter(1), StopAfter(3)], ids=["2", "1e", "3e"])
+def test_the_best_weights_of_early_stopping_outlast_a_kill(tmp_path, stop, prune):
+    whole, early = fit_early(tmp_path / "whole.keras", prune=prune)
+    assert (early.stopped_epoch, early.best_epoch) == (3, 1)
+    fit_early(tmp_path / "parts.keras", stop, prune=prune)
+    parts, again = fit_early(tmp_path / "parts.keras", seed=1, prune=prune)
+    assert (again.stopped_epoch, again.best_epoch, again.best) == (3, 1, 0.0)
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert [v.path for v in whole.weights] == [v.path for v in parts.weights]
+
+
+def test_best_weights_of_an_earlier_network_outlast_two_kills(tmp_path):
+    whole, _ = fit_early(tmp_path / "whole.keras", best=0, patience=4)
+    for epoch in (1, 3):
+        fit_early(tmp_path / "parts.keras", StopAt(epoch), best=0, patience=4)
+    parts, _ = fit_early(tmp_path / "parts.keras", seed=1, best=0, patience=4)
+    assert (
+        parts.count_params() == whole.count_params() > fit(tmp_path / "c.keras")[0].count_params()
+    )
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_the_epoch_so_far(tmp_path, number):

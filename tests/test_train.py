@@ -1,5 +1,3 @@
-import csv
-import io
 import json
 import os
 import shutil
@@ -7,10 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 import onnx
 import pytest
@@ -18,6 +14,7 @@ import pytest
 from ptkeras import train
 from ptkeras.record import Record
 from ptkeras.run_folder import COLUMNS
+from tests.same_run import assert_same_run, rows
 
 pytestmark = pytest.mark.tensorflow
 
@@ -58,31 +55,6 @@ def process(arguments, **options):
     )
 
 
-def rows(folder):
-    with (folder / "history.csv").open() as file:
-        found = list(csv.DictReader(file))
-    for row in found:
-        del row["seconds"]
-    return found
-
-
-def numbers(path):
-    """Everything in a .keras file, by name."""
-    found = {}
-    with zipfile.ZipFile(path) as archive:
-        file = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
-    file.visititems(lambda name, a: found.update({name: a[()]} if hasattr(a, "dtype") else {}))
-    return found
-
-
-def assert_same_run(one, other):
-    assert rows(one) == rows(other)
-    ours, theirs = numbers(one / "model.keras"), numbers(other / "model.keras")
-    assert ours.keys() == theirs.keys() and len(ours) > 10
-    for name, values in ours.items():
-        np.testing.assert_array_equal(values, theirs[name], err_msg=name)
-
-
 @pytest.fixture(scope="module")
 def pruned(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "pruned"
@@ -110,6 +82,13 @@ def test_a_run_prunes_and_leaves_its_folder(pruned):
     assert [row["learning_rate"] for row in history] == ["0.02", "0.02", "0.002"]
     assert all(value for row in history for value in row.values())
     assert int(history[-1]["params"]) < int(history[0]["params"])
+    result = json.loads((pruned / "result.json").read_text())
+    steps = -(-1437 // 256)
+    assert result["gradient_traffic"] == [
+        3 * steps * int(history[0]["gradient_bytes"]),
+        steps * sum(int(row["gradient_bytes"]) for row in history),
+    ]
+    assert result["gradient_traffic"][1] < result["gradient_traffic"][0]
 
 
 def test_a_finished_run_may_be_asked_for_exports(pruned, tmp_path, capsys):

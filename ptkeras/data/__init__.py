@@ -3,5 +3,6 @@
 from ptkeras.data.dataset import Dataset
 from ptkeras.data.epoch_seed import EpochSeed
 from ptkeras.data.pipeline import load
+from ptkeras.data.shard import Shard
 
-__all__ = ["Dataset", "EpochSeed", "load"]
+__all__ = ["Dataset", "EpochSeed", "Shard", "load"]

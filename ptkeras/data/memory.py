@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ptkeras.data import augment
 from ptkeras.data.dataset import EpochBatches
+from ptkeras.data.shard import WHOLE, Shard
 from ptkeras.data.streaming import Parse
 
 
@@ -102,7 +103,9 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
     return tuple(means), tuple(deviations)
 
 
-def train_batches(arrays: Arrays, how: Preparation, seed: int, augmented: bool) -> EpochBatches:
+def train_batches(
+    arrays: Arrays, how: Preparation, seed: int, augmented: bool, shard: Shard = WHOLE
+) -> EpochBatches:
     """Shuffled batches, every random number a function of seed, epoch and place in the epoch.
 
     Args:
@@ -110,12 +113,14 @@ def train_batches(arrays: Arrays, how: Preparation, seed: int, augmented: bool) 
         how: What to do to the images.
         seed: Seed of the run.
         augmented: Whether to shift and mirror images; they are shuffled in any case.
+        shard: Which images of each batch this process has.
 
     Returns:
         A function for `one_epoch`.
     """
     images, labels = _on_cpu(arrays)
     num_examples = len(arrays.labels)
+    used = shard.used(num_examples)
 
     def batches(epoch: tf.Tensor, batch_size: tf.Tensor) -> tf.data.Dataset:
         # Drawn for the whole epoch at once, so that they do not depend on the batch size.
@@ -124,25 +129,28 @@ def train_batches(arrays: Arrays, how: Preparation, seed: int, augmented: bool) 
         flips = augment.epoch_flips(seed, epoch, num_examples) & how.flip
 
         def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            here = slice(start, start + batch_size)
+            here = slice(start + shard.index, tf.minimum(start + batch_size, used), shard.count)
             chosen = tf.gather(images, order[here])
             if augmented:
                 chosen = augment.pad_and_crop(chosen, how.padding, shifts[here], flips[here])
             return _finish(chosen, how), tf.gather(labels, order[here])
 
-        starts = tf.data.Dataset.range(0, num_examples, batch_size)
+        starts = tf.data.Dataset.range(0, used, batch_size)
         return starts.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     return batches
 
 
-def test_batches(arrays: Arrays, how: Preparation, batch_size: int) -> tf.data.Dataset:
+def test_batches(
+    arrays: Arrays, how: Preparation, batch_size: int, shard: Shard = WHOLE
+) -> tf.data.Dataset:
     """Batches in the order of the arrays, not augmented.
 
     Args:
         arrays: The test set.
         how: What to do to the images.
-        batch_size: Examples in a batch.
+        batch_size: Examples in a batch, over all processes.
+        shard: Which of them this process has.
 
     Returns:
         The dataset; its last batch may be smaller.
@@ -150,7 +158,7 @@ def test_batches(arrays: Arrays, how: Preparation, batch_size: int) -> tf.data.D
     images, labels = _on_cpu(arrays)
 
     def batch(start: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        here = slice(start, start + batch_size)
+        here = slice(start + shard.index, start + batch_size, shard.count)
         return _finish(images[here], how), labels[here]
 
     starts = tf.data.Dataset.range(0, len(arrays.labels), batch_size)

@@ -6,6 +6,7 @@ from typing import Any
 from ptkeras.data import digits, memory, streaming, tfds_source
 from ptkeras.data.dataset import Dataset, EpochBatches, cpu_variable, one_epoch
 from ptkeras.data.memory import Arrays, Preparation
+from ptkeras.data.shard import WHOLE, Shard
 from ptkeras.data.tfds_source import Source
 
 # Decoded images of this many bytes in all are kept in memory.
@@ -37,6 +38,7 @@ def load(
     augment: bool = True,
     image_size: int | None = None,
     hold_out: float = 0.0,
+    shard: Shard = WHOLE,
 ) -> Dataset:
     """Loads a data set, to train and test with.
 
@@ -75,16 +77,24 @@ def load(
         hold_out: Share of the training images to test with, in place of the test set, which is then
             not touched: for choices that are made before the real test. They are always the same
             images; of a data set that is read from files, whole files.
+        shard: Which images of each batch this process has, if several train together. Together they
+            see what one alone would see, no image twice.
 
     Returns:
         The data set.
 
     Raises:
         ValueError: If the data set is unknown, not prepared in `data_dir` or of another kind, or
-            `batch_size`, `image_size` or `hold_out` is out of range.
+            `batch_size`, `image_size` or `hold_out` is out of range, or `batch_size` is no multiple
+            of `shard.replicas`.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}.")
+    if batch_size % shard.replicas:
+        raise ValueError(
+            f"batch_size must be a multiple of {shard.replicas}, the devices that share a batch; "
+            f"got {batch_size}."
+        )
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size must be at least 1 pixel; got {image_size}.")
     if not 0 <= hold_out < 1:
@@ -96,17 +106,19 @@ def load(
         train, test = memory.held_out(train, test, hold_out)
         _check_batch_size(batch_size, name, len(train.labels))
         labels = tuple(map(str, range(digits.NUM_CLASSES)))
-        return _from_memory(name, train, test, labels, batch_size, seed, augment, image_size)
+        return _from_memory(name, train, test, labels, batch_size, seed, augment, image_size, shard)
     source = tfds_source.find(name, data_dir)
     if not _fits_in_memory(source):
         source = tfds_source.held_out(name, source, hold_out)
         _check_batch_size(batch_size, name, source.num_train)
-        return _from_files(name, source, batch_size, seed, augment, image_size)
+        return _from_files(name, source, batch_size, seed, augment, image_size, shard)
     train = memory.read(source.train_files, source.parse)
     test = memory.read(source.test_files, source.parse)
     train, test = memory.held_out(train, test, hold_out)
     _check_batch_size(batch_size, name, len(train.labels))
-    return _from_memory(name, train, test, source.labels, batch_size, seed, augment, image_size)
+    return _from_memory(
+        name, train, test, source.labels, batch_size, seed, augment, image_size, shard
+    )
 
 
 def _check_batch_size(batch_size: int, name: str, num_train: int) -> None:
@@ -132,6 +144,7 @@ def _from_memory(
     seed: int,
     augment: bool,
     image_size: int | None,
+    shard: Shard,
 ) -> Dataset:
     height, width, channels = train.images.shape[1:]
     base_name = name.split("/")[0].split(":")[0]
@@ -144,10 +157,11 @@ def _from_memory(
         image_size=image_size,
     )
     return _dataset(
-        memory.train_batches(train, how, seed, augment),
+        memory.train_batches(train, how, seed, augment, shard),
         batch_size,
+        shard,
         name=name,
-        test=memory.test_batches(test, how, batch_size),
+        test=memory.test_batches(test, how, batch_size, shard),
         labels=labels,
         input_shape=(image_size or height, image_size or width, channels),
         num_train=len(train.labels),
@@ -158,7 +172,13 @@ def _from_memory(
 
 
 def _from_files(
-    name: str, source: Source, batch_size: int, seed: int, augment: bool, image_size: int | None
+    name: str,
+    source: Source,
+    batch_size: int,
+    seed: int,
+    augment: bool,
+    image_size: int | None,
+    shard: Shard,
 ) -> Dataset:
     size = image_size or _DEFAULT_IMAGE_SIZE
     channels = source.image_shape[-1]
@@ -167,10 +187,22 @@ def _from_files(
     if channels != 3:
         statistics = tuple((sum(values) / 3,) * channels for values in _IMAGENET)
     return _dataset(
-        streaming.train_batches(source.train_files, source.parse, size, statistics, seed, augment),
+        streaming.train_batches(
+            source.train_files,
+            source.parse,
+            size,
+            statistics,
+            seed,
+            augment,
+            source.num_train,
+            shard,
+        ),
         batch_size,
+        shard,
         name=name,
-        test=streaming.test_batches(source.test_files, source.parse, size, statistics, batch_size),
+        test=streaming.test_batches(
+            source.test_files, source.parse, size, statistics, batch_size, source.num_test, shard
+        ),
         labels=source.labels,
         input_shape=(size, size, channels),
         num_train=source.num_train,
@@ -180,12 +212,12 @@ def _from_files(
     )
 
 
-def _dataset(train: EpochBatches, batch_size: int, **fields: Any) -> Dataset:
+def _dataset(train: EpochBatches, batch_size: int, shard: Shard, **fields: Any) -> Dataset:
     epoch = cpu_variable(0, "epoch")
     size = cpu_variable(batch_size, "batch_size")
     first_step = cpu_variable(0, "first_step")
     return Dataset(
-        train=one_epoch(train, epoch, size, first_step, fields["num_train"]),
+        train=one_epoch(train, epoch, size, first_step, shard.used(fields["num_train"])),
         epoch=epoch,
         batch_size=size,
         first_step=first_step,

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from ptkeras.data import augment
 from ptkeras.data.dataset import EpochBatches
+from ptkeras.data.shard import WHOLE, Shard, padded
 
 # Records that are put in a random order together, after the files themselves have been.
 _SHUFFLE_WINDOW = 8192
@@ -17,7 +18,14 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def train_batches(
-    files: list[str], parse: Parse, size: int, statistics: Statistics, seed: int, augmented: bool
+    files: list[str],
+    parse: Parse,
+    size: int,
+    statistics: Statistics,
+    seed: int,
+    augmented: bool,
+    num_examples: int | None = None,
+    shard: Shard = WHOLE,
 ) -> EpochBatches:
     """Shuffled batches, every random number a function of seed, epoch and place in the epoch.
 
@@ -28,6 +36,9 @@ def train_batches(
         statistics: Mean and standard deviation of each channel, in pixel values.
         seed: Seed of the run.
         augmented: Whether to crop and mirror images at random; they are shuffled in any case.
+        num_examples: Number of images in the files; needed for a part of them.
+        shard: Which images of each batch this process has. It reads the records of all, and decodes
+            its own.
 
     Returns:
         A function for `one_epoch`.
@@ -46,16 +57,23 @@ def train_batches(
                 image = augment.centre_crop(image, size)
             return augment.normalise(image, *statistics), label
 
-        examples = records.enumerate().map(
-            example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
-        return examples.batch(batch_size)
+        places = records.enumerate()
+        if shard != WHOLE:
+            places = places.take(shard.used(num_examples)).shard(shard.count, shard.index)
+        examples = places.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return examples.batch(batch_size // shard.count)
 
     return batches
 
 
 def test_batches(
-    files: list[str], parse: Parse, size: int, statistics: Statistics, batch_size: int
+    files: list[str],
+    parse: Parse,
+    size: int,
+    statistics: Statistics,
+    batch_size: int,
+    num_examples: int | None = None,
+    shard: Shard = WHOLE,
 ) -> tf.data.Dataset:
     """Batches in an order that is always the same, the middle of each image.
 
@@ -64,7 +82,9 @@ def test_batches(
         parse: Decodes a record.
         size: Side of the images, in pixels.
         statistics: Mean and standard deviation of each channel, in pixel values.
-        batch_size: Examples in a batch.
+        batch_size: Examples in a batch, over all processes.
+        num_examples: Number of images in the files; needed for a part of them.
+        shard: Which images of each batch this process has.
 
     Returns:
         The dataset; its last batch may be smaller.
@@ -74,10 +94,12 @@ def test_batches(
         image, label = parse(record)
         return augment.normalise(augment.centre_crop(image, size), *statistics), label
 
-    examples = _read(tf.constant(files)).map(
-        example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-    )
-    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    records = _read(tf.constant(files)).shard(shard.count, shard.index)
+    examples = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batches = examples.batch(batch_size // shard.count)
+    if shard != WHOLE:
+        batches = padded(batches, -(-num_examples // batch_size))
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def _read(files: tf.Tensor) -> tf.data.Dataset:

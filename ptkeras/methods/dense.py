@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from ptkeras import cost
+from ptkeras._replicas import average_statistics
 from ptkeras.channels import trace
 
 if TYPE_CHECKING:
@@ -46,8 +47,13 @@ class Accounts(keras.callbacks.Callback):
         }
         self._epoch_flops = self.examples * cost.training_flops(self.model)
 
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Has all devices test the same network."""
+        average_statistics(self.model)
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Adds to the logs."""
+        average_statistics(self.model)
         if logs is not None:
             flops = self.spent + (epoch + 1) * self._epoch_flops
             logs.update(self._figures, training_flops=flops)

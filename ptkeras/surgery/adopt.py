@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -183,4 +184,4 @@ def graph_config(model: keras.Model) -> dict:
 def graph_from_config(model: keras.Model, config: dict) -> keras.Model:
     """A new model of the kind of `model` from what `graph_config` returned."""
     kind = keras.Sequential if isinstance(model, keras.Sequential) else Functional
-    return kind.from_config(config)
+    return kind.from_config(copy.deepcopy(config))  # which Keras takes to pieces

@@ -1,0 +1,33 @@
+"""Whether two run folders hold the same run, to the last bit; seconds aside."""
+
+import csv
+import io
+import zipfile
+
+import h5py
+import numpy as np
+
+
+def rows(folder):
+    with (folder / "history.csv").open() as file:
+        found = list(csv.DictReader(file))
+    for row in found:
+        del row["seconds"]
+    return found
+
+
+def numbers(path):
+    """Everything in a .keras file, by name."""
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        file = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+    file.visititems(lambda name, a: found.update({name: a[()]} if hasattr(a, "dtype") else {}))
+    return found
+
+
+def assert_same_run(one, other):
+    assert rows(one) == rows(other)
+    ours, theirs = numbers(one / "model.keras"), numbers(other / "model.keras")
+    assert ours.keys() == theirs.keys() and len(ours) > 10
+    for name, values in ours.items():
+        np.testing.assert_array_equal(values, theirs[name], err_msg=name)
