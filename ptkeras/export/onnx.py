@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from ptkeras.export import exporting, folding
+from ptkeras.export import conditional, exporting, folding
 from ptkeras.export.artifact import Artifact, ExportError
 from ptkeras.export.exporting import Request
 from ptkeras.export.served import Served, Serving
@@ -114,6 +114,7 @@ def write(served: Served, request: Request, path: Path) -> None:
         with _quiet():
             feeds = served.feeds(request.calibration)
             proto = quantising.quantise(proto, feeds, served.inputs[0].shape[0])
+    conditional.branch_off(proto)
     _describe(proto, served, request.metadata)
     _check(proto)
     onnx.save(proto, path)
