@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         importance,
         latency,
         magnitude,
+        skipnet,
         surgery,
     )
     from ptkeras.callbacks import PruneTrain
@@ -42,6 +43,7 @@ __all__ = [
     "prune",
     "reconfigure",
     "remove_channels",
+    "skipnet",
     "surgery",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
     "prune": "ptkeras.pruning",
     "reconfigure": "ptkeras.surgery",
     "remove_channels": "ptkeras.pruning",
+    "skipnet": None,
     "surgery": None,
 }
 

@@ -38,6 +38,10 @@ def table(result: dict[str, Any]) -> Table:
     for name, key in (("training FLOPs", "training_flops"), ("inference FLOPs", "inference_flops")):
         dense, now = result[key]
         add(name, _large(now), _large(dense), _removed(dense, now))
+    if "mean_inference_flops" in result:
+        now = result["mean_inference_flops"]
+        add("… of an image, in mean", _large(now), _large(dense), _removed(dense, now))
+        add("residual branches run", f"{result['blocks_run']:.1%}")
     for name in ("params", "channels"):
         dense, now = result[name]
         add(

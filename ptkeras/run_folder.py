@@ -50,7 +50,7 @@ COLUMNS = (
     "training_flops",
     "seconds",
 )
-MORE_COLUMNS = ("sparsity",)  # where a method has such a figure
+MORE_COLUMNS = ("sparsity", "blocks_run")  # where a method has such a figure
 
 
 class RunFolder:

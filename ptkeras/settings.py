@@ -62,6 +62,7 @@ _DECAY = Parser(float, "a number from 0", lambda x: 0 <= x < math.inf)
 _PART = Parser(float, "over 0 and at most 1", lambda x: 0 < x <= 1)
 _EXPANSION = Parser(float, "from 1 and under 16", lambda x: 1 <= x < 16)
 _SHARE = Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
+_DISCOUNT = Parser(float, "from 0 to 1", lambda x: 0 <= x <= 1)
 _SEED = Parser(whole, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
 _DROPS = Parser(
     wholes,
@@ -239,6 +240,40 @@ _SECTIONS = {
         Flag("gate_batch_size", 128, COUNT, "Images in a step of that."),
         Flag("gate_learning_rate", 0.01, POSITIVE, "Learning rate of Adam for the gates."),
     ),
+    "SkipNet": (
+        Flag(
+            "gate",
+            "rnn",
+            choice("ffgate1", "ffgate2", "rnn"),
+            "What decides on a residual block: ffgate1, two convolutions; ffgate2, one; or rnn, an "
+            "LSTM that all blocks share.",
+        ),
+        Flag(
+            "gates",
+            "hard",
+            choice("hard", "soft"),
+            "What branches are multiplied by in supervised pre-training: hard, 0 or 1; or soft, "
+            "the probability.",
+        ),
+        Flag(
+            "pretraining_epochs",
+            None,
+            EPOCH,
+            "Epochs of supervised pre-training; those left are hybrid reinforcement learning. Left "
+            "out, half of --epochs.",
+        ),
+        Flag("alpha", 0.1, _DECAY, "Reward for an image that skips all residual blocks."),
+        Flag(
+            "gamma", 1.0, _DISCOUNT, "Discount of what later gates are rewarded for, and the loss."
+        ),
+        Flag(
+            "rl_weight",
+            0.1,
+            POSITIVE,
+            "Weight of the gates' rewards beside the loss, a mean over the images of a batch.",
+        ),
+        Flag("rl_learning_rate", 0.01, POSITIVE, "Learning rate of reinforcement learning."),
+    ),
 }
 _TABLE = FlagTable(
     "ptkeras.train",
@@ -308,9 +343,12 @@ def _fill_in(settings: Settings) -> None:
             settings.pruning_begin = settings.epochs // 2
         if settings.pruning_end is None:
             settings.pruning_end = settings.pruning_begin
+    if settings.method == "skipnet" and settings.pretraining_epochs is None:
+        settings.pretraining_epochs = settings.epochs // 2
 
 
 def _check_together(settings: Settings) -> None:
+    _check_stages(settings)
     drops, epochs = settings.learning_rate_drops, settings.epochs
     if drops and drops[-1] >= epochs:
         raise SettingsError(
@@ -329,6 +367,14 @@ def _check_together(settings: Settings) -> None:
                 f"flag --pruning_end={end}: must be from --pruning_begin={begin} to under "
                 f"--epochs={epochs}, so that what is left is trained again."
             )
+
+
+def _check_stages(settings: Settings) -> None:
+    if settings.method == "skipnet" and settings.pretraining_epochs >= settings.epochs:
+        raise SettingsError(
+            f"flag --pretraining_epochs={settings.pretraining_epochs}: must be under "
+            f"--epochs={settings.epochs}, so that the gates are reinforced."
+        )
 
 
 def _default_folder(settings: Settings) -> str:

@@ -100,6 +100,8 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
         ],
     )
 
+    for one in method:
+        model = one.finish(model) if hasattr(one, "finish") else model
     folder.save_model(model, folder.model)
     result = _result(settings, model, dataset, dense, record.rows)
     for one in method:
