@@ -255,13 +255,6 @@ _SECTIONS = {
             "What branches are multiplied by in supervised pre-training: hard, 0 or 1; or soft, "
             "the probability.",
         ),
-        Flag(
-            "pretraining_epochs",
-            None,
-            EPOCH,
-            "Epochs of supervised pre-training; those left are hybrid reinforcement learning. Left "
-            "out, half of --epochs.",
-        ),
         Flag("alpha", 0.1, _DECAY, "Reward for an image that skips all residual blocks."),
         Flag(
             "gamma", 1.0, _DISCOUNT, "Discount of what later gates are rewarded for, and the loss."
@@ -271,6 +264,12 @@ _SECTIONS = {
             0.1,
             POSITIVE,
             "Weight of the gates' rewards beside the loss, a mean over the images of a batch.",
+        ),
+        Flag(
+            "rl_epochs",
+            20,
+            COUNT,
+            "Epochs of hybrid reinforcement learning, behind --epochs of supervised pre-training.",
         ),
         Flag("rl_learning_rate", 0.01, POSITIVE, "Learning rate of reinforcement learning."),
     ),
@@ -343,12 +342,9 @@ def _fill_in(settings: Settings) -> None:
             settings.pruning_begin = settings.epochs // 2
         if settings.pruning_end is None:
             settings.pruning_end = settings.pruning_begin
-    if settings.method == "skipnet" and settings.pretraining_epochs is None:
-        settings.pretraining_epochs = settings.epochs // 2
 
 
 def _check_together(settings: Settings) -> None:
-    _check_stages(settings)
     drops, epochs = settings.learning_rate_drops, settings.epochs
     if drops and drops[-1] >= epochs:
         raise SettingsError(
@@ -367,14 +363,6 @@ def _check_together(settings: Settings) -> None:
                 f"flag --pruning_end={end}: must be from --pruning_begin={begin} to under "
                 f"--epochs={epochs}, so that what is left is trained again."
             )
-
-
-def _check_stages(settings: Settings) -> None:
-    if settings.method == "skipnet" and settings.pretraining_epochs >= settings.epochs:
-        raise SettingsError(
-            f"flag --pretraining_epochs={settings.pretraining_epochs}: must be under "
-            f"--epochs={settings.epochs}, so that the gates are reinforced."
-        )
 
 
 def _default_folder(settings: Settings) -> str:

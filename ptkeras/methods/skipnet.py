@@ -27,7 +27,7 @@ def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]
 
 
 def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder) -> Start:
-    """Puts gates on the network.
+    """Puts gates on the network, which trains for `rl_epochs` longer.
 
     Args:
         settings: the flags of `ptkeras.train`.
@@ -37,7 +37,8 @@ def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder
     """
     network = skipnet.add_gates(model, settings.gate)
     found = callbacks(settings, dataset)
-    return Start(network, found, settings.epochs, settings.learning_rate_drops)
+    epochs = settings.epochs + settings.rl_epochs
+    return Start(network, found, epochs, settings.learning_rate_drops)
 
 
 class Gates(Accounts):
@@ -57,7 +58,7 @@ class Gates(Accounts):
 
     def stage(self, epoch: int) -> str:
         """What an epoch, counted from 0, belongs to: "pretraining" or "reinforcement"."""
-        return "pretraining" if epoch < self.settings.pretraining_epochs else "reinforcement"
+        return "pretraining" if epoch < self.settings.epochs else "reinforcement"
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Counts, and begins anew: the network may come from a checkpoint."""

@@ -7,6 +7,7 @@ REINFORCE, with a reward for what is skipped (hybrid reinforcement learning).
 """
 
 from ptkeras.skipnet.inference import plain, remove_gates, settle, skipping
+from ptkeras.skipnet.latency import onnx_latency
 from ptkeras.skipnet.layers import Skip, Switch
 from ptkeras.skipnet.network import SkipNet, add_gates, policy_loss
 from ptkeras.skipnet.routing import Routing, measure
@@ -18,6 +19,7 @@ __all__ = [
     "Switch",
     "add_gates",
     "measure",
+    "onnx_latency",
     "plain",
     "policy_loss",
     "remove_gates",
