@@ -87,7 +87,8 @@ def settle(model: keras.Model, x: Any, y: Any = None) -> keras.Model:
         y: their labels, where `x` is an array.
 
     Returns:
-        A new model, not compiled: a `SkipNet` if gates are left and the model is one.
+        A new model, not compiled: a `SkipNet`, with hard gates, if some are left and `model` is
+        one.
 
     Raises:
         ValueError: the model has no gates, or they are held open.
@@ -98,7 +99,10 @@ def settle(model: keras.Model, x: Any, y: Any = None) -> keras.Model:
     never = [block for block, share in zip(blocks, by_block, strict=True) if share == 0]
     left = len(blocks) - len(always) - len(never)
     kind = SkipNet if isinstance(model, SkipNet) and left else Functional
-    return _Ungated(always, never).copy(model, kind)
+    settled = _Ungated(always, never).copy(model, kind)
+    if isinstance(settled, SkipNet):
+        settled.pretrain()
+    return settled
 
 
 def _blocks_of(model: keras.Model, open_too: bool = False) -> list[Block]:

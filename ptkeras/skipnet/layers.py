@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from ptkeras.channels.registry import Call, register
+from ptkeras.surgery.layers import register_adjuster
 
 Mode = Literal["open", "soft", "hard", "sample"]
 
@@ -93,6 +94,11 @@ def decided(logits: Any) -> Any:
 @register(Switch)
 def _switch(call: Call) -> np.ndarray:
     return call.untouched()
+
+
+@register_adjuster(Switch)
+def _same_mode(old: Switch, new: Switch) -> None:
+    new.mode = old.mode
 
 
 @keras.saving.register_keras_serializable("ptkeras")

@@ -74,7 +74,7 @@ def resized_config(layer: Any, sizes: Sizes) -> dict:
 
 
 def live_config(layer: Any) -> dict:
-    """The config of a layer, to make it again in this process."""
+    """The config of a layer as it is, to make others from that find their shapes anew."""
     return _with_live_objects(layer, _without_builds(layer.get_config()))
 
 
