@@ -56,7 +56,7 @@ def branch_off(proto: Any) -> int:
 
     graph = proto.graph
     finder = _Finder(graph)
-    blocks = [block for node in graph.node if (block := finder.block(node)) is not None]
+    blocks = blocks_of(graph, finder)
     if not blocks:
         return 0
     inferred = onnx.shape_inference.infer_shapes(proto).graph
@@ -72,6 +72,12 @@ def branch_off(proto: Any) -> int:
     del graph.node[:]
     graph.node.extend(nodes)
     return len(blocks)
+
+
+def blocks_of(graph: Any, finder: _Finder | None = None) -> list[_Block]:
+    """The gated blocks of a graph, in the order of their products."""
+    finder = finder or _Finder(graph)
+    return [block for node in finder.nodes if (block := finder.block(node)) is not None]
 
 
 def _conditional(graph: Any, block: _Block, body: list[Any], types: dict[str, Any]) -> list[Any]:

@@ -109,6 +109,11 @@ def write(served: Served, request: Request, path: Path) -> None:
     if request.precision == "float16":
         proto = _in_float16(proto)
     elif request.precision == "int8":
+        if conditional.blocks_of(proto.graph):
+            raise ExportError(
+                f"'{served.model.name}' has gates, and in int8 what they skip would be computed: "
+                "export it in float32 or float16, or without gates (ptkeras.skipnet.remove_gates)."
+            )
         from ptkeras.export import quantising
 
         with _quiet():

@@ -196,6 +196,14 @@ def test_onnx_in_float16_skips_too(network, tmp_path):
 
 
 @pytest.mark.tensorflow
+def test_int8_would_compute_what_is_skipped(network, tmp_path):
+    with pytest.raises(export.ExportError, match="'small' has gates, and in int8"):
+        export.to_onnx(network, tmp_path / "a.onnx", precision="int8", calibration=X)
+    ungated = skipnet.remove_gates(network)
+    export.to_onnx(ungated, tmp_path / "a.onnx", precision="int8", calibration=X, check=False)
+
+
+@pytest.mark.tensorflow
 def test_latency_is_told_for_each_network(network):
     times = skipnet.onnx_latency([network, small(1)], X[:5], rounds=2)
     assert len(times) == 2 and all(0 < each < 1e3 for each in times)
