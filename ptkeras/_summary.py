@@ -56,6 +56,8 @@ def table(result: dict[str, Any]) -> Table:
     add("epochs", str(result["epochs"]))
     if "search_seconds" in result:
         add("seconds of the search", f"{result['search_seconds']:,.0f}")
+    if "prune_seconds" in result:
+        add("seconds of the prunings", f"{result['prune_seconds']:,.0f}")
     add("seconds", f"{result['seconds']:,.0f}")
     return table
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Modules by the names of the methods; imported when asked for, so that a name can be checked first.
 _MODULES = {
     "dense": "ptkeras.methods.dense",
+    "eigendamage": "ptkeras.methods.eigendamage",
     "magnitude": "ptkeras.methods.magnitude",
     "prunetrain": "ptkeras.methods.prunetrain",
     "pruning_from_scratch": "ptkeras.methods.pruning_from_scratch",
