@@ -11,13 +11,16 @@ _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3
 
 
 def show(result: dict[str, Any], console: Console | None = None) -> None:
-    """Prints the figures of a run.
+    """Prints the figures of a run, and the networks that it compares, if it does.
 
     Args:
         result: what `train` writes to `result.json`.
         console: where to; None for standard output.
     """
-    (console or Console()).print(table(result))
+    console = console or Console()
+    console.print(table(result))
+    if "comparison" in result:
+        console.print(comparison(result["comparison"]))
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -59,6 +62,23 @@ def table(result: dict[str, Any]) -> Table:
     if "prune_seconds" in result:
         add("seconds of the prunings", f"{result['prune_seconds']:,.0f}")
     add("seconds", f"{result['seconds']:,.0f}")
+    return table
+
+
+def comparison(rows: list[dict[str, Any]]) -> Table:
+    """Networks beside each other, a row each; inference FLOPs and milliseconds of one image."""
+    table = Table(title="one image at a time, in onnxruntime on one thread")
+    table.add_column("")
+    for name in ("test accuracy", "parameters", "inference FLOPs", "ms"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row["network"],
+            f"{row['accuracy']:.2%}",
+            f"{row['params']:,}",
+            _large(row["inference_flops"]),
+            f"{row['milliseconds']:.3f}",
+        )
     return table
 
 

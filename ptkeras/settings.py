@@ -303,6 +303,13 @@ _SECTIONS = {
             "Epochs of hybrid reinforcement learning, behind --epochs of supervised pre-training.",
         ),
         Flag("rl_learning_rate", 0.01, POSITIVE, "Learning rate of reinforcement learning."),
+        Flag(
+            "pretraining_epochs",
+            10,
+            COUNT,
+            "With static_dynamic, which trains --epochs with open gates first, the epochs of "
+            "supervised pre-training behind those.",
+        ),
     ),
 }
 _TABLE = FlagTable(

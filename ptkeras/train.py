@@ -220,11 +220,13 @@ def _result(
 def _check_exports(settings: Settings) -> None:
     """Finds out, ahead of the training, whether what exports need is installed."""
     needed = {"onnx": ("onnx", "onnxruntime", "tf2onnx")}
-    for kind in settings.export:
+    compared = ["onnx"] if settings.method == "static_dynamic" else []
+    for kind in (*settings.export, *compared):
         missing = [name for name in needed.get(kind, ()) if importlib.util.find_spec(name) is None]
         if missing:
             raise SettingsError(
-                f"flag --export={kind}: needs {', '.join(missing)}; pip install "
+                f"flag --{'export=onnx' if kind in settings.export else 'method=static_dynamic'}: "
+                f"needs {', '.join(missing)}; pip install "
                 f"{' '.join(missing)}."
             )
 

@@ -29,6 +29,7 @@ _MODULES = {
     "prunetrain": "ptkeras.methods.prunetrain",
     "pruning_from_scratch": "ptkeras.methods.pruning_from_scratch",
     "skipnet": "ptkeras.methods.skipnet",
+    "static_dynamic": "ptkeras.methods.static_dynamic",
 }
 
 

@@ -86,6 +86,14 @@ class EigenDamage(keras.callbacks.Callback):
         """What the prunings took."""
         return {"prune_seconds": round(sum(one["seconds"] for one in self.reconfigurations), 1)}
 
+    def trained(self) -> int:
+        """The number of epochs behind which the first pruning comes."""
+        return self.settings.epochs
+
+    def left_alone(self) -> list[str]:
+        """The names of the layers that are not pruned."""
+        return []
+
     # The hooks of Keras.
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -94,8 +102,8 @@ class EigenDamage(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Sets the learning rate of a fine-tuning."""
-        done = epoch - self.settings.epochs
-        if done >= 0:
+        done = epoch - self.trained()
+        if 0 <= done < len(self.settings.prune_ratio) * self.settings.finetune_epochs:
             part = done % self.settings.finetune_epochs / self.settings.finetune_epochs
             tenths = sum(part >= drop for drop in DROPS)
             rate = self.settings.finetune_learning_rate / 10**tenths
@@ -106,7 +114,7 @@ class EigenDamage(keras.callbacks.Callback):
         self.training_flops += self.examples * self._training_flops
         if logs is not None:
             logs.update(self._figures(), lasso=0.0, training_flops=self.training_flops)
-        done = epoch + 1 - self.settings.epochs
+        done = epoch + 1 - self.trained()
         number, into = divmod(done, self.settings.finetune_epochs)
         if done >= 0 and into == 0 and number < len(self.settings.prune_ratio):
             self._prune(epoch + 1, number)
@@ -122,6 +130,7 @@ class EigenDamage(keras.callbacks.Callback):
             images,
             self.settings.prune_ratio[number],
             ratio_limit=self.settings.prune_ratio_limit,
+            leave_alone=self.left_alone(),
             batch_size=self.settings.batch_size,
             seed=self.settings.seed + number,
         )

@@ -106,9 +106,11 @@ class Gates(Accounts):
         if self._settled.blocks:
             settled = skipnet.plain(settled)
         settled.compile(
+            "sgd",
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
+        settled.optimizer.build(settled.trainable_variables)  # or loading warns that it was not
         return settled
 
     def result(self) -> dict[str, Any]:

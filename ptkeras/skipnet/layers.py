@@ -64,7 +64,9 @@ class Switch(keras.layers.Layer):
             The decisions, of the same shape.
         """
         if self.mode == "open":
-            return ops.ones_like(logits)
+            one = ops.ones_like(logits)
+            # Optimisers warn of weights without a gradient: in training it is zero.
+            return one + 0 * logits if training else one
         if not training:
             return decided(logits)
         probability = ops.sigmoid(logits)

@@ -52,6 +52,8 @@ class Routing:
     @property
     def by_class(self) -> dict[int, float]:
         """For each class the share of branches that its images take."""
+        if not self.blocks:
+            return {}
         return {
             int(label): float(self.decisions[self.labels == label].mean())
             for label in np.unique(self.labels)
@@ -131,7 +133,7 @@ class Watch:
         """As the function of this name."""
         decisions, labels, correct = [], [], []
         for images, classes in _batches(x, y, batch_size):
-            scores, *taken = map(np.asarray, self.model.predict_on_batch(images))
+            scores, *taken = keras.tree.flatten(self.model.predict_on_batch(images))
             classes = np.asarray(classes)
             classes = classes.argmax(-1) if classes.ndim > 1 and classes.shape[-1] > 1 else classes
             labels.append(classes.reshape(-1))

@@ -122,6 +122,9 @@ def test_gates_that_are_always_alike_are_settled(network):
     alone = skipnet.settle(network, X[one], Y[one])
     assert not gated_blocks(alone) and not isinstance(alone, skipnet.SkipNet)
     np.testing.assert_allclose(answers(alone, X[one]), answers(network, X[one]), atol=1e-5)
+    routing = skipnet.measure(alone, X, Y)
+    assert (routing.blocks, routing.blocks_run, routing.by_class) == ([], 1.0, {})
+    np.testing.assert_array_equal(routing.flops, cost.inference_flops(alone))
 
 
 def test_gates_that_are_held_open_have_nothing_to_skip(network):
