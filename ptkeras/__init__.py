@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from ptkeras import (
         channels,
         cost,
+        eigendamage,
         export,
+        fisher,
         from_scratch,
         importance,
         latency,
         magnitude,
         multi_worker,
+        skipnet,
         surgery,
     )
     from ptkeras.callbacks import PruneTrain
@@ -35,7 +38,9 @@ __all__ = [
     "__version__",
     "channels",
     "cost",
+    "eigendamage",
     "export",
+    "fisher",
     "from_scratch",
     "importance",
     "latency",
@@ -44,6 +49,7 @@ __all__ = [
     "prune",
     "reconfigure",
     "remove_channels",
+    "skipnet",
     "surgery",
 ]
 
@@ -56,7 +62,9 @@ _HOMES = {
     "Survival": "ptkeras.survival",
     "channels": None,
     "cost": None,
+    "eigendamage": None,
     "export": None,
+    "fisher": None,
     "from_scratch": None,
     "importance": None,
     "latency": None,
@@ -65,6 +73,7 @@ _HOMES = {
     "prune": "ptkeras.pruning",
     "reconfigure": "ptkeras.surgery",
     "remove_channels": "ptkeras.pruning",
+    "skipnet": None,
     "surgery": None,
 }
 

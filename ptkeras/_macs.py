@@ -229,16 +229,26 @@ def _dot_product_attention(call: Call) -> int:
     return math.prod(query[:-1]) * key[1] * (query[-1] + value[-1])
 
 
+@register("SimpleRNNCell", "LSTMCell", "GRUCell")
+def _recurrent_cell(call: Call) -> int:
+    """One step."""
+    return call.inputs[0][0] * _matrices(call.operation)
+
+
 @register("RNN")
 def _recurrent(call: Call) -> int:
     """Each step multiplies by every matrix of the cell, at each position of a convolutional one."""
     layer, output = call.operation, call.outputs[0]
     batch, steps = sizes(call.argument("sequences"))[:2]
-    # A GRU's bias is a matrix too: one row for the inputs, one for the state.
-    kernels = [w for w in layer.cell.weights if len(w.shape) > 1 and w.name != "bias"]
-    matrices = sum(math.prod(w.shape) for w in kernels)
     positions = 1
     if hasattr(layer.cell, "kernel_size"):
         states = math.prod(output) // (steps if layer.return_sequences else 1)
         positions = states // (batch * layer.cell.filters)
-    return batch * steps * positions * matrices
+    return batch * steps * positions * _matrices(layer.cell)
+
+
+def _matrices(cell: keras.layers.Layer) -> int:
+    """The numbers in the matrices of a cell."""
+    # A GRU's bias is a matrix too: one row for the inputs, one for the state.
+    kernels = [w for w in cell.weights if len(w.shape) > 1 and w.name != "bias"]
+    return sum(math.prod(w.shape) for w in kernels)

@@ -11,13 +11,16 @@ _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3
 
 
 def show(result: dict[str, Any], console: Console | None = None) -> None:
-    """Prints the figures of a run.
+    """Prints the figures of a run, and the networks that it compares, if it does.
 
     Args:
         result: what `train` writes to `result.json`.
         console: where to; None for standard output.
     """
-    (console or Console()).print(table(result))
+    console = console or Console()
+    console.print(table(result))
+    if "comparison" in result:
+        console.print(comparison(result["comparison"]))
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -41,6 +44,10 @@ def table(result: dict[str, Any]) -> Table:
     if "gradient_traffic" in result:
         dense, now = result["gradient_traffic"]
         add("gradient traffic, bytes", _large(now), _large(dense), _removed(dense, now))
+    if "mean_inference_flops" in result:
+        now = result["mean_inference_flops"]
+        add("… of an image, in mean", _large(now), _large(dense), _removed(dense, now))
+        add("residual branches run", f"{result['blocks_run']:.1%}")
     for name in ("params", "channels"):
         dense, now = result[name]
         add(
@@ -55,7 +62,26 @@ def table(result: dict[str, Any]) -> Table:
     add("epochs", str(result["epochs"]))
     if "search_seconds" in result:
         add("seconds of the search", f"{result['search_seconds']:,.0f}")
+    if "prune_seconds" in result:
+        add("seconds of the prunings", f"{result['prune_seconds']:,.0f}")
     add("seconds", f"{result['seconds']:,.0f}")
+    return table
+
+
+def comparison(rows: list[dict[str, Any]]) -> Table:
+    """Networks beside each other, a row each; inference FLOPs and milliseconds of one image."""
+    table = Table(title="one image at a time, in onnxruntime on one thread")
+    table.add_column("")
+    for name in ("test accuracy", "parameters", "inference FLOPs", "ms"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row["network"],
+            f"{row['accuracy']:.2%}",
+            f"{row['params']:,}",
+            _large(row["inference_flops"]),
+            f"{row['milliseconds']:.3f}",
+        )
     return table
 
 

@@ -61,6 +61,11 @@ def wholes(text: Any) -> list[int]:
     return [whole(item) for item in texts(text)]
 
 
+def reals(text: Any) -> list[float]:
+    """Numbers with commas between them, or none."""
+    return [float(item) for item in texts(text)]
+
+
 def texts(text: Any) -> list[str]:
     """Words with commas between them, or none."""
     items = text.split(",") if isinstance(text, str) else text

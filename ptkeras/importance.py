@@ -12,6 +12,24 @@ import numpy as np
 from ptkeras._gradients import gradients
 from ptkeras._numbers import numbers
 from ptkeras.channels import ChannelMap, Slice
+from ptkeras.fisher.channel_scores import kron_obd, kron_obs
+
+__all__ = [
+    "Criterion",
+    "Measure",
+    "batch_norm_scale",
+    "channel_magnitudes",
+    "group_magnitudes",
+    "kernel_slices",
+    "kron_obd",
+    "kron_obs",
+    "l1",
+    "l2",
+    "random",
+    "round_up",
+    "taylor",
+    "weight_slices",
+]
 
 Measure = Literal["max", "mean"]
 Criterion = Callable[[ChannelMap], np.ndarray]

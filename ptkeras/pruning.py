@@ -84,8 +84,8 @@ def prune(
             `{"Conv2D": 1.0, "DepthwiseConv2D": 6.0}`, or `"latency"` for those that
             `ptkeras.latency.measure(model)` finds on this machine.
         criterion: `"l1"`, `"l2"`, `"batch_norm"`, `"random"`, or a function of a `ChannelMap` that
-            returns a score per channel, such as `ptkeras.importance.taylor(x, y)` or
-            `ptkeras.importance.random(seed)`. Channels of infinite score stay.
+            returns a score per channel, such as `ptkeras.importance.taylor(x, y)`, `kron_obd(x)`,
+            `kron_obs(x)` or `random(seed)`. Channels of infinite score stay.
         scope: what is ranked together. `"global"`: all channels, their scores divided by the mean
             of those that are made together (by one layer, or by layers whose channels are tied).
             `"layer"`: the channels of each layer by themselves, so that all layers lose the same

@@ -51,7 +51,7 @@ COLUMNS = (
     "gradient_bytes",
     "seconds",
 )
-MORE_COLUMNS = ("sparsity",)  # where a method has such a figure
+MORE_COLUMNS = ("sparsity", "blocks_run")  # where a method has such a figure
 
 
 class RunFolder:

@@ -28,6 +28,7 @@ from ptkeras.flagging import (
     asks_for_help,
     choice,
     choices,
+    reals,
     texts,
     whole,
     wholes,
@@ -67,6 +68,13 @@ _DECAY = Parser(float, "a number from 0", lambda x: 0 <= x < math.inf)
 _PART = Parser(float, "over 0 and at most 1", lambda x: 0 < x <= 1)
 _EXPANSION = Parser(float, "from 1 and under 16", lambda x: 1 <= x < 16)
 _SHARE = Parser(float, "from 0 to under 1", lambda x: 0 <= x < 1)
+_OPEN_PART = Parser(float, "over 0 and under 1", lambda x: 0 < x < 1)
+_RATIOS = Parser(
+    reals,
+    "numbers over 0 and under 1, such as 0.5 or 0.5,0.4",
+    lambda ratios: len(ratios) > 0 and all(0 < ratio < 1 for ratio in ratios),
+)
+_DISCOUNT = Parser(float, "from 0 to 1", lambda x: 0 <= x <= 1)
 _SEED = Parser(whole, "a whole number from 0 to 4294967295", lambda n: 0 <= n < 2**32)
 _DEVICES = Parser(
     texts,
@@ -269,6 +277,70 @@ _SECTIONS = {
         ),
         Flag("gate_batch_size", 128, COUNT, "Images in a step of that."),
         Flag("gate_learning_rate", 0.01, POSITIVE, "Learning rate of Adam for the gates."),
+    ),
+    "EigenDamage": (
+        Flag(
+            "prune_ratio",
+            [0.5],
+            _RATIOS,
+            "Share of all rows and columns, in the eigenbasis, to go behind --epochs of training: "
+            "one for one pass, such as 0.5, or one for each iteration, such as 0.5,0.5,0.4.",
+        ),
+        Flag(
+            "prune_ratio_limit",
+            0.97,
+            _OPEN_PART,
+            "The largest share of one layer's rows or columns to go at once.",
+        ),
+        Flag("fisher_images", 2000, COUNT, "Training images to measure the Fisher information on."),
+        Flag("finetune_epochs", 30, COUNT, "Epochs of fine-tuning behind each pruning."),
+        Flag(
+            "finetune_learning_rate",
+            1e-3,
+            POSITIVE,
+            "Learning rate of a fine-tuning; it is divided by 10 after a half and after three "
+            "quarters of it.",
+        ),
+    ),
+    "SkipNet": (
+        Flag(
+            "gate",
+            "rnn",
+            choice("ffgate1", "ffgate2", "rnn"),
+            "What decides on a residual block: ffgate1, two convolutions; ffgate2, one; or rnn, an "
+            "LSTM that all blocks share.",
+        ),
+        Flag(
+            "gates",
+            "hard",
+            choice("hard", "soft"),
+            "What branches are multiplied by in supervised pre-training: hard, 0 or 1; or soft, "
+            "the probability.",
+        ),
+        Flag("alpha", 0.1, _DECAY, "Reward for an image that skips all residual blocks."),
+        Flag(
+            "gamma", 1.0, _DISCOUNT, "Discount of what later gates are rewarded for, and the loss."
+        ),
+        Flag(
+            "rl_weight",
+            0.1,
+            POSITIVE,
+            "Weight of the gates' rewards beside the loss, a mean over the images of a batch.",
+        ),
+        Flag(
+            "rl_epochs",
+            20,
+            COUNT,
+            "Epochs of hybrid reinforcement learning, behind --epochs of supervised pre-training.",
+        ),
+        Flag("rl_learning_rate", 0.01, POSITIVE, "Learning rate of reinforcement learning."),
+        Flag(
+            "pretraining_epochs",
+            10,
+            COUNT,
+            "With static_dynamic, which trains --epochs with open gates first, the epochs of "
+            "supervised pre-training behind those.",
+        ),
     ),
 }
 _TABLE = FlagTable(

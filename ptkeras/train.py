@@ -120,6 +120,8 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
         ],
     )
 
+    for one in method:
+        model = one.finish(model) if hasattr(one, "finish") else model
     folder.save_model(model, folder.model)
     scores = model.evaluate(test, verbose=0, return_dict=True)
     result = _result(settings, model, scores, dataset.num_train, dense, record.rows)
@@ -241,11 +243,13 @@ def _result(
 def _check_exports(settings: Settings) -> None:
     """Finds out, ahead of the training, whether what exports need is installed."""
     needed = {"onnx": ("onnx", "onnxruntime", "tf2onnx")}
-    for kind in settings.export:
+    compared = ["onnx"] if settings.method == "static_dynamic" else []
+    for kind in (*settings.export, *compared):
         missing = [name for name in needed.get(kind, ()) if importlib.util.find_spec(name) is None]
         if missing:
             raise SettingsError(
-                f"flag --export={kind}: needs {', '.join(missing)}; pip install "
+                f"flag --{'export=onnx' if kind in settings.export else 'method=static_dynamic'}: "
+                f"needs {', '.join(missing)}; pip install "
                 f"{' '.join(missing)}."
             )
 

@@ -65,6 +65,7 @@ def convert(request: Request, path: Path) -> None:
 
 def main(folder: Path) -> None:
     """Converts what `convert` has put into a folder."""
+    import ptkeras.skipnet  # noqa: F401  (lets Keras know its layers)
     from ptkeras.export import litert, onnx, saved_model
     from ptkeras.export.runtimes import first_line
 

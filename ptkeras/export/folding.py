@@ -62,7 +62,7 @@ class _Folder:
         }
         self.readers: dict[str, list[Any]] = defaultdict(list)
         for node in graph.node:
-            for name in _all_inputs(node):
+            for name in all_inputs(node):
                 self.readers[name].append(node)
         self.kept = {output.name for output in graph.output}
         self.ranks = {
@@ -252,19 +252,20 @@ class _Folder:
 
     def finish(self) -> None:
         left = [node for node in self.graph.node if id(node) not in self.gone]
-        used = {name for node in left for name in _all_inputs(node)} | self.kept
+        used = {name for node in left for name in all_inputs(node)} | self.kept
         initializers = [*self.graph.initializer, *self.added]
         initializers = [tensor for tensor in initializers if tensor.name in used]
         left = [node for node in left if node.op_type != "Constant" or node.output[0] in used]
         # Copies first: deleting a repeated field empties what it holds.
-        nodes = [_copied(node) for node in left]
-        tensors = [_copied(tensor) for tensor in initializers]
+        nodes = [copied(node) for node in left]
+        tensors = [copied(tensor) for tensor in initializers]
         del self.graph.node[:], self.graph.initializer[:], self.graph.value_info[:]
         self.graph.node.extend(nodes)
         self.graph.initializer.extend(tensors)
 
 
-def _copied(message: Any) -> Any:
+def copied(message: Any) -> Any:
+    """A message of protobuf that belongs to no other one."""
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
@@ -293,11 +294,11 @@ def _attribute(node: Any, name: str, default: Any) -> Any:
     return default
 
 
-def _all_inputs(node: Any) -> list[str]:
+def all_inputs(node: Any) -> list[str]:
     """The tensors that a node reads, those that its subgraphs read among them."""
     names = list(node.input)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
             for inner in graph.node:
-                names += _all_inputs(inner)
+                names += all_inputs(inner)
     return names

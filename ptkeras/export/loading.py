@@ -25,7 +25,8 @@ def load_model(path: str | os.PathLike) -> keras.Model:
         ExportError: the file is missing, truncated or no model, holds code of its own (a Lambda
             layer), or layers that are not known here.
     """
-    import ptkeras.regularizers  # noqa: F401  (lets Keras know GroupLasso)
+    import ptkeras.regularizers
+    import ptkeras.skipnet  # noqa: F401  (both let Keras know their classes)
 
     path = Path(path)
     if not path.exists():

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from ptkeras.export import exporting, folding
+from ptkeras.export import conditional, exporting, folding
 from ptkeras.export.artifact import Artifact, ExportError
 from ptkeras.export.exporting import Request
 from ptkeras.export.served import Served, Serving
@@ -109,11 +109,17 @@ def write(served: Served, request: Request, path: Path) -> None:
     if request.precision == "float16":
         proto = _in_float16(proto)
     elif request.precision == "int8":
+        if conditional.blocks_of(proto.graph):
+            raise ExportError(
+                f"'{served.model.name}' has gates, and in int8 what they skip would be computed: "
+                "export it in float32 or float16, or without gates (ptkeras.skipnet.remove_gates)."
+            )
         from ptkeras.export import quantising
 
         with _quiet():
             feeds = served.feeds(request.calibration)
             proto = quantising.quantise(proto, feeds, served.inputs[0].shape[0])
+    conditional.branch_off(proto)
     _describe(proto, served, request.metadata)
     _check(proto)
     onnx.save(proto, path)

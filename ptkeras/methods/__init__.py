@@ -3,10 +3,11 @@
 A method is a function `callbacks(settings, dataset)` in a module of its own, which returns the
 callbacks that make a `fit` what the system's paper describes. They fill `lasso`, `channels`,
 `params`, `inference_flops` and `training_flops` into the logs of each epoch. A callback that has to
-survive a kill has `get_state()` and `set_state(state)`; one that has more to say of the finished
-run has `result()`, figures for `result.json`. A method that trains another network than the one
-that was built, or for longer, has `start(settings, dataset, model, folder)` too, which returns a
-`Start`.
+survive a kill has `get_state()` and `set_state(state)`; one that leaves another network than it
+trains has `finish(model)`, which returns it, compiled to be evaluated; one that has more to say of
+the finished run has `result()`, figures for `result.json`. A method that trains another network
+than the one that was built, or for longer, has `start(settings, dataset, model, folder)` too, which
+returns a `Start`.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
 # Modules by the names of the methods; imported when asked for, so that a name can be checked first.
 _MODULES = {
     "dense": "ptkeras.methods.dense",
+    "eigendamage": "ptkeras.methods.eigendamage",
     "magnitude": "ptkeras.methods.magnitude",
     "prunetrain": "ptkeras.methods.prunetrain",
     "pruning_from_scratch": "ptkeras.methods.pruning_from_scratch",
+    "skipnet": "ptkeras.methods.skipnet",
+    "static_dynamic": "ptkeras.methods.static_dynamic",
 }
 
 

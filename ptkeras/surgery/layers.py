@@ -65,12 +65,17 @@ def register(*types: type) -> Callable[[Resizer], Resizer]:
 
 def resized_config(layer: Any, sizes: Sizes) -> dict:
     """The config of a layer, saying its new size."""
-    config = _with_live_objects(layer, _without_builds(layer.get_config()))
+    config = live_config(layer)
     for cls in type(layer).__mro__:
         if cls in _RESIZERS:
             _RESIZERS[cls](layer, config, sizes)
             break
     return config
+
+
+def live_config(layer: Any) -> dict:
+    """The config of a layer as it is, to make others from that find their shapes anew."""
+    return _with_live_objects(layer, _without_builds(layer.get_config()))
 
 
 def _without_builds(config: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ def carry_over(
     weights: list[keras.Variable],
     renewed: dict[int, keras.Variable],
     slicer: Slicer,
+    added: Collection[int] = (),
 ) -> None:
     """Makes an optimiser serve the smaller weights, in place.
 
@@ -34,12 +35,15 @@ def carry_over(
         renewed: the new variable for the `id` of each old trainable variable that lives on.
         slicer: `slicer(old variable, values, axes)` drops from `values` what its variable loses,
             where `axes` are the variable's axes that the axes of `values` stand for.
+        added: the `id`s of weights that the model did not have before, whose slots begin anew.
     """
     old_weights = optimizer._trainable_variables
-    alive = _in_order(old_weights, weights, renewed)
+    positions = {id(renewed[id(v)]): i for i, v in enumerate(old_weights) if id(v) in renewed}
+    served = [v for v in weights if id(v) in positions or id(v) in added]
+    origins = [positions.get(id(v)) for v in served]
     fresh = twin(optimizer)
-    fresh.build([renewed[id(old_weights[i])] for i in alive])
-    _copy(optimizer, fresh, alive, slicer)
+    fresh.build(served)
+    _copy(optimizer, fresh, origins, slicer)
     # What a config cannot say: attributes that a user set.
     for name, value in vars(optimizer).items():
         if name not in vars(fresh):
@@ -51,16 +55,6 @@ def carry_over(
         }
         fresh._exclude_from_weight_decay_cache = {}
     become(optimizer, fresh)
-
-
-def _in_order(
-    old_weights: list[keras.Variable],
-    weights: list[keras.Variable],
-    renewed: dict[int, keras.Variable],
-) -> list[int]:
-    """The positions of the old weights that live on in the model, in the order of the new ones."""
-    positions = {id(renewed[id(v)]): i for i, v in enumerate(old_weights) if id(v) in renewed}
-    return [positions[id(v)] for v in weights if id(v) in positions]
 
 
 def twin(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
@@ -84,17 +78,18 @@ def become(optimizer: keras.optimizers.Optimizer, other: keras.optimizers.Optimi
     vars(optimizer).update(vars(other))
 
 
-def _copy(old: Any, new: Any, alive: list[int], slicer: Slicer) -> None:
+def _copy(old: Any, new: Any, origins: list[int | None], slicer: Slicer) -> None:
+    """Copies all numbers; `origins` has the position of the old weight for each new one."""
     weights = old._trainable_variables
     for name, value in vars(old).items():
         other = getattr(new, name, None)
         if isinstance(value, keras.Variable):
             other.assign(value)
         elif isinstance(value, keras.optimizers.Optimizer):
-            _copy(value, other, alive, slicer)
+            _copy(value, other, origins, slicer)
         elif _is_slots(value, weights) and name != "_trainable_variables":
-            for i, slot in zip(alive, other, strict=True):
-                if value[i] is not None:
+            for i, slot in zip(origins, other, strict=True):
+                if i is not None and value[i] is not None:
                     axes = _axes(old, name, weights[i], value[i])
                     values = numbers(value[i])
                     slot.assign(slicer(weights[i], values, axes))

@@ -93,7 +93,8 @@ class _Builder:
             self.refuse_dead_ends(old)
             # A layer that was built more than once has nodes of graphs that are gone.
             nodes = {id(node.operation): node for node in nodes_of(old)}
-            layers = [self.operation(layer, nodes.get(id(layer))) for layer in old._layers]
+            rows = [self.row(layer, nodes.get(id(layer))) for layer in old._layers]
+            layers = [layer for row in rows for layer in row]
             return keras.Sequential(layers, name=old.name, trainable=old.trainable)
         tensors: dict[int, Any] = {}
         for tensor in old.inputs:
@@ -235,6 +236,10 @@ class _Builder:
             for tensor in node.outputs:
                 if self.map.is_dead(self.keep, tensor):
                     raise DeadEndError(tensor, model.name)
+
+    def row(self, old: Any, node: Any) -> list[Any]:
+        """What stands for a layer of a Sequential model."""
+        return [self.operation(old, node)]
 
     def operation(self, old: Any, node: Any) -> Any:
         """A layer or operation, smaller; made once."""

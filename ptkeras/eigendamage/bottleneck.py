@@ -1,0 +1,193 @@
+"""A layer as a rotation in, a small core and a rotation out, or as few of them as are cheapest."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from ptkeras._numbers import numbers
+from ptkeras.eigendamage.chains import Chain, places
+from ptkeras.fisher.basis import Basis
+from ptkeras.surgery.layers import live_config
+from ptkeras.surgery.replace import Stage
+
+
+class Form(NamedTuple):
+    """One way to compute what a chain computes.
+
+    Attributes:
+        before: the matrix of the rotation in, inputs by its outputs; None where there is none.
+        core: the kernel of the core, its places by inputs by outputs.
+        behind: the matrix of the rotation out; None where there is none.
+    """
+
+    before: np.ndarray | None
+    core: np.ndarray
+    behind: np.ndarray | None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The number of channels from the input over those between the layers to the output."""
+        kernels = [k for k in (self.before, self.core, self.behind) if k is not None]
+        return (kernels[0].shape[-2], *(k.shape[-1] for k in kernels))
+
+    def macs(self, positions: tuple[float, float]) -> float:
+        """Multiply-accumulates for one example.
+
+        Args:
+            positions: how many an example has in what the chain reads, and in what it makes. The
+                stride of a 1x1 core is that of the first layer.
+        """
+        read, made = positions
+        # A rotation ahead of a 1x1 core takes over its stride.
+        read = made if len(self.core) == 1 else read
+        total = made * self.core.size
+        if self.before is not None:
+            total += read * self.before.size
+        if self.behind is not None:
+            total += made * self.behind.size
+        return total
+
+
+def form_of(chain: Chain) -> Form:
+    """A chain as it is."""
+
+    def kernel(layer: Any) -> np.ndarray:
+        values = numbers(layer.kernel).astype("float64")
+        return values.reshape(-1, *values.shape[-2:])
+
+    sides = [x if x is None else kernel(x)[0] for x in (chain.before, chain.behind)]
+    return Form(sides[0], kernel(chain.core), sides[1])
+
+
+def pruned(
+    form: Form, reads: np.ndarray, makes: np.ndarray, left: str = "prune", right: str = "prune"
+) -> Form:
+    """A chain with its core in another basis.
+
+        W'[k] = Pᵀ W[k] R,    W[k] ≈ P W'[k] Rᵀ
+
+    Args:
+        form: the chain as it is. Where it has rotations, the new ones are merged into them.
+        reads: P, orthonormal columns: directions of what the core reads.
+        makes: R, likewise of what it makes.
+        left: what becomes of the side that it reads: `"prune"`; `"leave"`, as it is; or `"merge"`,
+            the core takes in the rotation that is there.
+        right: likewise of the side that it makes.
+    """
+    before, core, behind = form
+    if left == "prune":
+        before = reads if before is None else before @ reads
+        core = reads.T @ core
+    elif left == "merge":
+        before, core = None, before @ core
+    if right == "prune":
+        behind = makes.T if behind is None else makes.T @ behind
+        core = core @ makes
+    elif right == "merge":
+        core, behind = core @ behind, None
+    return Form(before, core, behind)
+
+
+def cheapest(
+    form: Form, reads: np.ndarray, makes: np.ndarray, positions: tuple[float, float]
+) -> Form:
+    """The form of the fewest multiply-accumulates in which a core is pruned, or `form` itself.
+
+    On each side the core is pruned, left as it is, or merged with the rotation that is there. A
+    side without a rotation of its own is computed with all of its directions: what is as cheap
+    unpruned stays so. A 1x1 core is always merged with one of its sides, so that a dense layer
+    becomes two of low rank.
+
+    Args:
+        form: the chain as it is.
+        reads: the directions that stay of what the core reads, orthonormal columns.
+        makes: likewise of what it makes.
+        positions: as in `Form.macs`.
+    """
+    best = form
+    for left, right in itertools.product(_ways(form.before), _ways(form.behind)):
+        candidate = pruned(form, reads, makes, left, right)
+        if candidate.macs(positions) < best.macs(positions):
+            best = candidate
+    return best
+
+
+def _ways(rotation: np.ndarray | None) -> tuple[str, ...]:
+    return ("leave", "prune") if rotation is None else ("leave", "merge", "prune")
+
+
+def directions(basis: Basis, importance: np.ndarray, count: int) -> np.ndarray:
+    """The most important vectors of a basis, side by side.
+
+    Args:
+        basis: the basis.
+        importance: a number for each of its vectors.
+        count: how many.
+    """
+    return basis.columns(np.sort(np.argsort(-importance, kind="stable")[:count]))
+
+
+def stages(chain: Chain, form: Form, taken: set[str]) -> dict[int, list[Stage]]:
+    """The plain Keras layers of a form, for `ptkeras.surgery.replace`.
+
+    The last layer has the name of the chain's last one, and its bias and activation; the others are
+    called by that and `_rotation_in` and `_core`.
+
+    Args:
+        chain: what they take the place of.
+        form: how it is to be computed.
+        taken: the names that the model has; new ones are added.
+    """
+    core, last = chain.core, chain.last
+    kernels = [form.before, form.core, form.behind]
+    end = max(i for i, kernel in enumerate(kernels) if kernel is not None)
+    first = min(i for i, kernel in enumerate(kernels) if kernel is not None)
+    own = {layer.name for layer in chain.layers}
+    made = []
+    for i, kernel in enumerate(kernels):
+        if kernel is None:
+            continue
+        config = live_config(last if i == end else core)
+        size = "units" if isinstance(core, keras.layers.Dense) else "filters"
+        config[size] = kernel.shape[-1]
+        if size == "filters":
+            whole = i == 1 if len(form.core) > 1 else i == first
+            config |= _geometry(core, whole)
+        if i == end:
+            config |= {"name": last.name, "use_bias": last.use_bias, "activation": last.activation}
+        else:
+            name = _free(f"{last.name}_{('rotation_in', 'core')[i]}", taken - own)
+            taken.add(name)
+            config |= {"name": name, "use_bias": False, "activation": None}
+            config["activity_regularizer"] = None  # it is for what the whole makes
+        bias = numbers(last.bias) if i == end and last.use_bias else None
+        spatial = core.kernel.shape[:-2] if i == 1 else (1,) * (len(core.kernel.shape) - 2)
+        shaped = kernel.reshape(*spatial, *kernel.shape[-2:]).astype("float32")
+        made.append(Stage(config, type(core), shaped, bias, last if i == end else core))
+    return {id(layer): made if layer is core else [] for layer in chain.layers}
+
+
+def _geometry(core: Any, whole: bool) -> dict[str, Any]:
+    """Where a convolution looks: all of what the core does, or at one position at a time."""
+    if whole and places(core) > 1:
+        names = ("kernel_size", "strides", "padding", "dilation_rate")
+        return {name: getattr(core, name) for name in names}
+    rank = len(core.kernel_size)
+    strides = core.strides if whole else (1,) * rank
+    return {
+        "kernel_size": (1,) * rank,
+        "strides": strides,
+        "padding": "valid",
+        "dilation_rate": (1,) * rank,
+    }
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number = 0
+    while (result := f"{name}_{number}" if number else name) in taken:
+        number += 1
+    return result

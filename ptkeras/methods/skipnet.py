@@ -1,0 +1,133 @@
+"""SkipNet (Wang et al., ECCV 2018, arXiv 1711.09485)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from ptkeras import skipnet
+from ptkeras.methods import Start
+from ptkeras.methods.dense import Accounts
+from ptkeras.skipnet.routing import Watch
+
+if TYPE_CHECKING:
+    from ptkeras.data import Dataset
+    from ptkeras.run_folder import RunFolder
+
+
+def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:
+    """Trains a network with gates: by its loss, and then by reinforcement too.
+
+    Args:
+        settings: the flags of `ptkeras.train`.
+        dataset: what is trained with.
+    """
+    return [Gates(settings, dataset)]
+
+
+def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder) -> Start:
+    """Puts gates on the network, which trains for `rl_epochs` longer.
+
+    Args:
+        settings: the flags of `ptkeras.train`.
+        dataset: what is trained with.
+        model: the network that gets gates.
+        folder: the run folder.
+    """
+    network = skipnet.add_gates(model, settings.gate)
+    found = callbacks(settings, dataset)
+    epochs = settings.epochs + settings.rl_epochs
+    return Start(network, found, epochs, settings.learning_rate_drops)
+
+
+class Gates(Accounts):
+    """Has the gates of a `SkipNet` learn as the epoch says, and tells what they decide.
+
+    Args:
+        settings: the flags of `ptkeras.train`.
+        dataset: what is trained with.
+    """
+
+    def __init__(self, settings: Any, dataset: Dataset) -> None:
+        super().__init__(dataset.num_train)
+        self.settings = settings
+        self.dataset = dataset
+        self._stage: str | None = None
+        self._watch: Watch | None = None
+
+    def stage(self, epoch: int) -> str:
+        """What an epoch, counted from 0, belongs to: "pretraining" or "reinforcement"."""
+        return "pretraining" if epoch < self.settings.epochs else "reinforcement"
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Counts, and begins anew: the network may come from a checkpoint."""
+        super().on_train_begin(logs)
+        self._stage = self._watch = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Has the gates learn as the stage says."""
+        stage = self.stage(epoch)
+        if stage != self._stage:
+            self.enter(stage)
+            self._stage = stage
+        if stage == "reinforcement":
+            self.model.optimizer.learning_rate = self.settings.rl_learning_rate
+
+    def enter(self, stage: str) -> None:
+        """Begins a stage, or takes it up again."""
+        network, settings = self.model, self.settings
+        if stage == "pretraining":
+            network.pretrain(settings.gates)
+        else:
+            network.reinforce(settings.alpha, settings.gamma, settings.rl_weight)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds to the logs, the share of branches that the test images take among it."""
+        super().on_epoch_end(epoch, logs)
+        if logs is not None:
+            logs["blocks_run"] = self.watch().measure(self.dataset.test).blocks_run
+
+    def watch(self) -> Watch:
+        """What tells the decisions of the network as it is."""
+        if self._watch is None:
+            self._watch = Watch(self.model)
+        return self._watch
+
+    def finish(self, model: skipnet.SkipNet) -> keras.Model:
+        """The network of a run: in plain Keras, and without gates that are always alike.
+
+        Args:
+            model: the network as it was trained.
+        """
+        self._routing = Watch(model).measure(self.dataset.test)
+        settled = skipnet.settle(model, self.dataset.train)
+        self._settled = skipnet.measure(settled, self.dataset.test)
+        if self._settled.blocks:
+            settled = skipnet.plain(settled)
+        settled.compile(
+            "sgd",
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        settled.optimizer.build(settled.trainable_variables)  # or loading warns that it was not
+        return settled
+
+    def result(self) -> dict[str, Any]:
+        """What the gates decide for the test images.
+
+        The inference FLOPs of an image are a mean: those of what it takes, and of the gates that
+        are left.
+        """
+        routing, settled = self._routing, self._settled
+        names = self.dataset.labels
+        return {
+            "blocks_run": routing.blocks_run,
+            "blocks_run_by_block": dict(
+                zip(routing.blocks, routing.by_block.tolist(), strict=True)
+            ),
+            "blocks_run_by_class": {names[n]: share for n, share in routing.by_class.items()},
+            "gates": [len(routing.blocks), len(settled.blocks)],
+            "flops_quartiles": settled.quantiles(),
+            "mean_inference_flops": round(float(settled.flops.mean())),
+        }

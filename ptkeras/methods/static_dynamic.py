@@ -1,0 +1,142 @@
+"""What no image needs, and then what this image does not need: EigenDamage and SkipNet in one run.
+
+The stages, one behind the other in one `fit`:
+
+1. `--epochs`: the network trains with all gates open, as it would without them;
+2. `--pretraining_epochs`: supervised pre-training of the gates;
+3. for each of `--prune_ratio`, a pruning in the eigenbasis, and `--finetune_epochs` with all gates
+   open;
+4. `--rl_epochs`: hybrid reinforcement learning.
+
+What a stage is, the number of the epoch says, and so a run that was killed goes on in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from ptkeras import fisher, skipnet
+from ptkeras.methods import Start
+from ptkeras.methods.eigendamage import EigenDamage
+from ptkeras.methods.skipnet import Gates
+
+if TYPE_CHECKING:
+    from ptkeras.data import Dataset
+    from ptkeras.run_folder import RunFolder
+
+# How many test images latency is measured on.
+TIMED_IMAGES = 200
+
+
+def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:
+    """Trains with gates, prunes the layers between them, and reinforces the gates.
+
+    Args:
+        settings: the flags of `ptkeras.train`.
+        dataset: what is trained with.
+    """
+    return [Stages(settings, dataset), Static(settings, dataset.num_train)]
+
+
+def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder) -> Start:
+    """Puts gates on the network, which trains for as long as all stages take.
+
+    Args:
+        settings: the flags of `ptkeras.train`.
+        dataset: what is trained with.
+        model: the network that gets gates.
+        folder: the run folder; the networks behind the first and the third stage go there.
+    """
+    network = skipnet.add_gates(model, settings.gate)
+    stages, static = callbacks(settings, dataset)
+    stages.folder = folder
+    epochs = stages.finetuned + settings.rl_epochs
+    return Start(network, [stages, static], epochs, settings.learning_rate_drops)
+
+
+class Stages(Gates):
+    """Has the gates be open, learn or be reinforced as the epoch says.
+
+    Args:
+        settings: the flags of `ptkeras.train`.
+        dataset: what is trained with.
+
+    Attributes:
+        folder: the run folder, once there is one.
+    """
+
+    def __init__(self, settings: Any, dataset: Dataset) -> None:
+        super().__init__(settings, dataset)
+        self.folder: RunFolder | None = None
+        self.pretrained = settings.epochs + settings.pretraining_epochs
+        self.finetuned = self.pretrained + len(settings.prune_ratio) * settings.finetune_epochs
+
+    def stage(self, epoch: int) -> str:
+        """What an epoch, counted from 0, belongs to."""
+        ends = (self.settings.epochs, self.pretrained, self.finetuned)
+        names = ("dense", "pretraining", "finetuning", "reinforcement")
+        return names[sum(epoch >= end for end in ends)]
+
+    def enter(self, stage: str) -> None:
+        """Begins a stage, or takes it up again."""
+        if stage in ("dense", "finetuning"):
+            self.model.open_gates()
+        else:
+            super().enter(stage)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Adds to the logs, and keeps the networks that the last one is compared with."""
+        super().on_epoch_end(epoch, logs)
+        for name, end in (("dense", self.settings.epochs), ("static", self.finetuned)):
+            if epoch + 1 == end:
+                self.folder.save_model(skipnet.remove_gates(self.model), self._path(name))
+
+    def finish(self, model: skipnet.SkipNet) -> keras.Model:
+        """As for SkipNet; compares the network with those of the stages before."""
+        finished = super().finish(model)
+        self._table = self._compare(finished)
+        return finished
+
+    def result(self) -> dict[str, Any]:
+        """What the gates decide, and the table of the three networks."""
+        return super().result() | {"comparison": self._table}
+
+    def _path(self, name: str) -> Path:
+        return self.folder.path / f"{name}.keras"
+
+    def _compare(self, finished: keras.Model) -> list[dict[str, Any]]:
+        before = [keras.models.load_model(self._path(name)) for name in ("dense", "static")]
+        images = np.concatenate([x for x, _ in self.dataset.test.as_numpy_iterator()])
+        times = skipnet.onnx_latency([*before, finished], images[:TIMED_IMAGES])
+        rows = []
+        for name, model, seconds in zip(
+            ("dense", "static", "static and dynamic"), [*before, finished], times, strict=True
+        ):
+            routing = skipnet.measure(model, self.dataset.test)
+            rows.append(
+                {
+                    "network": name,
+                    "accuracy": routing.accuracy,
+                    "params": model.count_params(),
+                    "inference_flops": round(float(routing.flops.mean())),
+                    "milliseconds": round(seconds, 4),
+                }
+            )
+        return rows
+
+
+class Static(EigenDamage):
+    """Prunes behind the pre-training of the gates, all but the gates themselves."""
+
+    def trained(self) -> int:
+        """The number of epochs behind which the first pruning comes."""
+        return self.settings.epochs + self.settings.pretraining_epochs
+
+    def left_alone(self) -> list[str]:
+        """The names of the layers that gates are made of."""
+        kept = {op.name for op in skipnet.remove_gates(self.model).operations}
+        return [layer.name for layer in fisher.layers(self.model) if layer.name not in kept]

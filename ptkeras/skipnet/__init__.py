@@ -1,0 +1,28 @@
+"""SkipNet: residual networks that skip, image by image, what the image does not need.
+
+Wang et al., "SkipNet: Learning Dynamic Routing in Convolutional Networks", ECCV 2018,
+arXiv 1711.09485. A gate on each residual block looks at what enters the block and decides whether
+its branch runs. Gates learn with the network by the loss (supervised pre-training), and then by
+REINFORCE, with a reward for what is skipped (hybrid reinforcement learning).
+"""
+
+from ptkeras.skipnet.inference import plain, remove_gates, settle, skipping
+from ptkeras.skipnet.latency import onnx_latency
+from ptkeras.skipnet.layers import Skip, Switch
+from ptkeras.skipnet.network import SkipNet, add_gates, policy_loss
+from ptkeras.skipnet.routing import Routing, measure
+
+__all__ = [
+    "Routing",
+    "Skip",
+    "SkipNet",
+    "Switch",
+    "add_gates",
+    "measure",
+    "onnx_latency",
+    "plain",
+    "policy_loss",
+    "remove_gates",
+    "settle",
+    "skipping",
+]

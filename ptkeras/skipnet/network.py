@@ -1,0 +1,206 @@
+"""SkipNet: a residual network whose blocks have gates."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from ptkeras.channels.graph import functional_of
+from ptkeras.skipnet.blocks import Block, residual_blocks
+from ptkeras.skipnet.copying import Copier
+from ptkeras.skipnet.gates import GATES
+from ptkeras.skipnet.layers import Mode, Switch
+from ptkeras.surgery.reconfigure import refresh_functions
+
+
+@keras.saving.register_keras_serializable("ptkeras")
+class SkipNet(keras.Model):
+    """A network with gates, as `add_gates` makes it; a Functional model.
+
+    It starts with hard gates, so that `fit` is supervised pre-training; `reinforce` changes that to
+    hybrid reinforcement learning. At inference a branch counts where its gate's logit is over 0.
+    All branches are computed all the same: `skipping`, and the ONNX export, leave them out.
+
+    A file of it needs `import ptkeras.skipnet` to be loaded, and then is where it was, with hard
+    gates; `plain` makes a network that needs nothing.
+    """
+
+    @property
+    def switches(self) -> list[Switch]:
+        """The layers that decide, in the order of the blocks."""
+        return [layer for layer in self.layers if isinstance(layer, Switch)]
+
+    def pretrain(self, gates: Literal["hard", "soft"] = "hard") -> None:
+        """From the next step on: supervised pre-training, by the loss alone.
+
+        Args:
+            gates: "hard", 0 or 1 with the gradient of the probability behind it; or "soft", the
+                probability itself.
+        """
+        if gates not in ("hard", "soft"):
+            raise ValueError(f'gates must be "hard" or "soft"; received {gates!r}.')
+        self._set_mode(gates)
+
+    def open_gates(self) -> None:
+        """From the next step on, all branches run, at inference too: the network without gates."""
+        self._set_mode("open")
+
+    def reinforce(self, alpha: float = 0.1, gamma: float = 1.0, rl_weight: float = 0.1) -> None:
+        """From the next step on: hybrid reinforcement learning.
+
+        Actions are drawn, and to the loss comes that of `policy_loss`, times `rl_weight`. The
+        defaults are those of the authors' commands, whose sum over the images of a batch is a mean
+        here: their gates' `rl_weight` counts times the batch size.
+
+        Args:
+            alpha: the reward for skipping all blocks, from 0.
+            gamma: the discount of later rewards, from 0 to 1.
+            rl_weight: what the policy's loss is multiplied by, over 0.
+        """
+        for name, value, right, wanted in (
+            ("alpha", alpha, 0 <= alpha < math.inf, "from 0"),
+            ("gamma", gamma, 0 <= gamma <= 1, "from 0 to 1"),
+            ("rl_weight", rl_weight, 0 < rl_weight < math.inf, "over 0 and finite"),
+        ):
+            if not right:
+                raise ValueError(f"{name} must be {wanted}; received {value!r}.")
+        self._rewards = alpha, gamma, rl_weight
+        self._set_mode("sample")
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss of `compile`, and that of the policy while it is reinforced."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        switches = self.switches
+        if not training or not switches or switches[0].mode != "sample":
+            return loss
+        alpha, gamma, rl_weight = self._rewards
+        steps = [switch.taken() for switch in switches]
+        logits, actions = (ops.concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
+        losses = self._loss_of_each(y, y_pred)
+        return loss + rl_weight * policy_loss(logits, actions, losses, alpha, gamma)
+
+    def _loss_of_each(self, y: Any, y_pred: Any) -> Any:
+        """The loss of every image by itself."""
+        loss = getattr(self._compile_loss, "_user_loss", None)
+        if loss is None or isinstance(loss, dict | list | tuple) or len(self.outputs) != 1:
+            raise ValueError(
+                f"'{self.name}' must be compiled with one loss, of one output, for its gates to be "
+                "rewarded by it."
+            )
+        loss = keras.losses.get(loss)
+        losses = getattr(loss, "call", loss)(ops.convert_to_tensor(y), y_pred)
+        return ops.mean(ops.reshape(losses, (ops.shape(y_pred)[0], -1)), axis=1)
+
+    def _set_mode(self, mode: Mode) -> None:
+        for switch in self.switches:
+            switch.mode = mode
+        refresh_functions(self)
+
+
+def policy_loss(logits: Any, actions: Any, losses: Any, alpha: float, gamma: float) -> Any:
+    """The loss whose gradient is REINFORCE's (SkipNet, section 3.3).
+
+        -mean over images of Σ_i R_i · log p(action_i),
+        R_i = Σ_{j≥i} γ^(j-i) · α/N · (1 - action_j) - γ^(N-i+1) · loss,   i = 1 … N
+
+    A gate answers for the rewards of the gates behind it, and for the loss.
+
+    Args:
+        logits: of shape `(batch, N)`, a gate's probability to run its branch being their sigmoid.
+        actions: of the same shape, 1 where the branch has been run, else 0.
+        losses: of shape `(batch,)`; nothing of them is differentiated.
+        alpha: α, the reward for skipping all N blocks.
+        gamma: γ, the discount.
+
+    Returns:
+        A scalar.
+    """
+    count = logits.shape[1]
+    actions = ops.stop_gradient(actions)
+    rewards = (1 - actions) * (alpha / count)
+    following = -ops.stop_gradient(ops.cast(losses, logits.dtype))
+    returns = []
+    for place in reversed(range(count)):
+        following = rewards[:, place] + gamma * following
+        returns.append(following)
+    log_likelihoods = -ops.softplus((1 - 2 * actions) * logits)
+    total = ops.sum(ops.stack(returns[::-1], axis=1) * log_likelihoods, axis=1)
+    return -ops.mean(total)
+
+
+def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "rnn") -> SkipNet:
+    """Puts a gate on every residual block of a network.
+
+    ```python
+    network = ptkeras.skipnet.add_gates(model, gate="rnn")
+    network.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    network.fit(x, y, epochs=10)  # supervised pre-training
+    network.reinforce(alpha=0.1)
+    network.fit(x, y, epochs=10)  # hybrid reinforcement learning
+    fast = ptkeras.skipnet.skipping(network)
+    ```
+
+    A block is what adds a branch to its own input, as it is: those whose shortcut is a projection
+    have no gate. Nested models are opened up. At first all gates are open, with a probability of
+    0.88, and the network computes what `model` does, bit for bit.
+
+    Args:
+        model: a Functional or built Sequential model; it is not changed.
+        gate: "ffgate1", max pooling, two convolutions and a dense layer for each block; "ffgate2",
+            one convolution; or "rnn", an LSTM that all blocks share.
+
+    Returns:
+        The network with gates, of layers of its own, not compiled.
+
+    Raises:
+        ValueError: there is no residual block, the name of the gate is not known, or the model has
+            no graph.
+    """
+    if gate not in GATES:
+        raise ValueError(f"gate must be one of {', '.join(GATES)}; received {gate!r}.")
+    flat = Copier().copy(model)
+    blocks = residual_blocks(flat)
+    if not blocks:
+        raise ValueError(
+            f"'{model.name}' has no residual block that could be skipped: a block's output must be "
+            "the sum of what enters it, unchanged, and of a branch that reads nothing else."
+        )
+    return _Gating(flat, blocks, gate).copy(flat, SkipNet)
+
+
+class _Gating(Copier):
+    def __init__(self, model: keras.Model, blocks: list[Block], gate: str) -> None:
+        super().__init__()
+        self.blocks = {id(block.add): block for block in blocks}
+        self.gate = GATES[gate](_data_format(model))
+
+    def visit(self, node: Any, tensors: dict[int, Any]) -> list[Any]:
+        block = self.blocks.get(id(node))
+        if block is None:
+            return super().visit(node, tensors)
+        branch = tensors[id(block.branch)]
+        gated = self.gated(block.name, tensors[id(block.shortcut)], branch)
+        return super().visit(node, tensors | {id(block.branch): gated})
+
+    def gated(self, name: str, shortcut: Any, branch: Any) -> Any:
+        logit = self.gate(shortcut, self.fresh_name(f"{name}_gate"))
+        decision = Switch(dtype="float32", name=self.fresh_name(f"{name}_switch"))(logit)
+        shape = (1,) * (len(branch.shape) - 1)
+        if len(shape) > 1:
+            decision = keras.layers.Reshape(shape, name=self.fresh_name(f"{name}_each"))(decision)
+        return keras.layers.Multiply(name=self.fresh_name(f"{name}_gated"))([decision, branch])
+
+
+def _data_format(model: keras.Model) -> str:
+    found = (getattr(op, "data_format", None) for op in functional_of(model).operations)
+    return next(filter(None, found), keras.config.image_data_format())

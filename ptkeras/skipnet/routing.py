@@ -1,0 +1,175 @@
+"""Which images take which branches, and what that costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from ptkeras import cost
+from ptkeras.channels.graph import Functional, nodes_of
+from ptkeras.skipnet.blocks import Block, gated_blocks
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Routing:
+    """What the gates of a network decide for some images.
+
+    Attributes:
+        blocks: the names of the blocks with gates, in order.
+        decisions: bool array of shape `(images, blocks)`: whether the image takes the branch.
+        labels: int array of shape `(images,)`, the classes.
+        correct: bool array of shape `(images,)`: whether the network is right.
+        base_flops: the inference FLOPs of what every image takes, the gates among it.
+        block_flops: int array of shape `(blocks,)`: the inference FLOPs of each branch.
+    """
+
+    blocks: list[str]
+    decisions: np.ndarray
+    labels: np.ndarray
+    correct: np.ndarray
+    base_flops: int
+    block_flops: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images that the network is right about."""
+        return float(self.correct.mean())
+
+    @property
+    def blocks_run(self) -> float:
+        """The share of branches that are run, over images and blocks with gates."""
+        return float(self.decisions.mean()) if self.blocks else 1.0
+
+    @property
+    def by_block(self) -> np.ndarray:
+        """For each block the share of images that take its branch."""
+        return self.decisions.mean(axis=0)
+
+    @property
+    def by_class(self) -> dict[int, float]:
+        """For each class the share of branches that its images take."""
+        if not self.blocks:
+            return {}
+        return {
+            int(label): float(self.decisions[self.labels == label].mean())
+            for label in np.unique(self.labels)
+        }
+
+    @property
+    def flops(self) -> np.ndarray:
+        """The inference FLOPs of each image, an int array of shape `(images,)`."""
+        return self.base_flops + self.decisions @ self.block_flops
+
+    def quantiles(self, shares: Iterable[float] = (0, 0.25, 0.5, 0.75, 1)) -> list[int]:
+        """The inference FLOPs that these shares of the images stay within."""
+        return [int(value) for value in np.quantile(self.flops, list(shares), method="higher")]
+
+    def __str__(self) -> str:
+        low, *middle, high = (f"{value / 1e6:.2f}" for value in self.quantiles())
+        lines = [
+            f"{len(self.labels)} images, accuracy {self.accuracy:.2%}, "
+            f"blocks run {self.blocks_run:.1%}",
+            f"MFLOPs of an image: {self.flops.mean() / 1e6:.2f} in mean, from {low} to {high}, "
+            f"quartiles {', '.join(middle)}",
+        ]
+        if self.blocks:
+            lines += [
+                f"{name}: {share:.1%}"
+                for name, share in zip(self.blocks, self.by_block, strict=True)
+            ]
+            lines += [f"class {label}: {share:.1%}" for label, share in self.by_class.items()]
+        return "\n".join(lines)
+
+
+def measure(model: keras.Model, x: Any, y: Any = None, batch_size: int = 256) -> Routing:
+    """Runs images through a network and notes what its gates decide.
+
+    ```python
+    routing = ptkeras.skipnet.measure(network, x_test, y_test)
+    print(routing)
+    routing.by_class[3], routing.flops.mean()
+    ```
+
+    FLOPs are those of what an image really needs: all but the branches that it skips.
+
+    Args:
+        model: a network with gates, a `SkipNet` or what `plain` made of one, with one output of a
+            score a class. One without gates has no blocks.
+        x: images, an array; or batches `(images, labels)`, such as a `tf.data.Dataset`.
+        y: labels, integers of shape `(images,)` or one-hot; None where `x` has them.
+        batch_size: how many images to run at once, where `x` is an array.
+
+    Returns:
+        The `Routing`.
+    """
+    return Watch(model).measure(x, y, batch_size)
+
+
+class Watch:
+    """A network with what its gates decide as outputs too, to `measure` more than once.
+
+    Args:
+        model: as for `measure`. It shares its layers with this.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        if len(model.outputs) != 1:
+            raise ValueError(
+                f"'{model.name}' must have one output, a score for each class, to be measured; it "
+                f"has {len(model.outputs)}."
+            )
+        blocks = gated_blocks(model)
+        self.blocks = [block.name for block in blocks]
+        self.block_flops = _flops_of(model, blocks)
+        self.base_flops = cost.inference_flops(model) - int(self.block_flops.sum())
+        decisions = [block.decision for block in blocks]
+        self.model = Functional(model.inputs, [*model.outputs, *decisions])
+
+    def measure(self, x: Any, y: Any = None, batch_size: int = 256) -> Routing:
+        """As the function of this name."""
+        decisions, labels, correct = [], [], []
+        for images, classes in _batches(x, y, batch_size):
+            scores, *taken = keras.tree.flatten(self.model.predict_on_batch(images))
+            classes = np.asarray(classes)
+            classes = classes.argmax(-1) if classes.ndim > 1 and classes.shape[-1] > 1 else classes
+            labels.append(classes.reshape(-1))
+            correct.append(scores.argmax(-1) == labels[-1])
+            taken = [np.zeros((len(scores), 0)), *(t.reshape(-1, 1) for t in taken)]
+            decisions.append(np.concatenate(taken, axis=1) > 0.5)
+        return Routing(
+            blocks=self.blocks,
+            decisions=np.concatenate(decisions),
+            labels=np.concatenate(labels),
+            correct=np.concatenate(correct),
+            base_flops=self.base_flops,
+            block_flops=self.block_flops,
+        )
+
+
+def _batches(x: Any, y: Any, size: int) -> Iterator[tuple[Any, Any]]:
+    if y is None:
+        yield from x
+        return
+    for start in range(0, len(x), size):
+        yield x[start : start + size], y[start : start + size]
+
+
+def _flops_of(model: keras.Model, blocks: list[Block]) -> np.ndarray:
+    """The inference FLOPs of each block's branch."""
+    macs: dict[str, int] = {}
+    for row in cost.layer_costs(model):
+        name = row.name.split("/")[0]  # what a wrapper wraps counts as the wrapper
+        macs[name] = macs.get(name, 0) + row.macs
+    names = [node.operation.name for node in nodes_of(model)]
+    calls = {name: names.count(name) for name in names}  # the same cost each: shapes are the same
+    return np.array(
+        [
+            2 * sum(macs[n.operation.name] // calls[n.operation.name] for n in block.nodes)
+            for block in blocks
+        ],
+        int,
+    )

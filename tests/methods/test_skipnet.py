@@ -1,0 +1,136 @@
+import csv
+import json
+import types
+import zipfile
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from ptkeras import cost, data, settings, skipnet, train
+from ptkeras.methods import skipnet as method
+from ptkeras.models import build
+from ptkeras.survival import Survival
+
+pytestmark = pytest.mark.tensorflow
+
+SHORT = [
+    "--method=skipnet",
+    "--model=resnet20",
+    "--epochs=2",
+    "--rl_epochs=2",
+    "--batch_size=256",
+    "--learning_rate=0.05",
+    "--gate=ffgate2",
+    "--alpha=3",
+    "--rl_weight=2",
+    "--rl_learning_rate=0.003",
+]
+
+
+def run(folder, *flags):
+    return train.main([*SHORT, f"--output_dir={folder}", *flags])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert run(folder, "--export=onnx") == 0
+    return folder
+
+
+def test_a_run_leaves_a_network_of_plain_keras_and_what_its_gates_decide(finished):
+    with zipfile.ZipFile(finished / "model.keras") as archive:
+        assert b"ptkeras" not in archive.read("config.json")
+    model = keras.models.load_model(finished / "model.keras")
+    test = data.load("digits", batch_size=256).test
+    routing = skipnet.measure(model, test)
+    result = json.loads((finished / "result.json").read_text())
+    assert result["accuracy"] == pytest.approx(routing.accuracy)
+    assert result["mean_inference_flops"] == round(routing.flops.mean())
+    assert result["gates"] == [7, len(routing.blocks)]
+    by_block = result["blocks_run_by_block"]
+    assert len(by_block) == 7 and np.mean([*by_block.values()]) == pytest.approx(
+        result["blocks_run"]
+    )
+    for name, share in zip(routing.blocks, routing.by_block, strict=True):
+        assert by_block[name] == pytest.approx(share)
+    assert len(result["blocks_run_by_class"]) == 10
+    assert result["inference_flops"][0] == cost.inference_flops(build("resnet20", (8, 8, 1), 10))
+
+
+def test_the_stages_are_in_the_history(finished):
+    with (finished / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["learning_rate"] for row in rows] == ["0.05", "0.05", "0.003", "0.003"]
+    assert all(0 <= float(row["blocks_run"]) <= 1 for row in rows)
+    assert int(rows[3]["training_flops"]) == 4 * int(rows[0]["training_flops"])
+
+
+def test_the_export_has_a_conditional_for_each_gate(finished):
+    proto = onnx.load(finished / "model.onnx")
+    gates = json.loads((finished / "result.json").read_text())["gates"][1]
+    assert sum(node.op_type == "If" for node in proto.graph.node) == gates
+
+
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, monkeypatch):
+    save = Survival.on_epoch_end
+
+    def stop(at):
+        def on_epoch_end(self, epoch, logs=None):
+            save(self, epoch, logs)
+            if epoch == at:
+                raise KeyboardInterrupt
+
+        return on_epoch_end
+
+    for at in (1, 2):  # between the stages, and within the second
+        with monkeypatch.context() as patched:
+            patched.setattr(Survival, "on_epoch_end", stop(at))
+            assert run(tmp_path / "stopped") == 130
+    assert run(tmp_path / "stopped") == 0
+    whole, stopped = (
+        keras.models.load_model(folder / "model.keras").get_weights()
+        for folder in (finished, tmp_path / "stopped")
+    )
+    for a, b in zip(whole, stopped, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_flags_reach_the_gates():
+    flags = ["--method=skipnet", "--alpha=2", "--gamma=0.5", "--rl_weight=4", "--gates=soft"]
+    values = settings.parse(flags)
+    network = skipnet.add_gates(build("resnet20", (8, 8, 1), 10), values.gate)
+    (gates,) = method.callbacks(values, types.SimpleNamespace(num_train=9))
+    gates.set_model(network)
+    assert [gates.stage(epoch) for epoch in (0, 59, 60)] == [
+        "pretraining",
+        "pretraining",
+        "reinforcement",
+    ]
+    gates.enter("pretraining")
+    assert {switch.mode for switch in network.switches} == {"soft"}
+    gates.enter("reinforcement")
+    assert {switch.mode for switch in network.switches} == {"sample"}
+    assert network._rewards == (2, 0.5, 4)
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--gate=lstm", "ffgate1, ffgate2 or rnn"),
+        ("--gates=open", "hard or soft"),
+        ("--gamma=1.5", "from 0 to 1"),
+        ("--alpha=-1", "a number from 0"),
+        ("--rl_weight=0", "a number over 0"),
+    ],
+)
+def test_flags_that_cannot_be_followed(flag, says):
+    with pytest.raises(settings.SettingsError, match=says):
+        settings.parse(["--method=skipnet", flag])
+
+
+def test_a_network_without_residual_blocks_is_told_of(tmp_path, capsys):
+    assert run(tmp_path / "run", "--model=vgg8") == 1
+    assert "'vgg8' has no residual block" in capsys.readouterr().err

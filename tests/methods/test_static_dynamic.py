@@ -1,0 +1,119 @@
+import json
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from ptkeras import cost, data, settings, skipnet, train
+from ptkeras.methods import static_dynamic
+from ptkeras.models import build
+from ptkeras.survival import Survival
+
+pytestmark = pytest.mark.tensorflow
+
+SHORT = [
+    "--method=static_dynamic",
+    "--model=resnet20",
+    "--epochs=1",
+    "--pretraining_epochs=1",
+    "--prune_ratio=0.4",
+    "--fisher_images=64",
+    "--finetune_epochs=1",
+    "--rl_epochs=1",
+    "--batch_size=256",
+    "--learning_rate=0.05",
+    "--gate=ffgate2",
+    "--alpha=3",
+]
+
+
+def run(folder):
+    return train.main([*SHORT, f"--output_dir={folder}"])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert run(folder) == 0
+    return folder
+
+
+def told(folder):
+    return json.loads((folder / "result.json").read_text())
+
+
+def test_a_run_ends_in_the_table_of_the_three_networks(finished, capsys):
+    rows = told(finished)["comparison"]
+    assert [row["network"] for row in rows] == ["dense", "static", "static and dynamic"]
+    models = [
+        keras.models.load_model(finished / f"{name}.keras") for name in ("dense", "static", "model")
+    ]
+    test = data.load("digits", batch_size=256).test
+    for row, model in zip(rows, models, strict=True):
+        routing = skipnet.measure(model, test)
+        assert row["params"] == model.count_params()
+        assert row["accuracy"] == pytest.approx(routing.accuracy)
+        assert row["inference_flops"] == round(routing.flops.mean())
+        assert row["milliseconds"] > 0
+    dense = build("resnet20", (8, 8, 1), 10)
+    assert rows[0]["inference_flops"] == cost.inference_flops(dense) > rows[1]["inference_flops"]
+    assert rows[0]["params"] == dense.count_params() > rows[1]["params"]
+    assert run(finished) == 0  # it is finished, and shown
+    assert "static and dynamic" in capsys.readouterr().out
+
+
+def test_the_dense_network_is_trained_as_without_gates(finished, tmp_path):
+    folder = tmp_path / "dense"
+    assert train.main([*SHORT, "--method=dense", f"--output_dir={folder}"]) == 0
+    ours, theirs = (
+        keras.models.load_model(path).get_weights()
+        for path in (finished / "dense.keras", folder / "model.keras")
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
+    finished, tmp_path, monkeypatch
+):
+    save = Survival.on_epoch_end
+
+    def stop(at):
+        def on_epoch_end(self, epoch, logs=None):
+            save(self, epoch, logs)
+            if epoch == at:
+                raise KeyboardInterrupt
+
+        return on_epoch_end
+
+    for at in (0, 1, 2):
+        with monkeypatch.context() as patched:
+            patched.setattr(Survival, "on_epoch_end", stop(at))
+            assert run(tmp_path / "stopped") == 130
+    assert run(tmp_path / "stopped") == 0
+    whole, stopped = (
+        keras.models.load_model(folder / "model.keras").get_weights()
+        for folder in (finished, tmp_path / "stopped")
+    )
+    for a, b in zip(whole, stopped, strict=True):
+        np.testing.assert_array_equal(a, b)
+    without_times = [
+        {key: row[key] for key in row if key != "milliseconds"}
+        for folder in (finished, tmp_path / "stopped")
+        for row in told(folder)["comparison"]
+    ]
+    assert without_times[:3] == without_times[3:]
+
+
+def test_stages_follow_each_other():
+    flags = ["--epochs=3", "--pretraining_epochs=2", "--prune_ratio=0.2,0.2", "--finetune_epochs=2"]
+    values = settings.parse(["--method=static_dynamic", *flags])
+    dataset = types.SimpleNamespace(num_train=9)
+    stages, static = static_dynamic.callbacks(values, dataset)
+    names = [stages.stage(epoch) for epoch in range(10)]
+    assert names == ["dense"] * 3 + ["pretraining"] * 2 + ["finetuning"] * 4 + ["reinforcement"]
+    assert static.trained() == 5
+    static.set_model(skipnet.add_gates(build("resnet20", (8, 8, 1), 10), "ffgate1"))
+    assert len(static.left_alone()) == 7 * 3  # two convolutions and a dense layer
+    assert all("_gate_" in name for name in static.left_alone())

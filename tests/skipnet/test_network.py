@@ -1,0 +1,218 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from ptkeras import channels, cost, models, skipnet, surgery
+from tests.skipnet.networks import images, small, undecided
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+LABELS = np.arange(32) % 4
+
+
+def compiled(network, **options):
+    network.compile(keras.optimizers.SGD(0.05), LOSS, metrics=["accuracy"], **options)
+    return network
+
+
+def nested():
+    """A residual network around another one that it calls twice."""
+    inner = small(1, 4)
+    body = keras.Model(inner.get_layer("stem").output, inner.get_layer("block0_add").output)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="block0_conv1")(image)
+    x = body(body(x))
+    return keras.Sequential([keras.Model(image, x), keras.layers.Flatten(), keras.layers.Dense(4)])
+
+
+def vectors():
+    x = start = keras.Input((6,))
+    for _ in range(2):
+        x = x + keras.layers.Dense(6)(keras.layers.Dense(9, activation="relu")(x))
+    return keras.Model(start, keras.layers.Dense(3)(x))
+
+
+def series():
+    x = start = keras.Input((12, 5))
+    y = keras.layers.Conv1D(5, 3, padding="same")(x)
+    return keras.Model(start, keras.layers.Flatten()(x + y))
+
+
+@pytest.mark.parametrize("gate", ["ffgate1", "ffgate2", "rnn"])
+@pytest.mark.parametrize(
+    ("build", "count"),
+    [
+        (lambda: models.build("resnet20", (8, 8, 1), 4), 7),
+        (small, 3),
+        (nested, 2),
+        (vectors, 2),
+        (series, 1),
+    ],
+)
+def test_with_all_gates_open_the_network_is_the_original(build, count, gate):
+    model = build()
+    network = skipnet.add_gates(model, gate)
+    assert len(network.switches) == count
+    x = np.random.default_rng(0).normal(size=(5, *model.input_shape[1:])).astype("float32")
+    wanted = ops.convert_to_numpy(model(x))
+    np.testing.assert_array_equal(network(x), wanted)
+    network.open_gates()
+    for layer in network.layers:
+        if layer.name.endswith("logit"):
+            layer.bias.assign([-9.0])
+    np.testing.assert_array_equal(network(x), wanted)
+    network.pretrain()
+    assert not np.array_equal(network(x), wanted)
+    np.testing.assert_array_equal(skipnet.remove_gates(network)(x), wanted)
+
+
+def test_the_model_that_gets_gates_is_left_alone():
+    model = small()
+    before = [layer.name for layer in model.layers], model.get_weights()
+    network = compiled(skipnet.add_gates(model))
+    network.fit(images(32), LABELS, verbose=0)
+    assert before[0] == [layer.name for layer in model.layers]
+    for a, b in zip(before[1], model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("ResNet50", 12), ("ResNet50V2", 9), ("MobileNetV2", 10), ("Xception", 8)]
+)
+def test_networks_of_keras_applications_get_gates(name, count):
+    model = getattr(keras.applications, name)(weights=None, input_shape=(71, 71, 3), classes=3)
+    network = skipnet.add_gates(model)
+    assert len(network.switches) == count
+    x = np.random.default_rng(0).normal(size=(2, 71, 71, 3)).astype("float32")
+    np.testing.assert_array_equal(network(x), model(x))
+
+
+def test_a_projection_and_a_block_around_a_block_get_no_gate():
+    x = start = keras.Input((8, 8, 4))
+    y = keras.layers.Conv2D(4, 3, padding="same")(x)
+    z = keras.layers.Conv2D(4, 3, padding="same")(y)
+    y = keras.layers.Add(name="inner")([y, z])
+    x = keras.layers.Add(name="outer")([x, y])
+    projected = keras.layers.Conv2D(6, 1)(x)
+    branch = keras.layers.Conv2D(6, 3, padding="same")(x)
+    x = keras.layers.Add(name="projection")([projected, branch])
+    network = skipnet.add_gates(keras.Model(start, x))
+    assert [switch.name for switch in network.switches] == ["inner_switch"]
+
+
+def test_a_branch_that_others_read_gets_no_gate():
+    x = start = keras.Input((8, 8, 4))
+    y = keras.layers.Conv2D(4, 3, padding="same")(x)
+    total = keras.layers.Add()([x, y])
+    with pytest.raises(ValueError, match="no residual block that could be skipped"):
+        skipnet.add_gates(keras.Model(start, [total, y]))
+
+
+def test_what_cannot_get_gates_is_told_of():
+    with pytest.raises(ValueError, match="'vgg8' has no residual block"):
+        skipnet.add_gates(models.build("vgg8", (8, 8, 1), 4))
+    with pytest.raises(ValueError, match=r"ffgate1, ffgate2, rnn; received 'lstm'"):
+        skipnet.add_gates(small(), "lstm")
+    with pytest.raises(ValueError, match="'small' has no gates"):
+        skipnet.skipping(small())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [({"alpha": -1}, "from 0"), ({"gamma": 2}, "0 to 1"), ({"rl_weight": 0}, "0")],
+)
+def test_rewards_that_make_no_sense(wrong, says):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be .*{says}"):
+        skipnet.add_gates(small()).reinforce(**wrong)
+
+
+def test_hard_gates_decide_and_let_soft_gradients_through():
+    switch = skipnet.Switch()
+    logits = np.array([[-3.0], [-0.01], [0.0], [0.02], [5.0]], "float32")
+    hard = ops.convert_to_numpy(switch(logits, training=True))
+    np.testing.assert_array_equal(hard, [[0], [0], [0], [1], [1]])
+    np.testing.assert_array_equal(switch(logits, training=False), hard)
+    switch.mode = "soft"
+    soft = 1 / (1 + np.exp(-logits))
+    np.testing.assert_allclose(switch(logits, training=True), soft, rtol=1e-6)
+    np.testing.assert_array_equal(switch(logits, training=False), hard)
+
+
+def test_sampled_gates_run_branches_as_often_as_they_say():
+    switch = skipnet.Switch()
+    switch.mode = "sample"
+    actions = ops.convert_to_numpy(switch(np.full((4000, 1), 1.0, "float32"), training=True))
+    assert set(actions.ravel()) == {0, 1}
+    assert actions.mean() == pytest.approx(1 / (1 + np.exp(-1)), abs=0.03)
+
+
+@pytest.mark.parametrize("gates", ["hard", "soft"])
+@pytest.mark.parametrize("gate", ["ffgate1", "rnn"])
+def test_pre_training_reaches_the_gates(gate, gates):
+    network = compiled(skipnet.add_gates(small(), gate))
+    network.pretrain(gates)
+    before = {v.path: ops.convert_to_numpy(v) for v in network.trainable_variables}
+    network.fit(images(32), LABELS, epochs=2, verbose=0)
+    for variable in network.trainable_variables:
+        if "logit" in variable.path:
+            assert not np.array_equal(before[variable.path], variable), variable.path
+
+
+def test_a_large_reward_closes_the_gates_in_fit():
+    network = compiled(skipnet.add_gates(small()))
+    network.reinforce(alpha=30, rl_weight=1)
+    network.fit(images(32), LABELS, batch_size=8, epochs=25, verbose=0)
+    assert skipnet.measure(network, images(32), LABELS).blocks_run < 0.2
+
+
+def test_the_loss_comes_from_the_right_images():
+    """Half of the images have no weight in the mean; their rewards are their own all the same."""
+    network = compiled(skipnet.add_gates(small(1)), run_eagerly=True)
+    network.reinforce()
+    y, scores = np.array([0, 1, 2]), np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
+    losses = network._loss_of_each(y, ops.convert_to_tensor(scores))
+    each = [float(LOSS(y[i : i + 1], scores[i : i + 1])) for i in range(3)]
+    np.testing.assert_allclose(losses, each, rtol=1e-5)
+
+
+def test_reinforcing_needs_one_loss():
+    network = skipnet.add_gates(small())
+    network.compile("sgd", loss=[LOSS], run_eagerly=True)
+    network.reinforce()
+    with pytest.raises(ValueError, match="must be compiled with one loss"):
+        network.fit(images(8), LABELS[:8], verbose=0)
+
+
+def test_files_hold_the_network_with_its_gates(tmp_path):
+    network = undecided(small(), "rnn")
+    network.save(tmp_path / "gated.keras")
+    loaded = keras.models.load_model(tmp_path / "gated.keras")
+    assert isinstance(loaded, skipnet.SkipNet) and len(loaded.switches) == 3
+    np.testing.assert_array_equal(network(images(9)), loaded(images(9)))
+    compiled(loaded).reinforce()
+    loaded.fit(images(32), LABELS, verbose=0)
+
+
+def test_gated_networks_are_pruned_as_others():
+    network = undecided(small())
+    channel_map = channels.trace(network)
+    prunable = {
+        row.layer.name for row in channel_map.slices if channel_map.prunable[row.channels].any()
+    }
+    assert {"stem", "block0_conv1", "block2_conv2"} <= prunable
+    keep = np.ones(len(channel_map), bool)
+    rows = [row for row in channel_map.slices if row.layer.name == "block1_conv1"]
+    gone = next(row for row in rows if row.role == "output").channels[2:5]
+    keep[gone] = False
+    for row in channel_map.slices:
+        values = ops.convert_to_numpy(row.variable).copy()
+        np.moveaxis(values, row.axis, 0)[np.isin(row.channels, gone)] = 0
+        row.variable.assign(values)
+    before = ops.convert_to_numpy(network(images(9)))
+    flops = cost.inference_flops(network)
+    surgery.reconfigure(network, keep)
+    assert isinstance(network, skipnet.SkipNet) and len(network.switches) == 3
+    assert cost.inference_flops(network) < flops
+    np.testing.assert_allclose(network(images(9)), before, atol=1e-5)
+    compiled(network).reinforce()
+    network.fit(images(32), LABELS, verbose=0)
