@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         importance,
         latency,
         magnitude,
+        report,
         surgery,
     )
     from ptkeras.callbacks import PruneTrain
@@ -42,6 +43,7 @@ __all__ = [
     "prune",
     "reconfigure",
     "remove_channels",
+    "report",
     "surgery",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
     "prune": "ptkeras.pruning",
     "reconfigure": "ptkeras.surgery",
     "remove_channels": "ptkeras.pruning",
+    "report": None,
     "surgery": None,
 }
 

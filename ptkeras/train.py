@@ -35,11 +35,15 @@ def train(settings: Settings) -> dict[str, Any]:
     """
     folder = RunFolder(settings.output_dir)
     folder.check(settings)
-    _check_exports(settings)
+    _check_installed(settings)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own insides
     with folder:
         if folder.finished:
             print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
+            if not folder.report.exists():
+                from ptkeras import report
+
+                report.write(folder.path)
             _export(settings, folder)
             return folder.read_result()
         return _train(settings, folder)
@@ -48,7 +52,8 @@ def train(settings: Settings) -> dict[str, Any]:
 def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     import keras
 
-    from ptkeras import data, methods, models
+    from ptkeras import data, methods, models, report
+    from ptkeras.norms import ChannelNorms
     from ptkeras.record import Record, architecture
     from ptkeras.survival import Survival
 
@@ -61,7 +66,7 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
         seed=settings.seed,
     )
     model = models.build(settings.model, dataset.input_shape, dataset.num_classes)
-    dense = architecture(model)
+    dense = architecture(model, settings.batch_size)
     folder.open(settings)
     model, method, epochs, drops = methods.start(settings, dataset, model, folder)
     _decay_weights(model, settings.weight_decay)
@@ -72,7 +77,8 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     )
     pruning = next((one for one in method if hasattr(one, "reconfigurations")), None)
     record = Record(folder, dense, settings.interval, dataset.batch_size, pruning)
-    stateful = [*(one for one in method if hasattr(one, "get_state")), record]
+    norms = ChannelNorms(folder, settings.measure)
+    stateful = [*(one for one in method if hasattr(one, "get_state")), record, norms]
     survival = Survival(folder.last, stateful, dataset)
     survival.resume(model)
     if survival.progress:
@@ -94,17 +100,22 @@ def _train(settings: Settings, folder: RunFolder) -> dict[str, Any]:
             keras.callbacks.LearningRateScheduler(
                 _schedule(settings.learning_rate, drops, pruning)
             ),
+            norms,  # ahead of the method, whose reconfigurations take the smallest channels away
             *method,
             record,
+            *_tensorboard(settings, folder),
             survival,
         ],
     )
 
     folder.save_model(model, folder.model)
-    result = _result(settings, model, dataset, dense, record.rows)
+    now = architecture(model, settings.batch_size)
+    record.finish(now)
+    result = _result(settings, model, dataset, (dense, now), record.rows)
     for one in method:
         result |= one.result() if hasattr(one, "result") else {}
     folder.write_json(folder.result, result)
+    report.write(folder.path)
     _export(settings, folder)
     return result
 
@@ -143,7 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ptkeras import _summary
 
     _summary.show(result)
-    print(f"The run is in '{settings.output_dir}', its network in model.keras.")
+    print(
+        f"The run is in '{settings.output_dir}': its network in model.keras, and all that happened "
+        "in report.html."
+    )
     return 0
 
 
@@ -187,19 +201,31 @@ def _schedule(first: float, drops: list[int], pruning: Any) -> Callable[[int], f
     return rate
 
 
+def _tensorboard(settings: Settings, folder: RunFolder) -> list[keras.callbacks.Callback]:
+    """With --tensorboard, Keras's own callback; a resumed run adds to what is there."""
+    import keras
+
+    if not settings.tensorboard:
+        return []
+    return [
+        keras.callbacks.TensorBoard(
+            folder.tensorboard, histogram_freq=settings.interval, write_graph=False
+        )
+    ]
+
+
 def _result(
     settings: Settings,
     model: keras.Model,
     dataset: Dataset,
-    dense: dict[str, Any],
+    architectures: tuple[dict[str, Any], dict[str, Any]],
     rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The figures of the whole run; pairs are those of the dense network and of this one."""
-    from ptkeras.record import architecture
-
     scores = model.evaluate(dataset.test, verbose=0, return_dict=True)
-    now = architecture(model)
-    pairs = {name: [dense[name], now[name]] for name in ("inference_flops", "params", "channels")}
+    dense, now = architectures
+    names = ("inference_flops", "params", "channels", "training_memory", "gradient_bytes")
+    pairs = {name: [dense[name], now[name]] for name in names}
     dense_training = dense["training_flops"] * dataset.num_train * settings.epochs
     return {
         "dataset": settings.dataset,
@@ -215,15 +241,15 @@ def _result(
     }
 
 
-def _check_exports(settings: Settings) -> None:
-    """Finds out, ahead of the training, whether what exports need is installed."""
-    needed = {"onnx": ("onnx", "onnxruntime", "tf2onnx")}
-    for kind in settings.export:
-        missing = [name for name in needed.get(kind, ()) if importlib.util.find_spec(name) is None]
+def _check_installed(settings: Settings) -> None:
+    """Finds out, ahead of the training, whether what some flags need is installed."""
+    needed = [("--export=onnx", ("onnx", "onnxruntime", "tf2onnx"))] * ("onnx" in settings.export)
+    needed += [("--tensorboard", ("tensorboard",))] * settings.tensorboard
+    for flag, packages in needed:
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
             raise SettingsError(
-                f"flag --export={kind}: needs {', '.join(missing)}; pip install "
-                f"{' '.join(missing)}."
+                f"flag {flag}: needs {', '.join(missing)}; pip install {' '.join(missing)}."
             )
 
 
