@@ -20,8 +20,15 @@ def rendered(text: str) -> str:
     return _PLACE.sub(lambda m: m[1] + "\n" + TABLES[m[2]](_result(m[2])) + "\n" + m[3], text)
 
 
+def main() -> None:
+    """Writes README.md."""
+    README.write_text(rendered(README.read_text()))
+
+
 def _result(name: str) -> dict:
-    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    """What a benchmark has written; nothing for the table that is made of many."""
+    path = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
@@ -69,7 +76,30 @@ def export_speed(result: dict) -> str:
     return _table(["network", "FLOPs", *titles], list(rows.values()))
 
 
+def _overview(_: dict) -> str:
+    """The ratios of all results that are there, in the order of `OVERVIEW`."""
+    rows = []
+    for name in OVERVIEW:
+        path = ROOT / "benchmarks" / "results" / f"{name}.json"
+        for line in json.loads(path.read_text())["ratios"] if path.exists() else []:
+            low, high = line["quartiles"]
+            spread = f"{low:.3f} to {high:.3f}"
+            rows.append([line["what"], f"{line['ratio']:.3f}", spread, line["goal"], f"`{name}`"])
+    return _table(["ratio of", "median", "quartiles", "goal", "benchmarks."], rows)
+
+
+OVERVIEW = (
+    "lasso_step",
+    "pruned_step",
+    "reconfiguration",
+    "speed_up_digits",
+    "speed_up_cifar10",
+    "peers",
+    "memory",
+    "gpu",
+)
 TABLES = {
+    "overview": _overview,
     "applications": _applications,
     "export_speed": export_speed,
     "torch_pruning": _torch_pruning,
@@ -77,4 +107,4 @@ TABLES = {
 
 
 if __name__ == "__main__":
-    README.write_text(rendered(README.read_text()))
+    main()

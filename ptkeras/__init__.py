@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         latency,
         magnitude,
         multi_worker,
+        report,
         skipnet,
         surgery,
     )
@@ -49,6 +50,7 @@ __all__ = [
     "prune",
     "reconfigure",
     "remove_channels",
+    "report",
     "skipnet",
     "surgery",
 ]
@@ -74,6 +76,7 @@ _HOMES = {
     "reconfigure": "ptkeras.surgery",
     "remove_channels": "ptkeras.pruning",
     "skipnet": None,
+    "report": None,
     "surgery": None,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
@@ -33,39 +34,40 @@ def table(result: dict[str, Any]) -> Table:
     table.add_column(result["method"], justify="right")
     if pruned:
         table.add_column("removed", justify="right")
-
-    def add(name: str, now: str, dense: str = "", removed: str = "") -> None:
+    for name, dense, now, removed in rows(result):
         table.add_row(name, *([dense, now, removed] if pruned else [now]))
-
-    add("test accuracy", f"{result['accuracy']:.2%}")
-    for name, key in (("training FLOPs", "training_flops"), ("inference FLOPs", "inference_flops")):
-        dense, now = result[key]
-        add(name, _large(now), _large(dense), _removed(dense, now))
-    if "gradient_traffic" in result:
-        dense, now = result["gradient_traffic"]
-        add("gradient traffic, bytes", _large(now), _large(dense), _removed(dense, now))
-    if "mean_inference_flops" in result:
-        now = result["mean_inference_flops"]
-        add("… of an image, in mean", _large(now), _large(dense), _removed(dense, now))
-        add("residual branches run", f"{result['blocks_run']:.1%}")
-    for name in ("params", "channels"):
-        dense, now = result[name]
-        add(
-            {"params": "parameters"}.get(name, name), f"{now:,}", f"{dense:,}", _removed(dense, now)
-        )
-    if "sparsity" in result:
-        add("weights that are zero", f"{result['sparsity']:.1%}")
-        dense, now = result["nonzero_params"]
-        add("parameters not zero", f"{now:,}", f"{dense:,}", _removed(dense, now))
-        raw, compressed = result["gzip_bytes"]
-        add("bytes, raw → gzip", f"{compressed:,}", f"{raw:,}", _removed(raw, compressed))
-    add("epochs", str(result["epochs"]))
-    if "search_seconds" in result:
-        add("seconds of the search", f"{result['search_seconds']:,.0f}")
-    if "prune_seconds" in result:
-        add("seconds of the prunings", f"{result['prune_seconds']:,.0f}")
-    add("seconds", f"{result['seconds']:,.0f}")
     return table
+
+
+def rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The figures of a run as text: what, of the dense network, of this one, the share removed."""
+    found = [("test accuracy", "", f"{result['accuracy']:.2%}", "")]
+
+    def add(name: str, key: str, text: Callable[[float], str]) -> None:
+        if key in result:
+            dense, now = result[key]
+            found.append((name, text(dense), text(now), removed(dense, now)))
+
+    add("training FLOPs", "training_flops", large)
+    add("inference FLOPs", "inference_flops", large)
+    if "blocks_run" in result:
+        dense, now = result["inference_flops"][0], result["mean_inference_flops"]
+        found.append(("… of an image, in mean", large(dense), large(now), removed(dense, now)))
+        found.append(("residual branches run", "", f"{result['blocks_run']:.1%}", ""))
+    add("parameters", "params", _whole)
+    add("channels", "channels", _whole)
+    add("memory of a training step", "training_memory", _bytes)
+    add("gradient traffic", "gradient_traffic", _bytes)
+    if "sparsity" in result:
+        found.append(("weights that are zero", "", f"{result['sparsity']:.1%}", ""))
+        add("parameters not zero", "nonzero_params", _whole)
+        add("bytes, raw → gzip", "gzip_bytes", _whole)
+    found.append(("epochs", "", str(result["epochs"]), ""))
+    if "search_seconds" in result:
+        found.append(("seconds of the search", "", f"{result['search_seconds']:,.0f}", ""))
+    if "prune_seconds" in result:
+        found.append(("seconds of the prunings", "", f"{result['prune_seconds']:,.0f}", ""))
+    return [*found, ("seconds", "", f"{result['seconds']:,.0f}", "")]
 
 
 def comparison(rows: list[dict[str, Any]]) -> Table:
@@ -79,18 +81,28 @@ def comparison(rows: list[dict[str, Any]]) -> Table:
             row["network"],
             f"{row['accuracy']:.2%}",
             f"{row['params']:,}",
-            _large(row["inference_flops"]),
+            large(row["inference_flops"]),
             f"{row['milliseconds']:.3f}",
         )
     return table
 
 
-def _large(value: float) -> str:
+def large(value: float) -> str:
+    """A number with a prefix: 1.31 T."""
     for size, prefix in _PREFIXES:
         if value >= size:
             return f"{value / size:.2f} {prefix}"
     return f"{value:.0f}"
 
 
-def _removed(dense: float, now: float) -> str:
+def removed(dense: float, now: float) -> str:
+    """The share that has gone."""
     return f"{1 - now / dense:.1%}" if dense else ""
+
+
+def _whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _bytes(value: float) -> str:
+    return f"{large(value)}B"

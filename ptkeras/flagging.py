@@ -143,17 +143,28 @@ class FlagTable:
         Raises:
             SettingsError: something is wrong with them.
         """
-        settings = self._define()
-        try:
-            rest = settings([self.program, *arguments])[1:]
-        except (flags.Error, ValueError) as error:
-            raise SettingsError(self._sentence(error)) from error
+        settings, rest = self.parse_with_rest(arguments)
         if rest:
             example = self._example()
             raise SettingsError(
                 f"{rest[0]!r} is not a flag: each starts with --, such as {example}."
             )
         return settings
+
+    def parse_with_rest(self, arguments: Iterable[str]) -> tuple[Settings, list[str]]:
+        """Reads flags, and returns with them the arguments that are none.
+
+        Args:
+            arguments: as in `sys.argv`, without the name of the program.
+
+        Raises:
+            SettingsError: something is wrong with the flags.
+        """
+        settings = self._define()
+        try:
+            return settings, settings([self.program, *arguments])[1:]
+        except (flags.Error, ValueError) as error:
+            raise SettingsError(self._sentence(error)) from error
 
     def help_text(self) -> str:
         """All flags, by section, with their defaults."""

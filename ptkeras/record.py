@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import keras
@@ -78,24 +79,42 @@ class Record(keras.callbacks.Callback):
         if (epoch + 1) % self.interval == 0:
             self.folder.save_model(self.model, self.folder.checkpoint(epoch + 1))
 
-    def _write(self) -> None:
+    def finish(self, final: dict[str, Any]) -> None:
+        """Writes down the last architecture beside the first.
+
+        Args:
+            final: what `architecture` says of the trained network.
+        """
+        self._write({"final": final})
+
+    def _write(self, more: dict[str, Any] | None = None) -> None:
         self.folder.write_history(self.rows)
         changes = getattr(self.pruning, "reconfigurations", [])
-        self.folder.write_json(
-            self.folder.architecture, {"initial": self.initial, "reconfigurations": changes}
-        )
+        told = {"initial": self.initial, "reconfigurations": changes}
+        self.folder.write_json(self.folder.architecture, told | (more or {}))
 
 
-def architecture(model: keras.Model) -> dict[str, Any]:
-    """What a network costs, and the number of channels of each of its layers."""
+def architecture(model: keras.Model, batch_size: int) -> dict[str, Any]:
+    """What a network costs, and the channels and multiply-accumulates of each of its layers.
+
+    Args:
+        model: a built network.
+        batch_size: examples in a training step, for its memory.
+    """
     channel_map = trace(model)
+    costs = cost.summarise(model, batch_size)
+    macs: Counter[str] = Counter()
+    for layer in cost.layer_costs(model):
+        macs[layer.name] += layer.macs
     return {
         "channels": int(channel_map.prunable.sum()),
-        "params": model.count_params(),
-        "inference_flops": cost.inference_flops(model),
-        "training_flops": cost.training_flops(model),
+        "params": costs.params,
+        "inference_flops": costs.inference_flops,
+        "training_flops": costs.training_flops,
+        "training_memory": costs.training_memory,
         "gradient_bytes": gradient_bytes(model),
         "layers": {name: len(channels) for name, channels in channel_map.produced().items()},
+        "macs": {name: count for name, count in macs.items() if count},
     }
 
 

@@ -3,7 +3,9 @@
 model.keras          the finished network, for plain Keras
 flags.txt            repeats the run: python -m ptkeras.train --flagfile=… --output_dir=…
 history.csv          a row an epoch
-architecture.json    the first network, and each reconfiguration
+architecture.json    the first network, each reconfiguration, and the last network
+norms.json           how large the channels were at the start, in the middle and at the end
+report.html          all of it on one page
 search.json          with Pruning from Scratch, what the gates left
 result.json          the figures of the final table; there once the run is finished
 model.onnx, model.tflite, saved_model/
@@ -76,6 +78,9 @@ class RunFolder:
         self.history = self.path / "history.csv"
         self.architecture = self.path / "architecture.json"
         self.search = self.path / "search.json"
+        self.norms = self.path / "norms.json"
+        self.report = self.path / "report.html"
+        self.tensorboard = self.path / "tensorboard"
         self.result = self.path / "result.json"
         self.last = self.path / "checkpoints" / "last.keras"
 

@@ -153,6 +153,13 @@ _SECTIONS = {
             "What to write into the run folder beside model.keras, verified: some of "
             "saved_model, onnx, litert. A finished run may be asked for more.",
         ),
+        Flag(
+            "tensorboard",
+            False,
+            SWITCH,
+            "Whether to write what TensorBoard shows into the run folder: all figures of each "
+            "epoch, and histograms of the weights at each --interval.",
+        ),
     ),
     "Devices": (
         Flag(
@@ -356,7 +363,7 @@ _TABLE = FlagTable(
 )
 _FLAGS = _TABLE.flags
 # What does not change the network that comes out.
-_APART = ("output_dir", "export")
+_APART = ("output_dir", "export", "tensorboard")
 
 
 def parse(arguments: Iterable[str]) -> Settings:

@@ -104,6 +104,8 @@ def sweep(settings: Settings) -> None:
     from rich.console import Console
 
     from ptkeras import data, magnitude
+    from ptkeras._progress import bar, track
+    from ptkeras.magnitude.kernels import kernels
     from ptkeras.magnitude.sweep import swept
 
     keras.utils.set_random_seed(trained.seed)
@@ -131,7 +133,7 @@ def sweep(settings: Settings) -> None:
         )
 
     told.setdefault("dense", evaluate(model))
-    for ratio in settings.ratios:
+    for ratio in track(settings.ratios, "Pruning"):
         if str(ratio) not in told["rows"]:
             train = finetune if settings.finetune_epochs else None
             row = swept(model, evaluate, ratio, settings.scope, train)
@@ -143,7 +145,14 @@ def sweep(settings: Settings) -> None:
     console.print(magnitude.Sweep(told["dense"], rows))
     if settings.sensitivity:
         if "sensitivity" not in told:
-            found = magnitude.sensitivity(model, evaluate, settings.ratios)
+            trials = 1 + len(kernels(model)) * len(settings.ratios)
+            with bar("Pruning one kernel at a time", trials) as step:
+
+                def counted(model: keras.Model) -> float:
+                    step()
+                    return evaluate(model)
+
+                found = magnitude.sensitivity(model, counted, settings.ratios)
             told["sensitivity"] = {"ratios": found.ratios, "accuracies": found.accuracies}
             folder.write_json(path, told)
         console.print(magnitude.Sensitivity(told["dense"], **told["sensitivity"]))

@@ -53,10 +53,14 @@ def train(settings: Settings) -> dict[str, Any]:
 
 def _check_files(settings: Settings) -> None:
     RunFolder(settings.output_dir).check(settings)
-    _check_exports(settings)
+    _check_installed(settings)
 
 
 def _finish(settings: Settings, folder: RunFolder) -> dict[str, Any]:
+    if not folder.report.exists():
+        from ptkeras import report
+
+        report.write(folder.path)
     _export(settings, folder)
     return folder.read_result()
 
@@ -65,6 +69,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     import keras
 
     from ptkeras import data, methods, models
+    from ptkeras.norms import ChannelNorms
     from ptkeras.record import Record, architecture
     from ptkeras.survival import Survival
 
@@ -80,7 +85,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     devices.check(dataset)
     with devices.scope():
         model = models.build(settings.model, dataset.input_shape, dataset.num_classes)
-        dense = architecture(model)
+        dense = architecture(model, settings.batch_size)
         devices.from_chief(lambda: folder.open(settings))
         model, method, epochs, drops = methods.start(settings, dataset, model, folder)
         _decay_weights(model, settings.weight_decay)
@@ -93,7 +98,8 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     test = devices.batches(dataset.test)
     pruning = next((one for one in method if hasattr(one, "reconfigurations")), None)
     record = Record(folder, dense, settings.interval, dataset.batch_size, pruning)
-    stateful = [*(one for one in method if hasattr(one, "get_state")), record]
+    norms = ChannelNorms(folder, settings.measure)
+    stateful = [*(one for one in method if hasattr(one, "get_state")), record, norms]
     survival = Survival(folder.last, stateful, dataset)
     survival.resume(model)
     if survival.progress:
@@ -114,8 +120,10 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
             keras.callbacks.LearningRateScheduler(
                 _schedule(settings.learning_rate, drops, pruning)
             ),
+            norms,  # ahead of the method, whose reconfigurations take the smallest channels away
             *method,
             record,
+            *_tensorboard(settings, folder),
             survival,
         ],
     )
@@ -124,7 +132,9 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
         model = one.finish(model) if hasattr(one, "finish") else model
     folder.save_model(model, folder.model)
     scores = model.evaluate(test, verbose=0, return_dict=True)
-    result = _result(settings, model, scores, dataset.num_train, dense, record.rows)
+    now = architecture(model, settings.batch_size)
+    record.finish(now)
+    result = _result(settings, scores, dataset.num_train, (dense, now), record.rows)
     for one in method:
         result |= one.result() if hasattr(one, "result") else {}
     folder.write_json(folder.result, result)
@@ -165,7 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     if result:
         _summary.show(result)
-        print(f"The run is in '{settings.output_dir}', its network in model.keras.")
+        print(
+            f"The run is in '{settings.output_dir}': its network in model.keras, and all that "
+            "happened in report.html."
+        )
     return 0
 
 
@@ -209,19 +222,31 @@ def _schedule(first: float, drops: list[int], pruning: Any) -> Callable[[int], f
     return rate
 
 
+def _tensorboard(settings: Settings, folder: RunFolder) -> list[keras.callbacks.Callback]:
+    """With --tensorboard, Keras's own callback; a resumed run adds to what is there."""
+    import keras
+
+    if not settings.tensorboard or not folder.writes:
+        return []
+    return [
+        keras.callbacks.TensorBoard(
+            folder.tensorboard, histogram_freq=settings.interval, write_graph=False
+        )
+    ]
+
+
 def _result(
     settings: Settings,
-    model: keras.Model,
     scores: dict[str, float],
     num_train: int,
-    dense: dict[str, Any],
+    architectures: tuple[dict[str, Any], dict[str, Any]],
     rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """The figures of the whole run; pairs are those of the dense network and of this one."""
-    from ptkeras.record import architecture, gradient_traffic
+    from ptkeras.record import gradient_traffic
 
-    now = architecture(model)
-    names = ("inference_flops", "params", "channels", "gradient_bytes")
+    dense, now = architectures
+    names = ("inference_flops", "params", "channels", "training_memory", "gradient_bytes")
     pairs = {name: [dense[name], now[name]] for name in names}
     dense_training = dense["training_flops"] * num_train * settings.epochs
     steps = -(-num_train // settings.batch_size) * settings.epochs
@@ -240,17 +265,19 @@ def _result(
     }
 
 
-def _check_exports(settings: Settings) -> None:
-    """Finds out, ahead of the training, whether what exports need is installed."""
-    needed = {"onnx": ("onnx", "onnxruntime", "tf2onnx")}
-    compared = ["onnx"] if settings.method == "static_dynamic" else []
-    for kind in (*settings.export, *compared):
-        missing = [name for name in needed.get(kind, ()) if importlib.util.find_spec(name) is None]
+def _check_installed(settings: Settings) -> None:
+    """Finds out, ahead of the training, whether what some flags need is installed."""
+    onnx = ("onnx", "onnxruntime", "tf2onnx")
+    needed = {
+        "--export=onnx": onnx * ("onnx" in settings.export),
+        "--method=static_dynamic": onnx * (settings.method == "static_dynamic"),
+        "--tensorboard": ("tensorboard",) * settings.tensorboard,
+    }
+    for flag, packages in needed.items():
+        missing = [name for name in packages if importlib.util.find_spec(name) is None]
         if missing:
             raise SettingsError(
-                f"flag --{'export=onnx' if kind in settings.export else 'method=static_dynamic'}: "
-                f"needs {', '.join(missing)}; pip install "
-                f"{' '.join(missing)}."
+                f"flag {flag}: needs {', '.join(missing)}; pip install {' '.join(missing)}."
             )
 
 

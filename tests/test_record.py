@@ -21,18 +21,21 @@ def network():
 
 def test_an_architecture_has_channels_and_costs():
     model = network()
-    told = architecture(model)
+    told = architecture(model, batch_size=5)
     assert told["layers"] == {"first": 4, "second": 6, "head": 3}
     assert told["channels"] == 10
     assert told["params"] == model.count_params()
     assert told["inference_flops"] == cost.inference_flops(model)
+    assert told["training_memory"] == cost.training_memory(model, 5)
+    assert told["gradient_bytes"] == cost.gradient_bytes(model, 2)
+    assert told["macs"] == {"first": 6 * 6 * 9 * 4, "second": 4 * 4 * 9 * 4 * 6, "head": 18}
 
 
 def test_gradients_are_those_of_what_is_trained():
     model = network()
-    assert architecture(model)["gradient_bytes"] == 4 * model.count_params()
+    assert architecture(model, 5)["gradient_bytes"] == 4 * model.count_params()
     model.get_layer("first").trainable = False
-    assert architecture(model)["gradient_bytes"] == 4 * (4 * 6 * 9 + 6 + 6 * 3 + 3)
+    assert architecture(model, 5)["gradient_bytes"] == 4 * (4 * 6 * 9 + 6 + 6 * 3 + 3)
 
 
 def test_gradient_traffic_is_that_of_every_step():
@@ -42,7 +45,7 @@ def test_gradient_traffic_is_that_of_every_step():
 
 def test_any_fit_leaves_rows_and_checkpoints(tmp_path):
     model, folder = network(), RunFolder(tmp_path)
-    record = Record(folder, architecture(model), interval=2, batch_size=5)
+    record = Record(folder, architecture(model, 5), interval=2, batch_size=5)
     x, y = np.zeros((10, 8, 8, 1), "float32"), np.zeros(10, "int32")
     model.fit(x, y, epochs=3, batch_size=5, verbose=0, callbacks=[record])
     with folder.history.open() as file:

@@ -31,7 +31,7 @@ def test_a_pruned_run_is_shown_beside_the_dense_network():
     assert rows["test accuracy"] == ["", "99.44%"]
     assert rows["training FLOPs"] == ["1.31 T", "786.24 G", "40.0%"]
     assert rows["inference FLOPs"] == ["5.07 M", "1.01 M", "80.0%"]
-    assert rows["gradient traffic, bytes"] == ["2.92 G", "1.31 G", "55.0%"]
+    assert rows["gradient traffic"] == ["2.92 GB", "1.31 GB", "55.0%"]
     assert rows["parameters"] == ["273,754", "27,375", "90.0%"]
     assert rows["channels"] == ["448", "112", "75.0%"]
     assert rows["seconds"] == ["", "1,234"]

@@ -69,7 +69,9 @@ def test_a_run_prunes_and_leaves_its_folder(pruned):
         "flags.txt",
         "history.csv",
         "architecture.json",
+        "norms.json",
         "result.json",
+        "report.html",
         "checkpoints/epoch_0001.keras",
         "checkpoints/epoch_0002.keras",
         "checkpoints/epoch_0003.keras",
@@ -108,6 +110,47 @@ def test_a_finished_run_may_be_asked_for_exports(pruned, tmp_path, capsys):
     written = (folder / "model.onnx").stat().st_mtime_ns
     assert run(folder, "--export=onnx") == 0  # it is there already
     assert (folder / "model.onnx").stat().st_mtime_ns == written
+
+
+def test_a_run_ends_with_its_report(pruned, tmp_path):
+    page = (pruned / "report.html").read_text(encoding="utf-8")
+    assert "digits, vgg8, prunetrain" in page and "threshold 0.1" in page
+    folder = tmp_path / "run"
+    shutil.copytree(pruned, folder, ignore=shutil.ignore_patterns("report.html"))
+    assert run(folder) == 0  # finished already, but without its last file
+    assert "Channels of each layer over time" in (folder / "report.html").read_text()
+
+
+def test_tensorboard_gets_figures_and_histograms(tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorflow import make_ndarray
+
+    folder = tmp_path / "run"
+    assert stopped_run(monkeypatch, folder, 2, "--tensorboard") == 130
+    assert run(folder, "--tensorboard") == 0
+    events = EventAccumulator(str(folder / "tensorboard" / "train"), {"tensors": 0})
+    events.Reload()
+    tags = events.Tags()["tensors"]
+    assert {"epoch_loss", "epoch_inference_flops", "epoch_channels", "epoch_lasso"} <= set(tags)
+
+    def values(tag):
+        found = [(e.step, make_ndarray(e.tensor_proto)) for e in events.Tensors(tag)]
+        assert [step for step, _ in found] == [0, 1, 2]
+        return [value for _, value in found]
+
+    flops = [row["inference_flops"] for row in rows(folder)]
+    assert values("epoch_inference_flops") == [np.float32(x) for x in flops]
+    # The counts of a histogram are the weights of a kernel, as each epoch's end has left it.
+    changes = json.loads((folder / "architecture.json").read_text())["reconfigurations"]
+    left = {change["epoch"]: change["layers"]["stage5_conv1"][1] for change in changes}
+    sizes = [value[:, 2].sum() for value in values("predictions/kernel/histogram")]
+    assert sizes == [10 * left[1], 10 * left.get(2, left[1]), 10 * left[3]]
+
+
+def test_what_tensorboard_needs_is_looked_for_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    assert run(tmp_path / "run", "--tensorboard") == 1
+    assert "--tensorboard: needs tensorboard; pip install" in capsys.readouterr().err
 
 
 def test_what_an_export_needs_is_looked_for_before_the_training(tmp_path, monkeypatch, capsys):

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from ptkeras import cost
+from ptkeras._progress import working
 from ptkeras.export import runtimes
 from ptkeras.export.artifact import (
     TITLES,
@@ -87,8 +88,10 @@ def export(request: Request, convert: Convert) -> Artifact:
             f"{TITLES[request.kind]} holds in a file; export a SavedModel."
         )
     with whole(request.path, request.kind) as new:
-        _convert(request, served, convert, new)
-        report = _verified(request, served, new) if request.check else None
+        with working(f"Converting '{request.model.name}' to {TITLES[request.kind]}"):
+            _convert(request, served, convert, new)
+        with working(f"Verifying {TITLES[request.kind]}"):
+            report = _verified(request, served, new) if request.check else None
     size = bytes_on_disk(request.path)
     return Artifact(request.path, request.kind, request.precision, size, report)
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ptkeras._progress import track
 from ptkeras.export.artifact import ExportError, bytes_on_disk, format_of
 
 # How long one turn of one artifact is meant to take, and the most runs that make it up.
@@ -114,7 +115,7 @@ def benchmark(
         turns = [(key, size) for key in workers for size in batch_sizes]
         runs = {(key, size): _warm_up(workers[key], size) for key, size in turns}
         seconds: dict[Any, list[float]] = {turn: [] for turn in turns}
-        for number in range(rounds):
+        for number in track(range(rounds), "Timing"):
             start = number % len(turns)
             for turn in turns[start:] + turns[:start]:
                 key, size = turn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -101,7 +102,7 @@ def _search(settings: Any, dataset: Dataset, model: keras.Model) -> dict[str, An
         epochs=settings.gate_epochs,
         callbacks=[data.EpochSeed(part)],
         shuffle=False,  # the dataset shuffles
-        verbose=2,
+        verbose=1 if sys.stdout.isatty() else 2,
     )
     return _told(search, settings, part.num_train)
 

@@ -1,0 +1,38 @@
+"""A network and a batch to train it on, for benchmarks of training steps."""
+
+import keras
+import numpy as np
+
+from ptkeras.models import build
+
+BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+PACKAGES = ("keras", BACKENDS[keras.config.backend()])
+
+
+def batch(size, batch_size, classes=10):
+    """Random images and labels."""
+    random = np.random.default_rng(0)
+    images = random.normal(size=(batch_size, size, size, 3)).astype("float32")
+    return images, random.integers(0, classes, batch_size)
+
+
+def network(name, size, classes=10):
+    """A network, not compiled."""
+    return build(name, (size, size, 3), classes)
+
+
+def compiled(model, jit_compile=False):
+    """A model that can be trained; without XLA, as `ptkeras.train` has it on CPUs."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=jit_compile)
+    return model
+
+
+def steps(model, data, count):
+    """A job: so many training steps."""
+
+    def run():
+        for _ in range(count):
+            model.train_on_batch(*data)
+
+    return run

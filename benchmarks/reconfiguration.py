@@ -1,0 +1,159 @@
+"""The pause of a reconfiguration, by part, beside the making of the same small network.
+
+    python -m benchmarks.reconfiguration [--rounds=7] [MODEL ...]
+
+Half of the channels of a network that trains go to zero, and PruneTrain reconfigures it: it decides
+what goes, makes the layers anew, carries weights and slots over, and looks at what came out; the
+first step after that traces and compiles. In turns with it the same small network is built from its
+config, compiled and trained for one step. The figures are medians; they are printed, and written to
+benchmarks/results/reconfiguration.json. The goals: no longer than that, and under 5 % of an epoch
+of CIFAR-10, which is told from the seconds of a step of the dense network.
+"""
+
+import argparse
+import contextlib
+import importlib
+import statistics
+import time
+from unittest import mock
+
+import keras
+import numpy as np
+
+import ptkeras
+from benchmarks import _training, measuring
+from ptkeras.channels import trace
+from ptkeras.importance import kernel_slices
+
+CIFAR_IMAGES = 50_000
+surgery = importlib.import_module("ptkeras.surgery.reconfigure")  # the function has that name too
+# What is timed inside `PruneTrain.reconfigure`: (where the name is looked up, the name).
+PARTS = {
+    "decide": (ptkeras.PruneTrain, "_decide"),
+    "rebuild": (surgery, "rebuild"),
+    "carry over weights": (surgery, "_carry_weights"),
+    "adopt": (surgery, "adopt"),
+    "carry over slots": (surgery, "_refresh_training"),
+    "look at the result": (ptkeras.PruneTrain, "_refresh"),
+}
+
+
+@contextlib.contextmanager
+def stopwatches(seconds):
+    """Adds up the seconds in each part."""
+    with contextlib.ExitStack() as stack:
+        for part, (home, name) in PARTS.items():
+            function = getattr(home, name)
+
+            def timed(*args, _function=function, _part=part, **kwargs):
+                started = time.perf_counter()
+                try:
+                    return _function(*args, **kwargs)
+                finally:
+                    seconds[_part] = seconds.get(_part, 0) + time.perf_counter() - started
+
+            stack.enter_context(mock.patch.object(home, name, timed))
+        yield
+
+
+def silence(model, share):
+    """Sets the kernels' slices of some channels to zero."""
+    channel_map = trace(model)
+    going = ~channel_map.frozen & (np.random.default_rng(0).random(len(channel_map)) < share)
+    for row in kernel_slices(channel_map):
+        values = keras.ops.convert_to_numpy(row.variable).copy()
+        np.moveaxis(values, row.axis, 0)[going[row.channels]] = 0
+        row.variable.assign(values)
+
+
+def reconfigured(model, data):
+    """Seconds of each part of a reconfiguration and of the first step after it."""
+    callback = ptkeras.PruneTrain(verbose=0)
+    callback.strength = 1e-5
+    callback.set_model(model)
+    callback.set_params({"epochs": 100})
+    callback.on_train_begin()
+    callback._epoch_examples = 0
+    step = _training.steps(model, data, 1)
+    for _ in range(2):
+        step()
+    dense = timed(step)
+    silence(model, 0.5)
+    parts = {}
+    with stopwatches(parts):
+        whole = timed(lambda: callback.reconfigure(1))
+    parts["the rest"] = whole - sum(parts.values())
+    first = timed(step)
+    later = statistics.median(timed(step) for _ in range(3))
+    return parts | {"retrace": first - later, "first step": later}, dense
+
+
+def built_anew(config, data):
+    """Seconds to build a network from its config, to compile it and to train it for a step."""
+
+    def make():
+        model = keras.Model.from_config(config)
+        _training.steps(_training.compiled(model), data, 1)()
+
+    return timed(make)
+
+
+def timed(job):
+    started = time.perf_counter()
+    job()
+    return time.perf_counter() - started
+
+
+def measure(name, options):
+    data = _training.batch(options.size, options.batch_size)
+    pauses, built, dense = [], [], []
+    for _ in range(options.rounds + 1):
+        keras.utils.clear_session()
+        model = _training.compiled(_training.network(name, options.size))
+        parts, step = reconfigured(model, data)
+        pauses.append(parts)
+        dense.append(step)
+        built.append(built_anew(model.get_config(), data))
+    pauses, built, dense = pauses[1:], built[1:], dense[1:]  # the first loads code
+    whole = [sum(parts.values()) for parts in pauses]
+    an_epoch = CIFAR_IMAGES / options.batch_size * statistics.median(dense)
+    ratios = [
+        measuring.ratio(
+            f"a reconfiguration over making the same network anew, {name}", whole, built, "≤ 1"
+        ),
+        measuring.ratio(
+            f"… over an epoch of CIFAR-10, {name}", whole, [an_epoch] * len(whole), "< 0.05"
+        ),
+    ]
+    parts = {part: statistics.median(p.get(part, 0.0) for p in pauses) for part in pauses[0]}
+    return ratios, {
+        "model": name,
+        "seconds_by_part": parts,
+        "seconds_built_anew": statistics.median(built),
+        "seconds_of_an_epoch": an_epoch,
+    }
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=["resnet20", "resnet50"])
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args(arguments)
+    ratios, rows = [], []
+    for name in options.models:
+        lines, row = measure(name, options)
+        ratios += lines
+        rows.append(row)
+        parts = ", ".join(f"{part} {s:.3f}" for part, s in row["seconds_by_part"].items())
+        print(f"{name}, seconds: {parts}; built anew {row['seconds_built_anew']:.3f}")
+        for line in lines:
+            measuring.say(line)
+    measuring.write(
+        "reconfiguration", vars(options), _training.PACKAGES, ratios=ratios, models=rows
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Shows one run, or several beside each other.
+
+python -m ptkeras.report runs/a                     writes runs/a/report.html anew
+python -m ptkeras.report runs/a runs/b runs/c       a table, and a plot in comparison.png
+python -m ptkeras.report --plot=methods.svg runs/*
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ptkeras.flagging import TEXT, Flag, FlagTable, SettingsError, asks_for_help, fail, is_ours
+
+_TABLE = FlagTable(
+    "ptkeras.report",
+    __doc__.strip().splitlines(),
+    {
+        "Flags": (
+            Flag(
+                "plot",
+                "comparison.png",
+                TEXT,
+                "Where the plot of several runs goes; the ending says which kind: .png, .svg or "
+                ".pdf.",
+            ),
+        ),
+    },
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        arguments: the run folders and flags; None for those of the process.
+
+    Returns:
+        The exit status: 0, or 1 where one sentence on standard error says what is wrong.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if asks_for_help(arguments):
+        print(_TABLE.help_text())
+        return 0
+    try:
+        settings, folders = _TABLE.parse_with_rest(arguments)
+        if not folders:
+            raise SettingsError("Name one run folder or more, such as runs/a; --help says more.")
+        _show(folders, settings.plot)
+    except (SettingsError, OSError) as error:
+        return fail(str(error))
+    except ValueError as error:
+        if not is_ours(error):
+            raise
+        return fail(str(error))
+    return 0
+
+
+def _show(folders: Sequence[str], plot: str) -> None:
+    from rich.console import Console
+
+    from ptkeras import _summary, report
+    from ptkeras.report.comparison import check_plot
+
+    if len(folders) == 1:
+        path = report.write(folders[0])
+        _summary.show(report.read(folders[0]).result)
+        print(f"The report is in '{path}'.")
+        return
+    check_plot(plot)
+    comparison = report.compare(folders)
+    Console().print(comparison)
+    comparison.plot(plot)
+    print(f"The plot is in '{plot}'.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""A run as one HTML page."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+from matplotlib.figure import Figure
+
+from ptkeras import _summary
+from ptkeras.report import plots
+from ptkeras.report.runs import Run
+from ptkeras.report.style import style_sheet, styled, svg
+from ptkeras.version import __version__
+
+_STYLE = """
+body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif;
+  margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
+h1 { font-size: 1.6rem; margin-bottom: 0; }
+h2 { font-size: 1.15rem; margin-top: 2.5rem; border-bottom: 1px solid var(--faint); }
+figure { margin: 0; overflow-x: auto; }
+figure svg { width: 100%; min-width: 36rem; height: auto; }
+svg text { font-family: system-ui, sans-serif; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .15rem .9rem .15rem 0; text-align: right; border-bottom: 1px solid var(--faint); }
+th:first-child, td:first-child { text-align: left; }
+td { font-weight: normal; }
+code { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
+.flags { columns: 3 15rem; }
+footer { margin-top: 3rem; font-size: .85rem; }
+@media print { h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
+"""
+# Nothing may be loaded from anywhere: a browser would say so on its console.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+
+def page(run: Run) -> str:
+    """The page of a run; it needs nothing but itself.
+
+    Args:
+        run: a finished run.
+    """
+    with styled():
+        sections = "\n".join(_sections(run))
+    title = _text(run.title)
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<link rel="icon" href="data:,">
+<title>{title}: {_text(run.name)}</title>
+<style>
+{style_sheet()}{_STYLE}</style>
+</head>
+<body>
+<h1>{title}</h1>
+<p>Seed {_text(run.result["seed"])}, run folder <code>{_text(run.name)}</code></p>
+{sections}
+<footer>Made by ptkeras {_text(__version__)}. FLOPs are twice the multiply-accumulates; training
+FLOPs are those of the whole run, inference FLOPs those of one image.</footer>
+</body>
+</html>
+"""
+
+
+def _sections(run: Run) -> Iterable[str]:
+    yield _section("Summary", _summary_table(run))
+    yield _section(
+        "Accuracy and loss",
+        _figure(plots.learning(run), "Accuracy and loss over the epochs"),
+    )
+    if run.result["method"] != "dense":
+        yield from _removal(run)
+    if "final" in run.architecture:
+        figure = _figure(plots.layers(run), "Each layer's channels and multiply-accumulates")
+        yield _section("Layers, before and after", figure)
+    if run.norms:
+        figure = _figure(plots.norms(run), "Distribution of the magnitudes of channels")
+        yield _section("How large the channels are", figure)
+    yield _section("Flags", _flags(run))
+
+
+def _removal(run: Run) -> Iterable[str]:
+    if "sparsity" in run.history:
+        figure = _figure(plots.sparsity(run), "Share of zero weights over the epochs")
+        yield _section("Weights that are zero", figure)
+        return
+    yield _section(
+        "Inference FLOPs",
+        _figure(plots.flops(run), "Inference FLOPs over the epochs, and accuracy against them"),
+    )
+    yield _section(
+        "Channels of each layer over time",
+        "<p>The numbers are the channels that a layer has; the stronger the colour, the more of "
+        "its first ones are left.</p>"
+        + _figure(plots.heat_map(run), "Channels of each layer over the epochs"),
+    )
+    if run.reconfigurations:
+        yield _section("Reconfigurations", _reconfigurations(run))
+
+
+def _summary_table(run: Run) -> str:
+    rows = _summary.rows(run.result)
+    first, last = run.epoch_seconds()
+    pace = ("seconds of an epoch, as a median", f"{first:.3g}", f"{last:.3g}")
+    rows.append((*pace, _summary.removed(first, last)))
+    method = run.result["method"]
+    if method == "dense":
+        return _table(("", "dense"), [(name, now) for name, _, now, _ in rows])
+    heads = ("", "dense", method, "removed")
+    note = ""
+    if run.reconfigurations:
+        note = (
+            "<p>The seconds of an epoch are those before the first reconfiguration and behind the "
+            "last, each without the epoch that compiled the step.</p>"
+        )
+    return _table(heads, rows) + note
+
+
+def _reconfigurations(run: Run) -> str:
+    def both(change: dict, key: str) -> str:
+        return " → ".join(
+            _summary.large(n) if key == "inference_flops" else f"{n:,}" for n in change[key]
+        )
+
+    keys = ("channels", "params", "inference_flops")
+    rows = [
+        (str(c["epoch"]), *(both(c, key) for key in keys), f"{c['seconds']:.2f}")
+        for c in run.reconfigurations
+    ]
+    return _table(("epoch", "channels", "parameters", "inference FLOPs", "seconds"), rows)
+
+
+def _flags(run: Run) -> str:
+    lines = "<br>\n".join(_text(f"--{name}={value}") for name, value in run.flags.items())
+    return f'<p class="flags"><code>{lines}</code></p>'
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section>\n<h2>{_text(title)}</h2>\n{body}\n</section>"
+
+
+def _figure(figure: Figure, says: str) -> str:
+    return f'<figure role="img" aria-label="{_text(says)}">\n{svg(figure)}\n</figure>'
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    def line(cells: Sequence[str], kind: str) -> str:
+        return "<tr>" + "".join(f"<{kind}>{_text(cell)}</{kind}>" for cell in cells) + "</tr>"
+
+    body = "\n".join(line(row, "td") for row in rows)
+    return f"<table>\n<thead>{line(heads, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))

@@ -1,0 +1,178 @@
+"""The plots of one run."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+
+from ptkeras.report.runs import Run
+from ptkeras.report.style import DASHES, PAGE
+
+WIDTH = 9.0  # inches
+_ROW = 0.19  # of one layer
+_SERIES = (PAGE.blue, PAGE.orange, PAGE.green)
+
+
+def learning(run: Run) -> Figure:
+    """Accuracy and loss over the epochs, with the reconfigurations."""
+    figure = Figure((WIDTH, 3.0), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        _over_epochs(axes, run, {"training": name, "test": f"val_{name}"})
+        axes.set_title(name)
+        axes.legend(loc="best")
+    figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1))
+    if run.result["method"] == "prunetrain":
+        figure.axes[1].set_title("loss, with the lasso")
+    return figure
+
+
+def flops(run: Run) -> Figure:
+    """Inference FLOPs over the epochs, and the test accuracy against them."""
+    figure = Figure((WIDTH, 3.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs, history = run.history["epoch"], run.history
+    left.step(epochs, history["inference_flops"], where="mid", color=PAGE.blue)
+    left.set_title("inference FLOPs of an image")
+    _mark_reconfigurations(left, run)
+    right.plot(
+        history["inference_flops"],
+        history["val_accuracy"],
+        color=PAGE.blue,
+        linewidth=0.7,
+        marker="o",
+        markersize=2.5,
+    )
+    accuracy, (_, final) = run.result["accuracy"], run.result["inference_flops"]
+    for axes, x, y in ((left, len(epochs) + 0.5, final), (right, final, accuracy)):
+        axes.plot([x], [y], "*", markersize=12, color=PAGE.orange, label="at the end")
+    left.set_ylim(bottom=0)
+    right.set_xlim(left=0)
+    right.set_title("test accuracy against inference FLOPs, a point an epoch")
+    right.set_xlabel("inference FLOPs")
+    right.yaxis.set_major_formatter(PercentFormatter(1))
+    right.legend(loc="lower right")
+    left.yaxis.set_major_formatter(EngFormatter())
+    right.xaxis.set_major_formatter(EngFormatter())
+    return figure
+
+
+def sparsity(run: Run) -> Figure:
+    """The share of weights that are zero over the epochs."""
+    figure = Figure((WIDTH, 2.4), layout="constrained")
+    axes = figure.subplots()
+    axes.step(run.history["epoch"], run.history["sparsity"], where="mid", color=PAGE.blue)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("epoch")
+    return figure
+
+
+def heat_map(run: Run) -> Figure:
+    """Each layer's channels over time: the stronger the colour, the more of them are left."""
+    layers = run.architecture["initial"]["layers"]
+    epochs = len(run.history["epoch"])
+    end = epochs + max(1.0, 0.05 * epochs)  # behind the training: the finished network
+    figure = Figure((WIDTH, _ROW * len(layers) + 0.7), layout="constrained")
+    axes = figure.subplots()
+    for y, (name, full) in enumerate(layers.items()):
+        cells: list[list[float]] = []
+        for stretch in run.stretches():
+            count = stretch.channels.get(name, 0)
+            begin = max(stretch.begin, cells[-1][1] if cells else 0)
+            if cells and cells[-1][2] == count:
+                cells[-1][1] = stretch.end
+            else:
+                cells.append([begin, stretch.end, count])
+        cells[-1][1] = end
+        for begin, stop, count in cells:
+            share = count / full if full else 0.0
+            axes.barh(y, stop - begin, 0.9, left=begin, color=PAGE.blue, alpha=share, linewidth=0)
+            # Text of its own colour on the strong cells.
+            colour = PAGE.paper if share > 0.6 else PAGE.ink
+            axes.text(
+                (begin + stop) / 2, y, f"{count}", color=colour, size=6.5, ha="center", va="center"
+            )
+    _name_rows(axes, list(layers))
+    axes.set_xlim(0, end)
+    axes.grid(False)
+    axes.axvline(epochs, color=PAGE.ink, linewidth=0.8, linestyle=":")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epochs trained (behind the dotted line: the finished network)")
+    return figure
+
+
+def layers(run: Run) -> Figure:
+    """Each layer's channels and multiply-accumulates, in the first network and in the last."""
+    first, last = run.architecture["initial"], run.architecture["final"]
+    names = [*first["macs"], *(n for n in first["layers"] if n not in first["macs"])]
+    figure = Figure((WIDTH, _ROW * len(names) + 0.9), layout="constrained")
+    for axes, key in zip(figure.subplots(1, 2, sharey=True), ("layers", "macs"), strict=True):
+        ys = range(len(names))
+        before, after = ([x[key].get(name, 0) for name in names] for x in (first, last))
+        axes.barh(ys, before, 0.8, fill=False, edgecolor=PAGE.ink, linewidth=0.7, label="before")
+        axes.barh(ys, after, 0.8, color=PAGE.blue, label="after")
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_formatter(EngFormatter())
+    figure.axes[0].set_title("channels")
+    figure.axes[1].set_title("multiply-accumulates of an image")
+    figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    _name_rows(figure.axes[0], names)
+    return figure
+
+
+def norms(run: Run) -> Figure:
+    """How many channels have which magnitude, at the start, in the middle and at the end."""
+    told = run.norms
+    figure = Figure((WIDTH, 3.0), layout="constrained")
+    axes = figure.subplots()
+    lowest, step = told["lowest"], 1 / told["per_decade"]
+    used = [i for moment in told["moments"] for i, n in enumerate(moment["counts"]) if n]
+    first, last = min(used, default=0), max(used, default=0)
+    for i, moment in enumerate(told["moments"]):
+        edges = [10 ** (lowest + step * k) for k in range(first, last + 2)]
+        counts = moment["counts"][first : last + 1]
+        label = f"{moment['name']} (epoch {moment['epoch']}, {sum(moment['counts']):,} channels)"
+        look = {"color": _SERIES[i % 3], "linestyle": DASHES[i % 3]}
+        axes.stairs(counts, edges, label=label, linewidth=1.6, **look)
+    if run.threshold is not None:
+        axes.axvline(run.threshold, color=PAGE.ink, linewidth=1.0)
+        axes.annotate(
+            f" threshold {run.threshold:g}", (run.threshold, 1), va="top", color=PAGE.ink,
+            xycoords=("data", "axes fraction"),
+        )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("channels")
+    axes.set_xlabel(
+        "magnitude of a channel: of its groups the largest "
+        + ("mean absolute weight" if run.flags.get("measure") == "mean" else "absolute weight")
+    )
+    axes.legend(loc="best")
+    return figure
+
+
+def _over_epochs(axes: Axes, run: Run, columns: dict[str, str]) -> None:
+    for i, (label, name) in enumerate(columns.items()):
+        values = run.history.get(name, [])
+        if any(map(math.isfinite, values)):
+            look = {"color": _SERIES[i], "linestyle": DASHES[i]}
+            axes.plot(run.history["epoch"], values, label=label, **look)
+    _mark_reconfigurations(axes, run)
+
+
+def _mark_reconfigurations(axes: Axes, run: Run) -> None:
+    for i, change in enumerate(run.reconfigurations):
+        label = None if i else "reconfiguration"
+        axes.axvline(change["epoch"] + 0.5, color=PAGE.ink, linewidth=0.7, alpha=0.5, label=label)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _name_rows(axes: Axes, names: list[str]) -> None:
+    # A dollar sign would begin a formula.
+    axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names], size=7)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)

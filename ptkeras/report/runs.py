@@ -1,0 +1,168 @@
+"""Reads what a run has left in its folder."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from ptkeras.run_folder import RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """The layers between two reconfigurations.
+
+    Attributes:
+        begin: how many epochs had been trained when it began.
+        end: and when it ended.
+        channels: the number of channels of each layer, by name.
+    """
+
+    begin: int
+    end: int
+    channels: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        path: its folder.
+        flags: the values of its flags, as text.
+        history: a list of numbers for each column of `history.csv`; NaN where there is none.
+        architecture: what is in `architecture.json`.
+        norms: what is in `norms.json`, or None.
+        result: what is in `result.json`.
+    """
+
+    path: Path
+    flags: dict[str, str]
+    history: dict[str, list[float]]
+    architecture: dict[str, Any]
+    norms: dict[str, Any] | None
+    result: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """That of its folder."""
+        return self.path.resolve().name
+
+    @property
+    def title(self) -> str:
+        """What was trained, and how."""
+        return "{dataset}, {model}, {method}".format(**self.result)
+
+    @property
+    def threshold(self) -> float | None:
+        """The sparsity threshold, where the method has one."""
+        return float(self.flags["threshold"]) if self.result["method"] == "prunetrain" else None
+
+    @property
+    def reconfigurations(self) -> list[dict[str, Any]]:
+        """What `PruneTrain.reconfigurations` held."""
+        return self.architecture["reconfigurations"]
+
+    def stretches(self) -> list[Stretch]:
+        """The layers over the epochs; the last stretch is that of the finished network."""
+        layers = self.architecture["initial"]["layers"]
+        epochs = len(self.history["epoch"])
+        if not self.reconfigurations:  # whatever was removed, went before the first epoch
+            layers = self.architecture.get("final", self.architecture["initial"])["layers"]
+        found, begin = [], 0
+        for change in self.reconfigurations:
+            found.append(Stretch(begin, change["epoch"], layers))
+            begin, layers = change["epoch"], {n: pair[1] for n, pair in change["layers"].items()}
+        return [*found, Stretch(begin, epochs, layers)]
+
+    def epoch_seconds(self) -> tuple[float, float]:
+        """Seconds of an epoch before the first reconfiguration and behind the last: medians.
+
+        The first epoch of each network is left out where there are more: it compiles the step.
+        """
+        networks = [s for s in self.stretches() if s.end > s.begin]
+        both = []
+        for stretch in (networks[0], networks[-1]):
+            seconds = self.history["seconds"][stretch.begin : stretch.end]
+            both.append(statistics.median(seconds[1:] or seconds))
+        return both[0], both[1]
+
+
+def read(folder: str | Path) -> Run:
+    """Reads a finished run.
+
+    Args:
+        folder: the run folder, of `python -m ptkeras.train`.
+
+    Returns:
+        The run.
+
+    Raises:
+        ValueError: the folder holds no finished run, or one that is damaged.
+    """
+    files = RunFolder(folder)
+    if not files.flags.is_file():
+        raise ValueError(
+            f"'{folder}' is no run folder: there is no flags.txt in it; name the --output_dir of a "
+            "python -m ptkeras.train."
+        )
+    if not files.finished:
+        raise ValueError(
+            f"The run in '{folder}' is not finished: the command that began it goes on with it, "
+            "and ends with the report."
+        )
+    try:
+        run = Run(
+            files.path,
+            _flags(files.flags),
+            _history(files.history),
+            _json(files.architecture),
+            _json(files.norms) if files.norms.exists() else None,
+            files.read_result(),
+        )
+        _check(run)
+        return run
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ValueError(
+            f"The run in '{folder}' cannot be read ({error}): one of its files is damaged; the "
+            "command that began it repeats it in another --output_dir."
+        ) from error
+
+
+_FIGURES = ("dataset", "model", "method", "seed", "accuracy", "epochs", "seconds", "params")
+_COLUMNS = ("epoch", "accuracy", "loss", "inference_flops", "seconds")
+
+
+def _check(run: Run) -> None:
+    """Raises a LookupError where something is missing that every run has."""
+    for name in (*_FIGURES, "inference_flops", "training_flops"):
+        run.result[name]
+    for name in _COLUMNS:
+        run.history[name]
+    if not run.stretches()[0].channels:
+        raise LookupError("architecture.json has no layers")
+    for moment in [] if run.norms is None else run.norms["moments"]:
+        sum(moment["counts"])
+
+
+def _json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _flags(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pairs = (line[2:].split("=", 1) for line in lines if line.startswith("--"))
+    return dict(pairs)
+
+
+def _history(path: Path) -> dict[str, list[float]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        raise ValueError("history.csv has no epochs")
+    return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}

@@ -1,0 +1,71 @@
+"""A finished run folder, small, and made by the same parts as those of `ptkeras.train`."""
+
+import keras
+import numpy as np
+import pytest
+
+from ptkeras import PruneTrain, settings
+from ptkeras.methods.dense import Accounts
+from ptkeras.norms import ChannelNorms
+from ptkeras.record import Record, architecture
+from ptkeras.run_folder import RunFolder
+
+EPOCHS = 6
+
+
+def network():
+    inputs = keras.Input((6, 6, 1))
+    x = keras.layers.Conv2D(8, 3, name="first")(inputs)
+    x = keras.layers.DepthwiseConv2D(3, name="spatial")(x)
+    x = keras.layers.Conv2D(12, 1, activation="relu", name="second")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, metrics=["accuracy"])
+    return model
+
+
+def finish(path, method="prunetrain", seed=0):
+    """Trains for a few steps, and leaves the folder as a run does."""
+    random = np.random.default_rng(seed)
+    folder, model = RunFolder(path), network()
+    for variable in model.trainable_variables:  # the same on every backend
+        if len(variable.shape) > 1:  # some channels go early, and some late
+            sizes = np.linspace(0.1, 0.8, variable.shape[-1])
+            variable.assign(random.uniform(-sizes, sizes, variable.shape))
+    folder.open(settings.parse([f"--method={method}", f"--seed={seed}", "--threshold=0.4"]))
+    first = architecture(model, 8)
+    pruning = PruneTrain(ratio=0.5, interval=2, threshold=0.4, verbose=0)
+    own = pruning if method == "prunetrain" else Accounts(24)
+    record = Record(folder, first, 10, 8, own)
+    x, y = random.normal(size=(24, 6, 6, 1)).astype("float32"), np.arange(24) % 3
+    model.fit(
+        x,
+        y,
+        batch_size=8,
+        epochs=EPOCHS,
+        shuffle=False,
+        verbose=0,
+        validation_data=(x, y),
+        callbacks=[ChannelNorms(folder, "max"), own, record],
+    )
+    last = architecture(model, 8)
+    record.finish(last)
+    names = ("inference_flops", "params", "channels", "training_memory", "gradient_bytes")
+    result = {"dataset": "digits", "model": "small", "method": method, "seed": seed}
+    result |= {"epochs": EPOCHS, "accuracy": record.rows[-1]["val_accuracy"], "loss": 1.0}
+    spent = 24 * EPOCHS * first["training_flops"]
+    result |= {"training_flops": [spent, record.rows[-1]["training_flops"]]}
+    result |= {name: [first[name], last[name]] for name in names} | {"seconds": 1.5}
+    folder.write_json(folder.result, result)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pruned(tmp_path_factory):
+    return finish(tmp_path_factory.mktemp("runs") / "pruned <b>&")
+
+
+@pytest.fixture(scope="session")
+def dense(tmp_path_factory):
+    return finish(tmp_path_factory.mktemp("runs") / "dense", method="dense")

@@ -1,0 +1,200 @@
+import html.parser
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from ptkeras import report
+from ptkeras.report import style
+from tests.report.conftest import EPOCHS
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+OPEN = {"meta", "link", "br", "path", "use", "image", "rect", "line", "circle"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Checks that elements are closed in order, and takes down what a test looks at."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.headings, self.tables, self.addresses, self.tags = [], [], [], [], []
+        self.texts = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.addresses += [v for name, v in attributes if name.endswith(("href", "src"))]
+        if tag == "tr":
+            self.tables.append([])
+        if tag not in {"meta", "link", "br"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in {"meta", "link", "br"}:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1].append(data)
+
+
+@pytest.fixture(scope="module")
+def page(pruned):
+    return report.write(pruned).read_text(encoding="utf-8")
+
+
+def test_the_page_has_all_that_happened(page, pruned):
+    reader = Reader(page)
+    assert reader.headings == [
+        "digits, small, prunetrain",
+        "Summary",
+        "Accuracy and loss",
+        "Inference FLOPs",
+        "Channels of each layer over time",
+        "Reconfigurations",
+        "Layers, before and after",
+        "How large the channels are",
+        "Flags",
+    ]
+    result = json.loads((pruned / "result.json").read_text())
+    cells = {row[0]: row[1:] for row in reader.tables}
+    dense, left = result["params"]
+    assert cells["parameters"] == [f"{dense:,}", f"{left:,}", f"{1 - left / dense:.1%}"]
+    assert {"training FLOPs", "memory of a training step", "seconds"} <= set(cells)
+    assert {"gradient traffic", "seconds of an epoch, as a median"} <= set(cells)
+    assert "2" in cells  # the epoch of the first reconfiguration
+    assert {"first", "spatial", "second"} <= set(reader.texts)  # the layers, in two plots
+    assert " threshold 0.4" in reader.texts
+    assert any(text.startswith(f"end (epoch {EPOCHS}") for text in reader.texts)
+    assert "--threshold=0.4" in "".join(reader.texts)
+
+
+def test_the_page_needs_no_network_and_runs_no_script(page):
+    reader = Reader(page)
+    assert "script" not in reader.tags
+    assert all(x.startswith(("#", "data:")) for x in reader.addresses)
+    assert not re.search(r"url\((?!#)", page)
+
+
+def test_what_users_named_is_text_and_not_markup(page):
+    assert "pruned &lt;b&gt;&amp;" in page
+    assert "b" not in Reader(page).tags
+
+
+def test_its_colours_are_those_of_the_reader(page):
+    assert "prefers-color-scheme: dark" in page
+    [first] = set(re.findall(r"#0[1-6]{5}\b", page)) or [None]
+    assert first is None, "a colour that only stands for one"
+    assert "var(--blue)" in page and "var(--ink)" in page
+
+
+@pytest.mark.parametrize("palette", [style.LIGHT, style.DARK])
+def test_colours_stand_out_from_the_page_without_colour_too(palette):
+    def luminance(colour):
+        channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+        linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    for name in ("ink", "blue", "orange", "green"):
+        pair = sorted(luminance(x) for x in (getattr(palette, name), palette.paper))
+        assert (pair[1] + 0.05) / (pair[0] + 0.05) > 4.5, name  # WCAG's contrast of text
+
+
+def test_a_dense_run_has_a_page_too(dense):
+    reader = Reader(report.write(dense).read_text(encoding="utf-8"))
+    assert "Accuracy and loss" in reader.headings
+    assert "Channels of each layer over time" not in reader.headings
+    assert ["parameters"] in [row[:1] for row in reader.tables]
+    assert "removed" not in reader.tables[0]
+
+
+def test_a_sparse_run_shows_its_zeros(dense, tmp_path):
+    folder = tmp_path / "sparse"
+    shutil.copytree(dense, folder)
+    lines = (folder / "history.csv").read_text().splitlines()
+    more = ["sparsity", *(str(0.1 * i) for i in range(EPOCHS))]
+    (folder / "history.csv").write_text(
+        "\n".join(f"{a},{b}" for a, b in zip(lines, more, strict=True)) + "\n"
+    )
+    result = json.loads((folder / "result.json").read_text())
+    result |= {"method": "magnitude", "sparsity": 0.3, "nonzero_params": [100, 70]}
+    (folder / "result.json").write_text(json.dumps(result | {"gzip_bytes": [400, 300]}))
+    reader = Reader(report.write(folder).read_text(encoding="utf-8"))
+    assert "Weights that are zero" in reader.headings
+    assert ["parameters not zero", "100", "70", "30.0%"] in reader.tables
+
+
+def test_names_of_layers_are_no_formulas(pruned, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(pruned, folder)
+    told = (folder / "architecture.json").read_text()
+    (folder / "architecture.json").write_text(told.replace('"second"', '"$x_2$<i>"'))
+    page = report.write(folder).read_text(encoding="utf-8")
+    assert "$x_2$<i>" in Reader(page).texts and "<i>" not in page
+
+
+def test_a_page_is_whole_or_what_it_was(pruned, monkeypatch):
+    before = report.write(pruned).read_bytes()
+    assert report.write(pruned).read_bytes() == before  # the same run is the same page
+
+    def fails(run):
+        raise RuntimeError
+
+    monkeypatch.setattr(report.plots, "norms", fails)
+    with pytest.raises(RuntimeError):
+        report.write(pruned)
+    assert (pruned / "report.html").read_bytes() == before
+    assert not list(pruned.glob(".new_*"))
+
+
+def opened(path, tmp_path, *flags):
+    """What a browser says on its console about a page, and a picture of it."""
+    picture = tmp_path / "page.png"
+    done = subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'browser'}",
+            "--window-size=1000,3000",
+            f"--screenshot={picture}",
+            *flags,
+            path.resolve().as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=os.environ | {"HOME": str(tmp_path)},
+    )
+    assert picture.exists(), done.stderr
+    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return said, picture.read_bytes()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)")
+def test_a_browser_shows_the_page_without_a_complaint(page, pruned, tmp_path):
+    said, light = opened(pruned / "report.html", tmp_path)
+    assert said == []
+    said, dark = opened(pruned / "report.html", tmp_path, "--blink-settings=preferredColorScheme=0")
+    assert said == []
+    assert light != dark
+    # What the browser would say of a page that asks for something else.
+    (tmp_path / "other.html").write_text(page.replace("</body>", '<img src="x.png"></body>'))
+    said, _ = opened(tmp_path / "other.html", tmp_path)
+    assert "Content Security Policy" in "".join(said)

@@ -1,0 +1,67 @@
+import json
+import shutil
+
+import pytest
+
+from ptkeras import report
+from tests.report.conftest import EPOCHS
+
+
+def test_a_run_is_read(pruned):
+    run = report.read(pruned)
+    assert run.title == "digits, small, prunetrain"
+    assert run.threshold == 0.4
+    assert run.history["epoch"] == [1, 2, 3, 4, 5, 6]
+    assert all(seconds > 0 for seconds in run.epoch_seconds())
+
+
+def test_the_layers_are_followed_from_the_first_network_to_the_last(pruned):
+    run = report.read(pruned)
+    assert len(run.reconfigurations) >= 2
+    stretches = run.stretches()
+    assert stretches[0].channels == {"first": 8, "second": 12, "head": 3}
+    assert [s.begin for s in stretches[1:]] == [s.end for s in stretches[:-1]]
+    assert (stretches[0].begin, stretches[-1].end) == (0, EPOCHS)
+    assert stretches[-1].channels == run.architecture["final"]["layers"]
+
+
+def test_a_network_that_was_cut_before_its_training_is_followed_too(dense, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(dense, folder)
+    told = json.loads((folder / "architecture.json").read_text())
+    told["final"]["layers"]["second"] = 5
+    (folder / "architecture.json").write_text(json.dumps(told))
+    [stretch] = report.read(folder).stretches()
+    assert stretch.channels["second"] == 5
+
+
+def test_seconds_leave_out_the_epochs_that_compile(pruned):
+    run = report.read(pruned)
+    assert [change["epoch"] for change in run.reconfigurations] == [2, 4, 6]
+    run.history["seconds"][:] = [100.0, 2.0, 50.0, 60.0, 70.0, 1.0]
+    assert run.epoch_seconds() == (2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda f: shutil.rmtree(f), "is no run folder: there is no flags.txt in it"),
+        (lambda f: (f / "flags.txt").unlink(), "is no run folder"),
+        (lambda f: (f / "result.json").unlink(), "is not finished"),
+        (lambda f: (f / "history.csv").unlink(), "cannot be read .*history.csv"),
+        (lambda f: (f / "history.csv").write_text(""), "has no epochs"),
+        (lambda f: (f / "history.csv").write_text("epoch\nmany\n"), "could not convert"),
+        (lambda f: (f / "result.json").write_text("{"), "one of its files is damaged"),
+        (lambda f: (f / "result.json").write_text("{}"), "cannot be read .*dataset"),
+        (lambda f: (f / "architecture.json").write_text("[]"), "one of its files is damaged"),
+        (lambda f: (f / "norms.json").write_text("{}"), "one of its files is damaged"),
+    ],
+)
+def test_what_is_no_finished_run_is_told_of_in_a_sentence(pruned, tmp_path, spoil, says):
+    folder = tmp_path / "run"
+    shutil.copytree(pruned, folder)
+    spoil(folder)
+    with pytest.raises(ValueError, match=says) as error:
+        report.read(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)

@@ -1,0 +1,109 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import measuring, tables
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_jobs_take_turns_and_each_begins_a_round():
+    order = []
+    jobs = {name: lambda name=name: order.append(name) for name in "abc"}
+    times = measuring.turns(jobs, rounds=4)
+    assert "".join(order) == "abc" + "bca" + "cab" + "abc"
+    assert all(len(t.wall) == len(t.processor) == 4 for t in times.values())
+    assert all(seconds >= 0 for t in times.values() for seconds in t.wall)
+
+
+def test_a_ratio_is_the_median_of_those_of_the_rounds():
+    line = measuring.ratio("this over that", [2.0, 9.0, 4.0], [1.0, 3.0, 4.0], "≤ 2")
+    assert line["ratio"] == 2.0  # of 2, 3 and 1; that of the medians would be 4 / 3
+    assert line["quartiles"] == [1.5, 2.5]
+    assert measuring.ratio("once", [3.0], [2.0])["quartiles"] == [1.5, 1.5]
+
+
+def test_a_result_says_when_where_and_with_what(tmp_path, monkeypatch):
+    monkeypatch.setattr(measuring, "RESULTS", tmp_path / "results")
+    measuring.write("some", {"rounds": 3}, ("keras", "no-such-package"), ratios=[])
+    told = json.loads((tmp_path / "results/some.json").read_text())
+    assert set(told) == {"date", "machine", "versions", "settings", "ratios"}
+    assert told["versions"]["no-such-package"] == "none"
+    assert told["versions"]["keras"][0].isdigit()
+
+
+def test_the_table_has_the_results_that_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(measuring, "RESULTS", tmp_path / "benchmarks/results")
+    (tmp_path / "benchmarks").mkdir()
+    line = measuring.ratio("a step over another", [1.1, 1.2], [1.0, 1.0], "≤ 1.02")
+    measuring.write("peers", {}, (), ratios=[line])
+    text = tables.rendered("before\n<!-- table overview -->\n<!-- end -->\nbehind\n")
+    assert "| a step over another | 1.150 | 1.125 to 1.175 | ≤ 1.02 | `peers` |" in text
+    assert tables.rendered(text) == text
+
+
+def test_every_quick_benchmark_is_there_and_takes_its_arguments():
+    for name in command.QUICK:
+        assert (ROOT / "benchmarks" / f"{name}.py").is_file()
+    with pytest.raises(SystemExit):
+        command.main(["no_such"])
+
+
+def test_the_benchmarks_of_the_table_are_there():
+    for name in tables.OVERVIEW:
+        module = "speed_up" if name.startswith("speed_up_") else name
+        assert (ROOT / "benchmarks" / f"{module}.py").is_file(), name
+
+
+def run(backend, module, arguments, tmp_path, without=()):
+    """Runs a benchmark in a process of its own; returns what it wrote."""
+    script = f"""
+import pathlib, sys
+for name in {list(without)!r}:
+    sys.modules[name] = None
+from benchmarks import {module}, measuring
+measuring.RESULTS = pathlib.Path({str(tmp_path)!r})
+{module}.main({arguments!r})
+"""
+    environment = os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((tmp_path / f"{module}.json").read_text())
+
+
+TINY = ["--size=8", "--batch_size=4", "--rounds=1"]
+
+
+@pytest.mark.slow
+def test_the_steps_of_a_gpu_need_no_tensorflow(tmp_path):
+    pytest.importorskip("jax")
+    arguments = ["--model=vgg8", "--size=32", "--classes=10", "--batch_size=4", "--steps=1"]
+    arguments += ["--rounds=1", "--left=0.5"]
+    told = run("jax", "gpu", arguments, tmp_path, without=["tensorflow", "tensorflow_datasets"])
+    flops = told["inference_flops"]
+    assert flops["0.5 of the FLOPs, exact"] / flops["dense"] == pytest.approx(0.5, abs=0.02)
+    assert len(told["ratios"]) == 2 and "cpu" in told["device"]
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_the_lasso_and_the_pause_are_measured(tmp_path):
+    told = run("tensorflow", "lasso_step", ["resnet20", *TINY, "--steps=1"], tmp_path)
+    assert told["ratios"][0]["ratio"] > 0
+    told = run("tensorflow", "reconfiguration", ["resnet20", *TINY], tmp_path)
+    parts = told["models"][0]["seconds_by_part"]
+    assert {"decide", "rebuild", "carry over slots", "retrace", "first step"} <= set(parts)
+    assert sum(parts.values()) > parts["retrace"] > 0
