@@ -7,7 +7,7 @@ import pytest
 from ptkeras import PruneTrain, settings
 from ptkeras.methods.dense import Accounts
 from ptkeras.norms import ChannelNorms
-from ptkeras.record import Record, architecture
+from ptkeras.record import Record, architecture, gradient_traffic
 from ptkeras.run_folder import RunFolder
 
 EPOCHS = 6
@@ -56,6 +56,8 @@ def finish(path, method="prunetrain", seed=0):
     result |= {"epochs": EPOCHS, "accuracy": record.rows[-1]["val_accuracy"], "loss": 1.0}
     spent = 24 * EPOCHS * first["training_flops"]
     result |= {"training_flops": [spent, record.rows[-1]["training_flops"]]}
+    sent = 3 * EPOCHS * first["gradient_bytes"]  # 24 examples are three batches
+    result |= {"gradient_traffic": [sent, gradient_traffic(record.rows, 24)]}
     result |= {name: [first[name], last[name]] for name in names} | {"seconds": 1.5}
     folder.write_json(folder.result, result)
     return path
