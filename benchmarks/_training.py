@@ -5,8 +5,7 @@ import numpy as np
 
 from ptkeras.models import build
 
-BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
-PACKAGES = ("keras", BACKENDS[keras.config.backend()])
+PACKAGES = ("keras", keras.config.backend())
 
 
 def batch(size, batch_size, classes=10):

@@ -10,10 +10,6 @@ benchmarks/results/magnitude_step.json. The goal: our step costs no more than TF
 """
 
 import argparse
-import datetime
-import json
-import pathlib
-import platform
 import statistics
 import time
 
@@ -24,9 +20,9 @@ import tensorflow_model_optimization as tfmot
 import tf_keras
 
 import ptkeras
+from benchmarks import measuring
 from ptkeras.models import build
 
-RESULT = pathlib.Path(__file__).parent / "results" / "magnitude_step.json"
 NAMES = ("keras3", "ptkeras", "keras2", "tfmot")
 
 
@@ -99,36 +95,31 @@ def main():
             train[name](data)
             cpu[name].append((time.process_time() - busy) / options.steps)
             seconds[name].append((time.perf_counter() - started) / options.steps)
-    ratios = [a / b for a, b in zip(seconds["ptkeras"], seconds["tfmot"], strict=True)]
+    what = "a step of magnitude pruning, ResNet-20, over TF-MOT's in Keras 2"
+    ratio = measuring.ratio(what, seconds["ptkeras"], seconds["tfmot"], "≤ 1")
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {platform.processor() or platform.system()}",
-        "versions": {
-            "keras": keras.__version__,
-            "tf_keras": tf_keras.__version__,
-            "tfmot": tfmot.__version__,
-        },
-        "settings": vars(options),
-        "seconds_a_step": medians,
-        # On a machine that others work on too, the steadier figure.
-        "cpu_seconds_a_step": {name: statistics.median(times) for name, times in cpu.items()},
-        "ratio": statistics.median(ratios),
-        "ratio_quartiles": statistics.quantiles(ratios, n=4)[::2],
-        "overhead": {
-            "ptkeras": medians["ptkeras"] / medians["keras3"] - 1,
-            "tfmot": medians["tfmot"] / medians["keras2"] - 1,
-        },
+    # On a machine that others work on too, the steadier figure.
+    processors = {name: statistics.median(times) for name, times in cpu.items()}
+    overhead = {
+        "ptkeras": medians["ptkeras"] / medians["keras3"] - 1,
+        "tfmot": medians["tfmot"] / medians["keras2"] - 1,
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    measuring.write(
+        "magnitude_step",
+        vars(options),
+        ("keras", "tensorflow", "tf_keras", "tensorflow-model-optimization"),
+        ratios=[ratio],
+        seconds_a_step=medians,
+        cpu_seconds_a_step=processors,
+        overhead=overhead,
+    )
     for name, time_ in medians.items():
-        busy = result["cpu_seconds_a_step"][name]
+        busy = processors[name]
         print(f"{name:8} {1e3 * time_:7.1f} ms a step, of processors {1e3 * busy:7.1f} ms")
+    measuring.say(ratio)
     print(
-        f"ptkeras over TF-MOT: {result['ratio']:.3f} "
-        f"({result['ratio_quartiles'][0]:.3f} to {result['ratio_quartiles'][1]:.3f}); over the "
-        f"network as it is: ptkeras {result['overhead']['ptkeras']:+.1%}, "
-        f"TF-MOT {result['overhead']['tfmot']:+.1%}"
+        f"over the network as it is: ptkeras {overhead['ptkeras']:+.1%}, "
+        f"TF-MOT {overhead['tfmot']:+.1%}"
     )
 
 

@@ -3,13 +3,13 @@
     python -m benchmarks.memory [--epochs=15] [--rounds=3]
 
 A run of the digits with PruneTrain beside a dense one; and tracing and pruning EfficientNetB7
-beside building it alone. The figures are what the operating system counts for a finished process,
-Python and the backend included, as medians over the rounds. They are printed, and written to
+beside building it alone. The figures are what Linux counts for a process, Python and the backend
+included, as medians over the rounds. They are printed, and written to
 benchmarks/results/memory.json.
 """
 
 import argparse
-import os
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -25,23 +25,39 @@ _B7 = {
 }
 
 
-def peak(arguments):
-    """Bytes of a process of Python at its peak."""
-    process = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{arguments} failed with status {process.returncode}.")
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+# The peak that wait4 and getrusage tell of begins with what the parent had when it forked; that of
+# /proc is the process's own.
+_TELL = """
+import atexit, pathlib, re, sys
+def tell():
+    status = pathlib.Path("/proc/self/status").read_text()
+    pathlib.Path(sys.argv[1]).write_text(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1])
+atexit.register(tell)
+"""
+
+
+def peak(code):
+    """Bytes of a process of Python at its peak, on Linux.
+
+    Args:
+        code: what the process does.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        told = pathlib.Path(folder, "peak")
+        command = [sys.executable, "-c", _TELL + code, str(told)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        status = subprocess.run(command, **quiet, check=False).returncode
+        if status:
+            raise RuntimeError(f"'{code}' failed with status {status}.")
+        return 1024 * int(told.read_text())
 
 
 def training(method, epochs):
+    """Bytes of a run of the digits at its peak."""
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--flagfile=flags/digits_resnet20.flags", "--learning_rate_drops="]
         flags += [f"--epochs={epochs}", f"--method={method}", f"--output_dir={folder}/run"]
-        return peak(["-m", "ptkeras.train", *flags])
+        return peak(f"from ptkeras import train; sys.exit(train.main({flags!r}))")
 
 
 def main(arguments=None):
@@ -50,7 +66,7 @@ def main(arguments=None):
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
     jobs = {f"train {m}": (training, m, options.epochs) for m in ("dense", "prunetrain")}
-    jobs |= {f"EfficientNetB7, {what}": (peak, ["-c", code]) for what, code in _B7.items()}
+    jobs |= {f"EfficientNetB7, {what}": (peak, code) for what, code in _B7.items()}
     found = {name: [] for name in jobs}
     for _ in range(options.rounds):
         for name, (job, *given) in jobs.items():

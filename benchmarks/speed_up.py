@@ -42,11 +42,15 @@ def run(options, method, form, number):
     return json.loads((folder / "result.json").read_text())
 
 
-def figures(form, dense, pruned):
+def figures(options, form, dense, pruned):
     """How the runs of a form compare with the dense ones, round by round."""
     seconds = [[run["seconds"] for run in runs] for runs in (pruned, dense)]
     saved = [1 - now / before for now, before in zip(*seconds, strict=True)]
     removed = [1 - run["training_flops"][1] / run["training_flops"][0] for run in pruned]
+    if min(removed) <= 0:
+        sys.exit(
+            f"PruneTrain removed nothing in {options.epochs} epochs; give it more by --epochs."
+        )
     return {
         "form": form,
         "seconds": statistics.median(seconds[0]),
@@ -75,7 +79,7 @@ def main(arguments=None):
     ratios, rows = [], []
     dense = found["dense", "exact"]
     for (_, form), pruned in list(found.items())[1:]:
-        row, (saved, removed) = figures(form, dense, pruned)
+        row, (saved, removed) = figures(options, form, dense, pruned)
         rows.append(row)
         what = f"time saved over training FLOPs removed, {options.dataset}, {form}"
         ratios.append(measuring.ratio(what, saved, removed, "≥ 0.97"))

@@ -95,6 +95,7 @@ OVERVIEW = (
     "speed_up_digits",
     "speed_up_cifar10",
     "peers",
+    "magnitude_step",
     "memory",
     "gpu",
 )

@@ -97,7 +97,8 @@ def large(value: float) -> str:
 
 def removed(dense: float, now: float) -> str:
     """The share that has gone."""
-    return f"{1 - now / dense:.1%}" if dense else ""
+    # Without the sign of a share that is rounded to nothing.
+    return f"{round(1 - now / dense, 3) + 0.0:.1%}" if dense else ""
 
 
 def _whole(value: float) -> str:

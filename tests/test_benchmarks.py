@@ -1,3 +1,4 @@
+import argparse
 import json
 import os
 import subprocess
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import measuring, tables
+from benchmarks import measuring, memory, speed_up, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,6 +60,28 @@ def test_the_benchmarks_of_the_table_are_there():
     for name in tables.OVERVIEW:
         module = "speed_up" if name.startswith("speed_up_") else name
         assert (ROOT / "benchmarks" / f"{module}.py").is_file(), name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_is_that_of_the_process_alone():
+    small, large = (memory.peak(f"x = bytearray({n})") for n in (1, 200_000_000))
+    assert 150_000_000 < large - small < 250_000_000
+    with pytest.raises(RuntimeError, match="failed with status 3"):
+        memory.peak("raise SystemExit(3)")
+
+
+def test_saving_is_told_by_the_rounds():
+    def runs(seconds, flops):
+        pairs = zip(seconds, flops, strict=True)
+        return [{"seconds": s, "training_flops": [100, f], "accuracy": 0.9} for s, f in pairs]
+
+    options = argparse.Namespace(epochs=5)
+    dense, pruned = runs([10.0, 20.0, 10.0], [100] * 3), runs([6.0, 10.0, 7.0], [60, 60, 50])
+    row, (saved, removed) = speed_up.figures(options, "exact", dense, pruned)
+    assert saved == pytest.approx([0.4, 0.5, 0.3]) and removed == pytest.approx([0.4, 0.4, 0.5])
+    assert row["seconds_saved"] == pytest.approx(0.4)
+    with pytest.raises(SystemExit, match="removed nothing in 5 epochs"):
+        speed_up.figures(options, "exact", dense, dense)
 
 
 def run(backend, module, arguments, tmp_path, without=()):

@@ -37,6 +37,11 @@ def test_a_pruned_run_is_shown_beside_the_dense_network():
     assert rows["seconds"] == ["", "1,234"]
 
 
+def test_what_is_rounded_to_nothing_has_no_sign():
+    assert _summary.removed(1e6, 1e6 + 2) == "0.0%"
+    assert _summary.removed(100, 150) == "-50.0%"
+
+
 def test_a_dense_run_is_shown_alone():
     rows = shown(RESULT | {"method": "dense"})
     assert rows["training FLOPs"] == ["786.24 G"]

@@ -69,7 +69,10 @@ def _show(folders: Sequence[str], plot: str) -> None:
         return
     check_plot(plot)
     comparison = report.compare(folders)
-    Console().print(comparison)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 140
+    console.print(comparison)
     comparison.plot(plot)
     print(f"The plot is in '{plot}'.")
 

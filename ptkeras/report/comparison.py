@@ -39,10 +39,12 @@ class Comparison:
 
     def __rich__(self) -> Table:
         """The table, for `rich.print`."""
-        table = Table("run", "method")
-        heads = ("seed", "accuracy", "inference FLOPs", "removed", "training FLOPs", "removed")
-        for head in (*heads, "parameters", "seconds"):
-            table.add_column(head, justify="right")
+        table = Table()
+        for head in ("run", "method"):
+            table.add_column(head, overflow="fold")
+        heads = ("seed", "accuracy", "inference FLOPs", "training FLOPs", "parameters", "seconds")
+        for head in heads:
+            table.add_column(head, justify="right", overflow="fold")
         for title, runs in self.groups().items():
             table.add_section()
             for run in runs:
@@ -130,7 +132,7 @@ def _cells(runs: Sequence[Run]) -> list[str]:
     cells = [accuracy]
     for key in ("inference_flops", "training_flops"):
         dense, now = (statistics.mean(run.result[key][i] for run in runs) for i in (0, 1))
-        cells += [_summary.large(now), _summary.removed(dense, now)]
+        cells.append(f"{_summary.large(now)} (removed {_summary.removed(dense, now)})")
     cells.append(f"{statistics.mean(run.result['params'][1] for run in runs):,.0f}")
     cells.append(f"{statistics.mean(run.result['seconds'] for run in runs):,.0f}")
     return cells

@@ -25,8 +25,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .15rem .9rem .15rem 0; text-align: right; border-bottom: 1px solid var(--faint); }
 th:first-child, td:first-child { text-align: left; }
 td { font-weight: normal; }
-code { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; }
-.flags { columns: 3 15rem; }
+code, .flags { font: 13px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
+.flags { columns: 3 15rem; list-style: none; padding: 0; }
 footer { margin-top: 3rem; font-size: .85rem; }
 @media print { h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
 """
@@ -104,8 +104,8 @@ def _removal(run: Run) -> Iterable[str]:
 def _summary_table(run: Run) -> str:
     rows = _summary.rows(run.result)
     first, last = run.epoch_seconds()
-    pace = ("seconds of an epoch, as a median", f"{first:.3g}", f"{last:.3g}")
-    rows.append((*pace, _summary.removed(first, last)))
+    before = (f"{first:.3g}", _summary.removed(first, last)) if run.reconfigurations else ("", "")
+    rows.append(("seconds of an epoch, as a median", before[0], f"{last:.3g}", before[1]))
     method = run.result["method"]
     if method == "dense":
         return _table(("", "dense"), [(name, now) for name, _, now, _ in rows])
@@ -134,8 +134,8 @@ def _reconfigurations(run: Run) -> str:
 
 
 def _flags(run: Run) -> str:
-    lines = "<br>\n".join(_text(f"--{name}={value}") for name, value in run.flags.items())
-    return f'<p class="flags"><code>{lines}</code></p>'
+    flags = (_text(f"--{name}={value}") for name, value in run.flags.items())
+    return '<ul class="flags">\n' + "\n".join(f"<li>{flag}</li>" for flag in flags) + "\n</ul>"
 
 
 def _section(title: str, body: str) -> str:

@@ -66,6 +66,7 @@ def sparsity(run: Run) -> Figure:
     axes.step(run.history["epoch"], run.history["sparsity"], where="mid", color=PAGE.blue)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     return figure
 

@@ -119,6 +119,8 @@ def test_a_dense_run_has_a_page_too(dense):
     assert "Channels of each layer over time" not in reader.headings
     assert ["parameters"] in [row[:1] for row in reader.tables]
     assert "removed" not in reader.tables[0]
+    [pace] = [row for row in reader.tables if row[0].startswith("seconds of an epoch")]
+    assert len(pace) == 2
 
 
 def test_a_sparse_run_shows_its_zeros(dense, tmp_path):
