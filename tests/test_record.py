@@ -59,6 +59,7 @@ def test_any_fit_leaves_rows_and_checkpoints(tmp_path):
 
 def test_rows_of_another_process_come_first(tmp_path):
     record = Record(RunFolder(tmp_path), {}, interval=5, batch_size=5)
+    record.set_model(network())
     record.set_state({"rows": [{"epoch": 1, "loss": 0.5}], "spent": 0.0})
     record.on_epoch_begin(1)
     record.on_epoch_end(1, {"loss": np.float32(0.1)})
