@@ -12,6 +12,7 @@ import keras
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras import multi_worker
+from ptkeras._replicas import average_statistics
 from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.keras_state import KerasState
 from ptkeras.signals import Signals
@@ -216,6 +217,7 @@ class Survival(keras.callbacks.Callback):
         # have come to one.
         alone = multi_worker.strategy_of(self.model) is None
         if steps and self.dataset is not None and alone:
+            average_statistics(self.model)
             self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(
@@ -226,7 +228,8 @@ class Survival(keras.callbacks.Callback):
         """Gives the metrics what they had counted in the part of an epoch that is not run again."""
         model = self.model
         if len(model.metrics_variables) < len(values):  # those of compile come with the first step
-            model._symbolic_build(data_batch=self.dataset.train.element_spec)
+            with scope_of(model):
+                model._symbolic_build(data_batch=self.dataset.train.element_spec)
         for variable, value in zip(model.metrics_variables, values, strict=True):
             variable.assign(value)
 

@@ -41,7 +41,7 @@ def train(settings: Settings) -> dict[str, Any]:
     folder = RunFolder(settings.output_dir, writes=devices.is_chief)
     with contextlib.ExitStack() as stack:
         stack.enter_context(devices.telling_of_losses())
-        devices.check_same("their flags", settings_module.to_text(settings))
+        devices.check_same("their flags", _common_flags(settings))
         devices.from_chief(lambda: _check_files(settings))
         if devices.from_chief(lambda: stack.enter_context(folder).finished):
             print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
@@ -49,6 +49,12 @@ def train(settings: Settings) -> dict[str, Any]:
             _train(settings, folder, devices)
         result = devices.from_chief(lambda: _finish(settings, folder))
     return result if devices.is_chief else {}
+
+
+def _common_flags(settings: Settings) -> str:
+    """The flags that all workers have to have in common: their data may lie elsewhere."""
+    lines = settings_module.to_text(settings).splitlines()
+    return "\n".join(line for line in lines if not line.startswith("--data_dir="))
 
 
 def _check_files(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.same_run import assert_same_run
+from tests.same_run import assert_same_run, rows
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
@@ -105,6 +105,33 @@ def test_data_parallel_trains_as_one_device_does(tmp_path):
     assert two["strength"] == pytest.approx(one["strength"], rel=1e-4)
     assert two["loss"][0] == pytest.approx(one["loss"][0], rel=0.01)
     assert accuracy(two) == pytest.approx(accuracy(one), abs=LIKE_ONE_DEVICE)
+
+
+@pytest.mark.parametrize("strategy", ["mirrored", "data_parallel"])
+def test_the_command_trains_on_several_devices_and_goes_on_after_a_signal(tmp_path, strategy):
+    devices, environment = "CPU:0,CPU:1", {}
+    if strategy == "data_parallel":
+        environment = {
+            "KERAS_BACKEND": "jax",
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        }
+    flags = [f"--output_dir={tmp_path}", f"--strategy={strategy}", f"--devices={devices}", *RUN]
+    run = start("ptkeras.train", *flags, **environment)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "checkpoints" / "last.keras").exists():
+        assert time.monotonic() < deadline and run.poll() is None, run.stdout.read()[-3000:]
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 143, output[-3000:]
+    assert "goes on from" in output and "Traceback" not in output
+    finish(start("ptkeras.train", *flags, **environment))
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["epochs"] == 3
+    for name in ("params", "inference_flops", "gradient_traffic"):
+        dense, now = result[name]
+        assert now < dense
+    assert len(rows(tmp_path)) == 3
 
 
 def free_ports(number):
