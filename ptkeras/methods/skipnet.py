@@ -90,7 +90,7 @@ class Gates(Accounts):
 
     def watch(self) -> Watch:
         """What tells the decisions of the network as it is."""
-        if self._watch is None:
+        if self._watch is None or self._watch.output is not self.model.outputs[0]:
             self._watch = Watch(self.model)
         return self._watch
 
@@ -101,6 +101,9 @@ class Gates(Accounts):
             model: the network as it was trained.
         """
         self._routing = Watch(model).measure(self.dataset.test)
+        # The images as an epoch has them, whichever epoch the run went on from.
+        self.dataset.epoch.assign(0)
+        self.dataset.first_step.assign(0)
         settled = skipnet.settle(model, self.dataset.train)
         self._settled = skipnet.measure(settled, self.dataset.test)
         if self._settled.blocks:

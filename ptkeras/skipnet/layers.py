@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ptkeras import cost
 from ptkeras.channels.registry import Call, register
 from ptkeras.surgery.layers import register_adjuster
 
@@ -181,6 +182,12 @@ class Skip(keras.layers.Layer):
 def _skip(call: Call) -> np.ndarray:
     """What is skipped at inference is pruned before: its channels stay as they are."""
     return call.untouched()
+
+
+@cost.register(Skip)
+def _whole_branch(call: cost.Call) -> int:
+    """As if it were run."""
+    return call.inputs[0][0] * cost.macs(call.operation.branch)
 
 
 def _numbers(tensor: Any) -> np.ndarray | None:

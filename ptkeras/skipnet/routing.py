@@ -12,6 +12,7 @@ import numpy as np
 from ptkeras import cost
 from ptkeras.channels.graph import Functional, nodes_of
 from ptkeras.skipnet.blocks import Block, gated_blocks
+from ptkeras.skipnet.layers import Skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,6 +106,9 @@ def measure(model: keras.Model, x: Any, y: Any = None, batch_size: int = 256) ->
 
     Returns:
         The `Routing`.
+
+    Raises:
+        ValueError: the model has several outputs, or is what `skipping` has made.
     """
     return Watch(model).measure(x, y, batch_size)
 
@@ -114,6 +118,9 @@ class Watch:
 
     Args:
         model: as for `measure`. It shares its layers with this.
+
+    Attributes:
+        output: the symbolic output of the model; another one once the model has been rebuilt.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -122,7 +129,13 @@ class Watch:
                 f"'{model.name}' must have one output, a score for each class, to be measured; it "
                 f"has {len(model.outputs)}."
             )
+        if any(isinstance(layer, Skip) for layer in model.layers):
+            raise ValueError(
+                f"'{model.name}' skips branches without a word of it: measure the network that "
+                "ptkeras.skipnet.skipping was given."
+            )
         blocks = gated_blocks(model)
+        self.output = model.outputs[0]
         self.blocks = [block.name for block in blocks]
         self.block_flops = _flops_of(model, blocks)
         self.base_flops = cost.inference_flops(model) - int(self.block_flops.sum())

@@ -105,6 +105,9 @@ def test_flops_are_those_of_what_an_image_takes(network):
     assert routing.by_class[2] == routing.decisions[Y == 2].mean()
     assert routing.quantiles()[0] == routing.flops.min()
     assert f"blocks run {routing.blocks_run:.1%}" in str(routing)
+    assert cost.inference_flops(skipnet.skipping(network)) == cost.inference_flops(network)
+    with pytest.raises(ValueError, match=r"the network that .* was given"):
+        skipnet.measure(skipnet.skipping(network), X, Y)
     hot = skipnet.measure(network, [(X[:25], np.eye(4)[Y[:25]]), (X[25:], np.eye(4)[Y[25:]])])
     np.testing.assert_array_equal(hot.decisions, routing.decisions)
     assert hot.accuracy == routing.accuracy

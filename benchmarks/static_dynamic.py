@@ -1,0 +1,126 @@
+"""Static and dynamic pruning together: a dense network, the static one, and both in a table.
+
+    python -m benchmarks.static_dynamic [--seeds=3]                            # the digits
+    python -m benchmarks.static_dynamic --dataset=cifar10 --data_dir=… --seeds=1
+
+Each seed is a run of `python -m ptkeras.train --method=static_dynamic`, kept in --runs, so that the
+command, started again, goes on where it was stopped. Latencies are measured anew, on test images
+one at a time in onnxruntime, over all networks in turns. The figures are printed, and written to
+benchmarks/results/static_dynamic_DATASET.json. The digits take some three minutes a seed on two
+idle cores; CIFAR-10 has a schedule that is far too short for the paper's accuracies.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = pathlib.Path(__file__).parent / "results"
+FLAGS = {
+    "digits": ["--flagfile=flags/digits_resnet20_static_dynamic.flags"],
+    "cifar10": [
+        "--dataset=cifar10",
+        "--model=resnet32",
+        "--method=static_dynamic",
+        "--epochs=8",
+        "--batch_size=128",
+        "--learning_rate=0.1",
+        "--learning_rate_drops=5,7",
+        "--weight_decay=1e-4",
+        "--gate=rnn",
+        "--pretraining_epochs=1",
+        "--prune_ratio=0.5",
+        "--finetune_epochs=3",
+        "--finetune_learning_rate=0.01",
+        "--alpha=0.5",
+        "--rl_weight=3",
+        "--rl_epochs=2",
+    ],
+}
+NETWORKS = {"dense": "dense", "static": "static", "static and dynamic": "model"}
+
+
+def run(options, seed):
+    """One run of the command, unless it is there already; returns its folder."""
+    folder = pathlib.Path(options.runs) / f"{options.dataset}_seed{seed}"
+    command = [sys.executable, "-m", "ptkeras.train", *FLAGS[options.dataset]]
+    command += [f"--seed={seed}", f"--output_dir={folder}"]
+    if options.data_dir:
+        command.append(f"--data_dir={options.data_dir}")
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def latencies(folder, options):
+    """The milliseconds of an image for each of a run's networks."""
+    import keras
+    import numpy as np
+
+    from ptkeras import data, skipnet
+
+    models = [keras.models.load_model(folder / f"{name}.keras") for name in NETWORKS.values()]
+    test = data.load(options.dataset, batch_size=100, data_dir=options.data_dir).test
+    images = np.concatenate([x for x, _ in test.take(2).as_numpy_iterator()])
+    return skipnet.onnx_latency(models, images, rounds=25)
+
+
+def show(dataset, rows):
+    """Prints a row a network: means over the seeds, and the accuracies of each."""
+    table = Table(title=f"{dataset}: means over the seeds")
+    names = ("network", "accuracy", "by seed", "parameters", "inference FLOPs", "ms")
+    for name in names:
+        table.add_column(name, justify="left" if name == "network" else "right")
+    for network in NETWORKS:
+        mine = [row for row in rows if row["network"] == network]
+
+        def mean(name, mine=mine):
+            return statistics.mean(row[name] for row in mine)
+
+        table.add_row(
+            network,
+            f"{mean('accuracy'):.2%}",
+            ", ".join(f"{100 * row['accuracy']:.2f}" for row in mine),
+            f"{mean('params'):,.0f}",
+            f"{mean('inference_flops') / 1e6:.2f} M",
+            f"{mean('milliseconds'):.3f}",
+        )
+    Console(width=110).print(table)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", choices=FLAGS, default="digits")
+    parser.add_argument("--data_dir")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--runs", default="runs/static_dynamic")
+    options = parser.parse_args()
+    rows = []
+    for seed in range(options.seeds):
+        folder = run(options, seed)
+        told = json.loads((folder / "result.json").read_text())
+        shared = {name: told[name] for name in ("blocks_run", "gates", "flops_quartiles")}
+        for row, time in zip(told["comparison"], latencies(folder, options), strict=True):
+            rows.append(row | {"seed": seed, "milliseconds": time})
+        rows[-1] |= shared
+        result = {
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "python": platform.python_version(),
+            "rows": rows,
+        }
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"static_dynamic_{options.dataset}.json"
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    show(options.dataset, rows)
+
+
+if __name__ == "__main__":
+    main()
