@@ -55,7 +55,8 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         found.append(("… of an image, in mean", large(dense), large(now), removed(dense, now)))
         found.append(("residual branches run", "", f"{result['blocks_run']:.1%}", ""))
     add("parameters", "params", _whole)
-    add("channels", "channels", _whole)
+    if result["channels"][1] <= result["channels"][0]:  # rotations have channels of their own
+        add("channels", "channels", _whole)
     add("memory of a training step", "training_memory", _bytes)
     add("gradient traffic", "gradient_traffic", _bytes)
     if "sparsity" in result:

@@ -108,6 +108,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     stateful = [*(one for one in method if hasattr(one, "get_state")), record, norms]
     survival = Survival(folder.last, stateful, dataset)
     survival.resume(model)
+    _decay_weights(model, settings.weight_decay)  # of layers, too, that a pruning has put in
     if survival.progress:
         print(f"Going on in '{folder.path}' after {survival.progress}.")
     else:

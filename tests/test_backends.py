@@ -43,6 +43,7 @@ model.compile("sgd", "mse", run_eagerly=True)
 model.fit(x, y, verbose=0, callbacks=[ptkeras.PruneTrain(interval=1, verbose=0)])
 print(ptkeras.prune(model, 0.5, of="flops", criterion=ptkeras.importance.taylor(x, y)))
 ptkeras.remove_channels(model, {"hidden": [0]})
+print(ptkeras.eigendamage.prune(model, x, 0.5))
 assert ptkeras.cost.summarise(model).params == model.count_params()
 model.save("model.keras")
 assert keras.models.load_model("model.keras").get_layer("hidden").units < 8

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from ptkeras import fisher
+from ptkeras import fisher, lasso
 from ptkeras._held_mask import refuse_masks
 from ptkeras._layer_channels import paths
 from ptkeras.eigendamage.bottleneck import Form, cheapest, directions, form_of, stages
@@ -86,23 +86,30 @@ def prune(
 
     Raises:
         ValueError: an argument is out of its range, there is nothing to prune, or the loss is no
-            likelihood that is known. The model is as it was.
+            likelihood that is known, or masks of `ptkeras.MagnitudePruning` or the lasso of
+            `ptkeras.PruneTrain` are on the model. The model is as it was.
     """
     _check("ratio", ratio, 0 <= ratio < 1, "from 0 and under 1")
     _check("ratio_limit", ratio_limit, 0 < ratio_limit < 1, "over 0 and under 1")
     refuse_masks(model)
+    if lasso.is_attached(model):
+        raise ValueError(
+            f"PruneTrain has its lasso on '{model.name}', for kernels of the size that they have: "
+            "prune behind its fit. What one that broke off has left, ptkeras.lasso.detach(model) "
+            "takes off."
+        )
     names = paths(model)
     found = _to_prune(model, leave_alone, names)
     measured = importances(model, x, found, loss=loss, batch_size=batch_size, seed=seed)
-    counts = _survivors([each.of_rows for each in measured], ratio, ratio_limit)
+    counts = _survivors([each.damage for each in measured], ratio, ratio_limit)
     params = model.count_params()
     rows, changes = [], {}
     taken = {layer.name for layer in model._flatten_layers()}
     for each, (reads, makes) in zip(measured, counts, strict=True):
         new = cheapest(
             each.form,
-            directions(each.bases[0], each.of_rows[0], reads),
-            directions(each.bases[1], each.of_rows[1], makes),
+            directions(each.bases[0], each.damage[0], reads),
+            directions(each.bases[1], each.damage[1], makes),
             each.positions,
         )
         if new is not each.form:
@@ -120,7 +127,7 @@ class Importances(NamedTuple):
         chain: the layers.
         form: their numbers.
         bases: of what the core reads, and of what it makes.
-        of_rows: what the loss rises by without each direction of what the core reads (a row of W'),
+        damage: what the loss rises by without each direction of what the core reads (a row of W'),
             and of what it makes (a column).
         positions: as in `ptkeras.fisher.Factors`, of the whole chain.
     """
@@ -128,14 +135,14 @@ class Importances(NamedTuple):
     chain: Chain
     form: Form
     bases: tuple[Basis, Basis]
-    of_rows: tuple[np.ndarray, np.ndarray]
+    damage: tuple[np.ndarray, np.ndarray]
     positions: tuple[float, float]
 
 
 def importances(
     model: keras.Model, x: Any, found: list[Chain], **options: Any
 ) -> list[Importances]:
-    """Measures what the loss rises by without each row and each column (paper, eq. 7 in the KFE).
+    """Measures what the loss rises by without each row and each column.
 
     Args:
         model: the model.
@@ -157,18 +164,17 @@ def importances(
             continue
         form, (reads, makes) = form_of(chain), bases[key]
         turned = makes.rotate(reads.rotate(form.core.swapaxes(1, 2)).swapaxes(1, 2))
-        damage = 0.5 * (np.square(turned) * moments[key]).sum(0)
-        each = (damage.sum(1), damage.sum(0))
-        positions = by_layer[key].positions
-        result.append(Importances(chain, form, (reads, makes), each, positions))
+        each = 0.5 * (np.square(turned) * moments[key]).sum(0)
+        damage, positions = (each.sum(1), each.sum(0)), by_layer[key].positions
+        result.append(Importances(chain, form, (reads, makes), damage, positions))
     return result
 
 
 def _survivors(
-    of_rows: list[tuple[np.ndarray, np.ndarray]], ratio: float, limit: float
+    damage: list[tuple[np.ndarray, np.ndarray]], ratio: float, limit: float
 ) -> list[tuple[int, int]]:
     """How many rows and columns of each layer stay, if the lowest of all go."""
-    flat = [side for sides in of_rows for side in sides]
+    flat = [side for sides in damage for side in sides]
     order = np.argsort(np.concatenate(flat), kind="stable")
     gone = np.zeros(len(order), bool)
     gone[order[: int(ratio * len(order))]] = True

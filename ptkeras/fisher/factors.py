@@ -56,15 +56,9 @@ def layers(model: keras.Model) -> list[Any]:
         model: a Functional or built Sequential model.
     """
     found: dict[int, Any] = {}
-    for node in nodes_of(model):
-        op = node.operation
-        if is_graph(op):
-            found |= {id(layer): layer for layer in layers(op)}
-        elif type(op) in _KINDS and getattr(op, "groups", 1) == 1:
-            changed = getattr(op, "lora_enabled", False) or getattr(op, "quantization_mode", None)
-            if not changed:
-                found.setdefault(id(op), op)
-    return list(found.values())
+    inside: set[int] = set()
+    _look(model, found, inside)
+    return [layer for key, layer in found.items() if key not in inside]
 
 
 def factors(
@@ -178,6 +172,20 @@ def second_moments(
                 read = _by_example(list(parts), own[0].examples)
                 total[place] += _squares(read, slopes) / size
     return result
+
+
+def _look(model: keras.Model, found: dict[int, Any], inside: set[int]) -> None:
+    """Adds the layers that a graph calls itself, and the `id`s of those inside of others."""
+    for node in nodes_of(model):
+        op = node.operation
+        if is_graph(op):
+            _look(op, found, inside)
+            continue
+        if isinstance(op, keras.layers.Layer):
+            inside |= {id(layer) for layer in op._flatten_layers(include_self=False)}
+        changed = getattr(op, "lora_enabled", False) or getattr(op, "quantization_mode", None)
+        if type(op) in _KINDS and getattr(op, "groups", 1) == 1 and not changed:
+            found.setdefault(id(op), op)
 
 
 def _each(batches: Iterator[list[Tap]]) -> Iterator[Tap]:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from keras import layers, losses
 
 import ptkeras
-from ptkeras import cost, eigendamage, export
+from ptkeras import cost, eigendamage, export, lasso
+from ptkeras.channels import trace
 from ptkeras.data import digits
 from ptkeras.eigendamage.pruning import _survivors
 from tests.exactness import assert_same, inputs_for, outputs_of, randomise
@@ -271,3 +272,14 @@ def test_masks_are_refused_before_any_work():
     ptkeras.magnitude.prune(model, 0.5)
     with pytest.raises(ValueError, match="MagnitudePruning"):
         eigendamage.prune(model, np.zeros((4, 8, 8, 1)), 0.5)
+
+
+def test_the_lasso_of_prunetrain_is_refused():
+    model = residual()
+    model.compile("sgd", LOGITS)
+    strength = keras.Variable(1.0, trainable=False)
+    lasso.attach(trace(model), strength)
+    with pytest.raises(ValueError, match="PruneTrain has its lasso on"):
+        eigendamage.prune(model, np.zeros((4, 8, 8, 1)), 0.5)
+    lasso.detach(model)
+    eigendamage.prune(model, np.zeros((4, 8, 8, 1)), 0.5)

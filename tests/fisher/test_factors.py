@@ -266,9 +266,10 @@ def test_layers_that_are_left_out():
     x = layers.SeparableConv2D(4, 1)(x)
     x = keras.Sequential([layers.Conv2D(4, 1, name="in"), layers.ReLU()])(x)
     x = layers.Conv2DTranspose(4, 1)(x)
-    x = layers.TimeDistributed(layers.Dense(3))(x)
+    both = layers.Dense(3, name="both")  # a wrapper calls it too
+    x = both(layers.TimeDistributed(both)(layers.Conv2D(3, 1, name="next")(x)))
     model = keras.Model(inputs, layers.Dense(2, name="out")(x))
-    assert [layer.name for layer in fisher.layers(model)] == ["in", "out"]
+    assert [layer.name for layer in fisher.layers(model)] == ["in", "next", "out"]
 
 
 @settings(max_examples=5 if TRIES_FEW else 30)

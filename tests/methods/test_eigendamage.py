@@ -19,6 +19,7 @@ SHORT = [
     "--batch_size=256",
     "--learning_rate=0.05",
     "--learning_rate_drops=1",
+    "--weight_decay=1e-3",
     "--prune_ratio=0.4,0.3",
     "--prune_ratio_limit=0.6",
     "--fisher_images=64",
