@@ -2,7 +2,8 @@
 
 The stages, one behind the other in one `fit`:
 
-1. `--epochs`: the network trains with all gates open, as it would without them;
+1. `--epochs`: the network trains with all gates open, as it would without them but for the order
+   in which gradients are summed;
 2. `--pretraining_epochs`: supervised pre-training of the gates;
 3. for each of `--prune_ratio`, a pruning in the eigenbasis, and `--finetune_epochs` with all gates
    open;

@@ -63,17 +63,6 @@ def test_a_run_ends_in_the_table_of_the_three_networks(finished, capsys):
     assert "static and dynamic" in capsys.readouterr().out
 
 
-def test_the_dense_network_is_trained_as_without_gates(finished, tmp_path):
-    folder = tmp_path / "dense"
-    assert train.main([*SHORT, "--method=dense", f"--output_dir={folder}"]) == 0
-    ours, theirs = (
-        keras.models.load_model(path).get_weights()
-        for path in (finished / "dense.keras", folder / "model.keras")
-    )
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
     finished, tmp_path, monkeypatch
 ):

@@ -66,6 +66,22 @@ def test_with_all_gates_open_the_network_is_the_original(build, count, gate):
     np.testing.assert_array_equal(skipnet.remove_gates(network)(x), wanted)
 
 
+def test_with_open_gates_a_step_is_that_of_the_original():
+    model = compiled(small())
+    network = compiled(skipnet.add_gates(model, "ffgate1"))
+    network.open_gates()
+    gates = network.get_layer("block0_add_gate_logit").get_weights()
+    losses = [each.train_on_batch(images(32), LABELS)[0] for each in (model, network)]
+    assert losses[0] == losses[1]
+    for layer in model.layers:  # up to the order in which gradients are summed
+        for a, b in zip(
+            layer.get_weights(), network.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+    for a, b in zip(gates, network.get_layer("block0_add_gate_logit").get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_the_model_that_gets_gates_is_left_alone():
     model = small()
     before = [layer.name for layer in model.layers], model.get_weights()
