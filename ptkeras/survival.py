@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import keras
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras import multi_worker
+from ptkeras._held_mask import HeldMask, mask_of
 from ptkeras._replicas import average_statistics
 from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.keras_state import KerasState
@@ -202,12 +203,17 @@ class Survival(keras.callbacks.Callback):
             "epoch": self.epoch,
             "stopped": bool(self.model.stop_training),
             "states": [one.get_state() for one in self.stateful],
-            "optimizer": [v.path for v in self.model.optimizer._trainable_variables],
+            "optimizer": self._weights_of_slots(),
             "seeds": [_to_list(v) for v in _seeds(self.model)],
         }
         if multi_worker.is_chief(self.model):
             self.checkpoints.write(self.model, state, self._get_arrays())
         self._state = state
+
+    def _weights_of_slots(self) -> list[str]:
+        """Where the weights are, in the order of the optimiser's slots."""
+        places = _places(self.model)
+        return [places[id(v)] for v in self.model.optimizer._trainable_variables]
 
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
@@ -280,12 +286,12 @@ def _first_sentence(error: Exception) -> str:
 
 def _restore(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
     """Moves the saved graph into the model, and the saved numbers into that."""
-    regularizers = {v.path: v.regularizer for v in model.trainable_variables}
+    former = _weights(model)
     with scope_of(model):
         adopt(model, keras.models.load_model(path, compile=False))
-        for variable in model.trainable_variables:
-            # Those that hang on variables are not in a saved config.
-            variable.regularizer = variable.regularizer or regularizers.get(variable.path)
+        for place, variable in _weights(model).items():
+            if place in former:
+                _hang_on(variable, former[place])
         _renew_optimizer(model, state["optimizer"])
     model.load_weights(path)
     # The slots are saved in the order of another process, and Keras pairs them by position.
@@ -296,18 +302,54 @@ def _restore(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
     refresh_functions(model)
 
 
-def _renew_optimizer(model: keras.Model, paths: list[str]) -> None:
+def _hang_on(variable: keras.Variable, former: keras.Variable) -> None:
+    """Gives a variable what hung on its former self, which is not in a saved config."""
+    variable.regularizer = variable.regularizer or former.regularizer
+    held = mask_of(former)
+    if held is not None and held.mask.shape == variable.shape:
+        variable.constraint = HeldMask(held.mask, held.lifted, variable.constraint)
+
+
+def _weights(model: keras.Model) -> dict[str, keras.Variable]:
+    """The trainable variables by where they are."""
+    places = _places(model)
+    return {places[id(v)]: v for v in model.trainable_variables}
+
+
+def _places(model: keras.Model) -> dict[int, str]:
+    """For the `id` of each variable where it is; of several places the first in the alphabet."""
+    found = sorted(_ways(model), key=lambda pair: pair[0], reverse=True)
+    return {id(variable): place for place, variable in found}
+
+
+def _ways(layer: Any, way: str = "") -> Iterator[tuple[str, keras.Variable]]:
+    """The ways from a model to its variables.
+
+    Their paths will not do: these depend on who has built the layer, the layer itself in a model
+    from a file, or the Sequential around it. In a model layers go by their names, since the order
+    may change; in other layers by their number, since the names may.
+    """
+    for number, variable in enumerate(
+        [*layer._trainable_variables, *layer._non_trainable_variables]
+    ):
+        yield f"{way}/{number}", variable
+    for number, inner in enumerate(layer._layers):
+        name = inner.name if isinstance(layer, keras.Model) else number
+        yield from _ways(inner, f"{way}/{name}")
+
+
+def _renew_optimizer(model: keras.Model, places: list[str]) -> None:
     """An optimiser of the same config for the saved weights, in the old object.
 
     Args:
         model: the model, compiled.
-        paths: the weights in the order of the saved slots; that of a pruned model's layers may be
-            another one.
+        places: where the weights are, in the order of the saved slots; that of a pruned model's
+            layers may be another one.
     """
     optimizer = model.optimizer
-    weights = {v.path: v for v in model.trainable_variables}
+    weights = _weights(model)
     fresh = twin(optimizer)
-    fresh.build([weights[path] for path in paths])
+    fresh.build([weights[place] for place in places])
     become(optimizer, fresh)
 
 

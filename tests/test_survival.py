@@ -460,3 +460,58 @@ def test_a_damaged_file_costs_an_epoch_and_nothing_else(tmp_path):
     with pytest.warns(UserWarning, match="goes on from the checkpoint before it"):
         parts, *_ = fit(tmp_path / "parts.keras", seed=1)
     assert_same(parts, whole)
+
+
+def in_rows():
+    """Layers in a row, and some of them in a row of their own: the rows name what they build."""
+    inner = keras.Sequential([layers.Dense(12, name="dense"), layers.ReLU()], name="inner")
+    twin = keras.Sequential([layers.Dense(12, name="dense"), layers.ReLU()], name="twin")
+    return keras.Sequential(
+        [keras.Input((64,)), layers.Dense(16, name="first"), inner, twin, layers.Dense(10)]
+    )
+
+
+def test_layers_in_rows_go_on_too(tmp_path):
+    def fit(epochs, *others):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(0)
+        model = in_rows()
+        for variable in model.trainable_variables:
+            variable.regularizer = keras.regularizers.L2(0.01)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(0.01), loss)
+        images, labels = digits()
+        x = images.reshape(len(images), -1).astype("float32") / 16
+        model.fit(x, labels, epochs=epochs, shuffle=False, verbose=0, callbacks=list(others))
+        return model
+
+    whole = fit(3)
+    path = tmp_path / "last.keras"
+    fit(1, Survival(path))
+    fit(2, Survival(path))
+    for expected, actual in zip(
+        whole.get_weights(), fit(3, Survival(path)).get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_zeros_that_are_held_stay_so(tmp_path):
+    """Who prunes before `fit` does it again in the next process, before the file is read."""
+
+    def fit(epochs, *others):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(0)
+        model = in_rows()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(0.01), loss)
+        ptkeras.magnitude.prune(model, 0.5)
+        images, labels = digits()
+        x = images.reshape(len(images), -1).astype("float32") / 16
+        survival = Survival(tmp_path / "last.keras")
+        with contextlib.suppress(StoppedError):
+            model.fit(x, labels, epochs=epochs, verbose=0, callbacks=[*others, survival])
+        return model
+
+    fit(3, StopAt(1))
+    model = fit(3)
+    assert ptkeras.magnitude.report(model).sparsity == pytest.approx(0.5, abs=0.01)
