@@ -14,12 +14,12 @@ import keras
 import pytest
 from hypothesis import strategies as st
 
-from ptkeras import flagging, methods, settings, train
+from ptkeras import flagging, methods, settings, train, train_flags
 
 pytestmark = pytest.mark.tensorflow
 
 ROOT = Path(__file__).parents[1]
-FLAGS = settings._FLAGS
+FLAGS = train_flags.TABLE.flags
 SECONDS = 10
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -100,7 +100,7 @@ def contradictions(draw):
 
 
 def _several(draw):
-    return draw(st.sampled_from(settings.STRATEGIES[1:]))
+    return draw(st.sampled_from(train_flags.STRATEGIES[1:]))
 
 
 CONTRADICTIONS = {

@@ -1,6 +1,6 @@
 import pytest
 
-from ptkeras import settings
+from ptkeras import settings, train_flags
 from ptkeras.settings import SettingsError, parse
 
 
@@ -139,7 +139,7 @@ def test_the_first_difference_is_named(tmp_path):
 
 def test_help_has_every_flag_in_lines_that_fit():
     text = settings.help_text()
-    for name in settings._FLAGS:
+    for name in train_flags.TABLE.flags:
         assert f"  --{name}" in text
     assert max(map(len, text.splitlines())) <= 100
     assert settings.asks_for_help(["--epochs=3", "--help"])

@@ -5,7 +5,7 @@ import keras
 import pytest
 
 import ptkeras
-from ptkeras import methods, settings
+from ptkeras import methods, settings, train_flags
 
 DATASET = types.SimpleNamespace(batch_size=7, num_train=100)
 
@@ -18,7 +18,7 @@ def test_every_method_gives_callbacks():
 
 def test_every_option_of_prunetrain_is_a_flag():
     options = set(inspect.signature(ptkeras.PruneTrain).parameters)
-    assert options - set(settings._FLAGS) == {"verbose"}
+    assert options - set(train_flags.TABLE.flags) == {"verbose"}
 
 
 def test_flags_reach_prunetrain():
