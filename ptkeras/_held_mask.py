@@ -9,7 +9,7 @@ from keras import ops
 
 
 class HeldMask(keras.constraints.Constraint):
-    """The constraint that holds the zeros of one kernel: `w · max(mask, lifted)`.
+    """The constraint that holds the zeros of one kernel: 0 where neither mask nor `lifted` is 1.
 
     Keras's optimisers apply it behind each update, so that neither momentum nor weight decay nor
     loss scaling brings a weight back. It hangs on the variable, not in the config of the layer: a
@@ -22,15 +22,20 @@ class HeldMask(keras.constraints.Constraint):
     """
 
     def __init__(
-        self, mask: keras.Variable, lifted: keras.Variable, base: keras.constraints.Constraint
+        self,
+        mask: keras.Variable,
+        lifted: keras.Variable,
+        base: keras.constraints.Constraint | None,
     ) -> None:
         self.mask = mask
         self.lifted = lifted
         self.base = base
 
     def __call__(self, w: Any) -> Any:
-        w = w if self.base is None else self.base(w)
-        return ops.multiply(w, ops.maximum(self.mask, ops.cast(self.lifted, self.mask.dtype)))
+        w = ops.convert_to_tensor(w if self.base is None else self.base(w))
+        stays = ops.maximum(self.mask, ops.cast(self.lifted, self.mask.dtype))
+        # Not a product: -w · 0 is -0, and bytes of two kinds of zeros compress to half more.
+        return ops.where(ops.greater(stays, 0), w, ops.zeros_like(w))
 
 
 def mask_of(variable: Any) -> HeldMask | None:

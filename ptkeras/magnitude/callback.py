@@ -32,7 +32,7 @@ class MagnitudePruning(keras.callbacks.Callback):
     (arXiv 1710.01878). What it does in each step is what TF-MOT's `prune_low_magnitude` does, which
     has no Keras 3: the masks are the same ones, step by step, on every backend. As there, a weight
     that was dropped takes part in the next choice with what the last update made of it, and so may
-    come back.
+    come back. (TF-MOT leaves the kernels of depthwise convolutions whole, and prunes embeddings.)
 
     Masks hold until `ptkeras.magnitude.strip(model)`, in later calls of `fit` too. They are in no
     file: what is saved is a plain model. The logs of each epoch get `sparsity`, the share of zeros
@@ -81,7 +81,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         self.schedule = schedule
         self.scope = scope
         self.sparsity_m_by_n = None if sparsity_m_by_n is None else _pair(sparsity_m_by_n)
-        self.leave_alone = leave_alone
+        self.leave_alone = [leave_alone] if isinstance(leave_alone, str) else list(leave_alone)
         self.step = 0
         self.thresholds: dict[str, float] = {}
         self._sparsity: float | None = None

@@ -58,7 +58,7 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
         leave_alone: what to leave out: names or paths of layers, `"conv"` or `"dense"`.
 
     Raises:
-        ValueError: the model has no kernels, or nothing goes by a name in `leave_alone`.
+        ValueError: the model has no kernels, or nothing goes by a name in `leave_alone`, or all do.
     """
     found: dict[int, Kernel] = {}
     for layer in model._flatten_layers(include_self=False):
@@ -75,7 +75,12 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
         )
     leave_alone = [leave_alone] if isinstance(leave_alone, str) else list(leave_alone)
     check_names(model, everything, leave_alone)
-    return [k for k in everything if not any(k.goes_by(name) for name in leave_alone)]
+    chosen = [k for k in everything if not any(k.goes_by(name) for name in leave_alone)]
+    if not chosen:
+        raise ValueError(
+            f"leave_alone={leave_alone} leaves no kernel of '{model.name}' to take weights from."
+        )
+    return chosen
 
 
 def check_names(model: keras.Model, among: list[Kernel], names: Iterable[str]) -> None:

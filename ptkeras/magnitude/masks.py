@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from ptkeras._held_mask import HeldMask, mask_of
+from ptkeras._numbers import numbers
 from ptkeras.magnitude.kernels import Kernel
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 
@@ -26,16 +27,31 @@ class Masks:
     def __init__(self, model: keras.Model, kernels: Sequence[Kernel]) -> None:
         self.model = model
         self.kernels = list(kernels)
-        held = [c for c in map(mask_of, model.variables) if c is not None]
-        bare = [k for k in self.kernels if mask_of(k.variable) is None]
         with scope_of(model):
-            self.lifted = held[0].lifted if held else _variable(np.float32(0), "lifted")
-            for kernel in bare:
-                mask = _variable(np.ones(kernel.variable.shape, kernel.values.dtype), "mask")
-                base = kernel.variable.constraint
-                kernel.variable.constraint = HeldMask(mask, self.lifted, base)
-        if bare:
+            lifted = self._shared_switch()
+            self.lifted = _variable(np.float32(0), "lifted") if lifted is None else lifted
+            changed = [self._hold(kernel) for kernel in self.kernels]
+        if any(changed):
             refresh_functions(model)  # a compiled step has read the constraints as they were
+
+    def _shared_switch(self) -> keras.Variable | None:
+        """What lifts masks that these kernels have, unless it would lift those of others too."""
+        mine = {id(kernel.variable) for kernel in self.kernels}
+        held = [v for v in self.model.variables if mask_of(v) is not None]
+        others = {id(mask_of(v).lifted) for v in held if id(v) not in mine}
+        free = (mask_of(v).lifted for v in held if id(v) in mine)
+        return next((lifted for lifted in free if id(lifted) not in others), None)
+
+    def _hold(self, kernel: Kernel) -> bool:
+        """Puts a mask on a kernel that has none; returns whether its constraint has changed."""
+        held = mask_of(kernel.variable)
+        if held is None:
+            mask = _variable(np.ones(kernel.variable.shape, kernel.values.dtype), "mask")
+            kernel.variable.constraint = HeldMask(mask, self.lifted, kernel.variable.constraint)
+            return True
+        changed = held.lifted is not self.lifted
+        held.lifted = self.lifted
+        return changed
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -57,8 +73,7 @@ class Masks:
         """Sets the weights that the masks drop to zero."""
         for kernel, mask in zip(self.kernels, self.read() if masks is None else masks, strict=True):
             if not mask.all():
-                values = kernel.values
-                kernel.variable.assign(np.where(mask, values, np.zeros((), values.dtype)))
+                _drop(kernel.variable, mask)
 
     def lift(self, lifted: bool) -> None:
         """Lets go of the zeros, or holds them again."""
@@ -82,8 +97,12 @@ def strip(model: keras.Model) -> keras.Model:
     Returns:
         `model`.
     """
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
     held = [v for v in model.variables if mask_of(v) is not None]
     for variable in held:
+        # A fit that broke off, in a step before masks change, has left other numbers there.
+        _drop(variable, ops.convert_to_numpy(mask_of(variable).mask.value) != 0)
         variable.constraint = variable.constraint.base
     if held:
         refresh_functions(model)
@@ -142,6 +161,11 @@ class Passenger:
                 method(store)
 
         return call
+
+
+def _drop(variable: keras.Variable, mask: np.ndarray) -> None:
+    values = numbers(variable)
+    variable.assign(np.where(mask, values, np.zeros((), values.dtype)))
 
 
 def _variable(value: Any, name: str) -> keras.Variable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -40,6 +41,10 @@ def prune(
     follows from the share of weights that goes. Weights are those of kernels: biases and
     normalisation stay. Weights at the threshold stay, so that fewer go where many are equal.
 
+    Zeros hold through all that an optimiser does in a step. An average over the steps (`use_ema`),
+    which Keras puts in place of the weights when `fit` ends, needs a callback beside it:
+    `ptkeras.MagnitudePruning(lambda step: None)`.
+
     Args:
         model: any built Keras model; it needs no graph.
         sparsity: the share of weights to go, from 0 and under 1; or such shares by the name or
@@ -69,10 +74,22 @@ def prune(
         threshold = thresholds.threshold([values[i] for i in members], shares[members[0]])
         found.update(dict.fromkeys(members, threshold))
     masks = [thresholds.mask(v, found[i]) for i, v in enumerate(values)]
+    _tell_of_averages(model)
     Masks(model, chosen).write(masks)
     if keras.config.backend() == "jax":
         refresh_functions(model)  # a compiled step holds the masks as they were
     return report(model, {k.path: found[i] for i, k in enumerate(chosen)})
+
+
+def _tell_of_averages(model: keras.Model) -> None:
+    optimizer = model.optimizer if model.compiled else None
+    if getattr(getattr(optimizer, "inner_optimizer", optimizer), "use_ema", False):
+        warnings.warn(
+            f"The optimizer of '{model.name}' averages weights (use_ema), and fit ends with the "
+            "averages, which are not zero: give it callbacks="
+            "[ptkeras.MagnitudePruning(lambda step: None)], which drops them again.",
+            stacklevel=3,
+        )
 
 
 def groups(

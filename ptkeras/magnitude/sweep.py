@@ -140,7 +140,8 @@ def sweep(
         evaluate: returns the accuracy of a model, from 0 to 1.
         ratios: the shares of weights to go, each from 0 and under 1.
         scope: what has one threshold, see `prune`.
-        finetune: trains the pruned model, with the zeros held; None for no fine-tuning.
+        finetune: trains the pruned model, with the zeros held; None for no fine-tuning. A model
+            that it compiles stays compiled so.
 
     Returns:
         The accuracies and thresholds.

@@ -111,6 +111,34 @@ def test_zeros_hold_in_the_next_fit_until_they_are_stripped():
     assert [v.path for v in model.optimizer.variables] == names
 
 
+def test_zeros_of_kernels_left_alone_hold_too():
+    """What is lifted in a step before masks change is not what others have put on."""
+    model = compiled()
+    ptkeras.magnitude.prune(model, {"hidden": 0.75})
+    callback = MagnitudePruning(lambda step: (True, 0.5), leave_alone=iter(["hidden"]))
+    for _ in range(2):
+        seen = Zeros()
+        fit(model, callback, others=[seen])
+        hidden = [kernel.layer.name for kernel in kernels(model)].index("hidden")
+        np.testing.assert_allclose(np.array(seen.seen)[:, hidden], 0.75, atol=0.01)
+    ptkeras.magnitude.prune(model, 0.8)
+    model.fit(X, Y, verbose=0)
+    np.testing.assert_allclose(zeros(model), 0.8, atol=0.02)
+
+
+def test_a_fit_that_broke_off_leaves_zeros_behind_a_strip():
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 2:
+                raise KeyboardInterrupt
+
+    model = compiled()
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, MagnitudePruning(lambda step: (True, 0.5)), others=[Break()])
+    ptkeras.magnitude.strip(model)
+    np.testing.assert_allclose(zeros(model), 0.5, atol=0.02)
+
+
 def test_a_constraint_of_the_user_stays():
     model = compiled()
     (hidden,) = (k.variable for k in kernels(model) if k.layer.name == "hidden")
@@ -316,6 +344,8 @@ def test_what_fit_cannot_follow_is_told_of():
         fit(compiled(), MagnitudePruning(lambda step: 1.5))
     with pytest.raises(ValueError, match=r"goes by 'hiden'.*'hidden'"):
         fit(compiled(), MagnitudePruning(lambda step: 0.5, leave_alone=["hiden"]))
+    with pytest.raises(ValueError, match=r"leave_alone=\['conv', 'dense'\] leaves no kernel"):
+        fit(compiled(), MagnitudePruning(lambda step: 0.5, leave_alone=["conv", "dense"]))
     x = keras.Input((4, 6))
     attention = compiled(keras.Model(x, layers.MultiHeadAttention(2, 3, name="heads")(x, x)))
     with pytest.raises(ValueError, match=r"'heads/\w+' has the shape \(\d, \d, \d\)"):

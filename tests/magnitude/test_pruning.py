@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
+import ptkeras
 from ptkeras import magnitude
 from ptkeras.magnitude.kernels import kernels
 
@@ -73,7 +74,20 @@ def test_zeros_hold_while_it_is_retrained():
     assert magnitude.report(model).sparsity == report.sparsity
     more = magnitude.prune(model, 0.75)
     model.fit(x, y, epochs=3, verbose=0)
-    assert magnitude.report(model).sparsity == more.sparsity > report.sparsity
+    after = magnitude.report(model)
+    assert after.sparsity == more.sparsity > report.sparsity
+    # All zeros are the same bytes, so that they compress.
+    assert not any(np.signbit(kernel.values[kernel.values == 0]).any() for kernel in kernels(model))
+
+
+def test_averages_over_the_steps_are_told_of():
+    model = network()
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True), keras.losses.MeanSquaredError())
+    x, y = np.ones((8, 6, 6, 2), "float32"), np.ones((8, 4), "float32")
+    with pytest.warns(UserWarning, match=r"\(use_ema\).*MagnitudePruning\(lambda step: None\)"):
+        report = magnitude.prune(model, 0.5)
+    model.fit(x, y, verbose=0, callbacks=[ptkeras.MagnitudePruning(lambda step: None)])
+    assert magnitude.report(model).sparsity == report.sparsity
 
 
 def test_the_report_counts_zeros_and_bytes():
