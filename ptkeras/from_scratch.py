@@ -23,8 +23,9 @@ import numpy as np
 
 from ptkeras import cost
 from ptkeras._plan import protected
-from ptkeras._prediction import Prediction, weighted_macs
+from ptkeras._prediction import Prediction, has_open_sizes, weighted_macs
 from ptkeras.channels import ChannelMap, trace
+from ptkeras.channels.graph import functional_of
 from ptkeras.gated_network import GatedNetwork
 from ptkeras.surgery.fresh import fresh, scaled_norms, widen
 from ptkeras.surgery.rebuild import rebuild
@@ -74,7 +75,7 @@ def learn_gates(
         x: what to train the gates with, as `fit` takes it.
         y: the targets that go with `x`, if `x` does not have them.
         validation_data: what to judge the gates by, as `fit` takes it; the paper holds 5,000
-            training images of CIFAR-10 out for it.
+            training images of CIFAR-10 out for it. Of several outputs the mean accuracy counts.
         loss: a Keras loss. None takes the one that the model is compiled with.
         sparsity_ratio: r, what the mean gate is driven to, and the largest share of open gates of
             an epoch that counts; over 0 and at most 1.
@@ -90,21 +91,23 @@ def learn_gates(
 
     Raises:
         ValueError: an argument is out of its range, the model has no graph or nothing to prune, or
-            no loss.
+            no loss, or leaves sizes of its inputs open.
     """
     _check("sparsity_ratio", sparsity_ratio, 0 < sparsity_ratio <= 1, "over 0 and at most 1")
     _check("balance_factor", balance_factor, 0 <= balance_factor < math.inf, "a number from 0")
     _check("channel_expansion", channel_expansion, 1 <= channel_expansion < 16, "from 1")
     _check("learning_rate", learning_rate, 0 < learning_rate < math.inf, "a number over 0")
     _check("epochs", epochs, epochs == int(epochs) >= 1, "a whole number from 1")
+    _check_validation(validation_data, fit_options)
     loss = _loss(model, loss)
+    flops = _flops(model)
     started = time.perf_counter()
     channel_map = trace(widen(model, channel_expansion))
     if not channel_map.prunable.any():
         raise ValueError(f"'{model.name}' has no channels that could go, so there are no gates.")
     with scope_of(model):
         network = GatedNetwork(_gateable(channel_map), sparsity_ratio, balance_factor)
-        network.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
+        network.compile(keras.optimizers.Adam(learning_rate), loss, metrics=_metrics(model))
     best = _Best(sparsity_ratio)
     network.fit(
         x,
@@ -116,7 +119,7 @@ def learn_gates(
     )
     return Search(
         channel_map=channel_map,
-        flops=cost.inference_flops(model),
+        flops=flops,
         gates=best.gates,
         epoch=best.epoch,
         history=best.history,
@@ -229,7 +232,8 @@ class _Best(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         gates = self.model.gates_by_channel()
         share = float(np.mean(gates[np.isfinite(gates)] != 0))
-        row = {"accuracy": float(logs["val_accuracy"]), "open": share}
+        accuracies = [v for k, v in logs.items() if k.startswith("val_") and k.endswith("accuracy")]
+        row = {"accuracy": float(np.mean(accuracies)), "open": share}
         logs["open"] = share
         self.history.append(row)
         rank = [self._rank(row) for row in self.history]
@@ -279,6 +283,36 @@ def _loss(model: keras.Model, loss: Any) -> Any:
             "compile it, or pass loss= to learn_gates."
         )
     return loss
+
+
+def _flops(model: keras.Model) -> int:
+    if has_open_sizes(model):
+        shapes = ", ".join(str(tuple(x.shape)) for x in functional_of(model).inputs)
+        raise ValueError(
+            f"'{model.name}' leaves sizes of its inputs open, {shapes}, and its FLOPs depend on "
+            "them: build it with a keras.Input of the sizes for which the budget is meant."
+        )
+    return cost.inference_flops(model)
+
+
+def _metrics(model: keras.Model) -> Any:
+    outputs = functional_of(model)._outputs_struct
+    if not isinstance(outputs, (list, tuple, dict)):
+        return ["accuracy"]
+    return keras.tree.map_structure(lambda _: "accuracy", outputs)
+
+
+def _check_validation(validation_data: Any, fit_options: dict[str, Any]) -> None:
+    if validation_data is None and not fit_options.get("validation_split"):
+        raise ValueError(
+            "Pruning from Scratch judges its gates by validation_data; received None: hold some of "
+            "the training examples out for it."
+        )
+    if fit_options.get("validation_freq", 1) != 1:
+        raise ValueError(
+            "Pruning from Scratch judges its gates after each epoch, so that validation_freq must "
+            f"be 1; received {fit_options['validation_freq']!r}."
+        )
 
 
 def _check(name: str, value: Any, right: bool, wanted: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from ptkeras.channels import ChannelMap, Slice
+from ptkeras.channels.graph import functional_of
 
 
 class SparsityBalance(keras.regularizers.Regularizer):
@@ -55,6 +56,7 @@ class GatedNetwork(keras.Model):
     ) -> None:
         super().__init__(name="gated_" + channel_map.model.name)
         self.network = channel_map.model
+        self.output_names = functional_of(self.network).output_names  # losses may go by them
         for variable in self.network.trainable_variables:
             variable.trainable = False  # not the layers: a frozen batch norm would not normalise
         gated = np.flatnonzero(channel_map.prunable)

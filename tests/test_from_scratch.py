@@ -45,9 +45,8 @@ def examples(count=64):
 def search(model, **options):
     x, y = examples(96)
     options = {"loss": LOSS, "epochs": 2, "batch_size": 16, "verbose": 0} | options
-    return from_scratch.learn_gates(
-        model, x[:64], y[:64], validation_data=(x[64:], y[64:]), **options
-    )
+    options = {"validation_data": (x[64:], y[64:])} | options
+    return from_scratch.learn_gates(model, x[:64], y[:64], **options)
 
 
 def test_a_gate_is_one_behind_batch_norm_and_before_the_activation():
@@ -245,6 +244,8 @@ def test_dropped_channels_are_those_of_the_mask():
         ({"epochs": 0}, "epochs"),
         ({"learning_rate": 0}, "learning_rate"),
         ({"loss": None}, "not compiled with a loss"),
+        ({"validation_data": None}, "judges its gates by validation_data; received None"),
+        ({"validation_freq": 2}, "validation_freq must be 1; received 2"),
     ],
 )
 def test_what_is_out_of_range_is_told_of(options, says):
@@ -267,6 +268,49 @@ def test_the_loss_of_the_model_will_do():
     model = residual()
     model.compile("sgd", LOSS)
     assert search(model, loss=None, epochs=1).epoch == 1
+
+
+def test_open_sizes_are_told_of_before_the_gates_are_learned():
+    x = keras.Input((None, None, 2))
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(x))
+    with pytest.raises(ValueError, match=r"sizes of its inputs open, \(None, None, None, 2\)"):
+        search(keras.Model(x, layers.Dense(3)(y)), callbacks=[keras.callbacks.ReduceLROnPlateau()])
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_several_outputs_count_alike(named):
+    x = keras.Input((8, 8, 2))
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(x))
+    one, two = layers.Dense(3, name="one")(y), layers.Dense(3, name="two")(y)
+    model = keras.Model(x, {"one": one, "two": two} if named else [one, two])
+    model.compile("sgd", {"one": LOSS, "two": LOSS} if named else [LOSS, LOSS])
+    x, y = examples()
+    targets = {"one": y, "two": 0 * y} if named else [y, 0 * y]
+    seen = {}
+    log = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.update(logs))
+    found = from_scratch.learn_gates(
+        model, x, targets, validation_data=(x, targets), epochs=1, verbose=0, callbacks=[log]
+    )
+    both = [seen["val_one_accuracy"], seen["val_two_accuracy"]]
+    assert found.history[0]["accuracy"] == pytest.approx(np.mean(both))
+
+
+def test_a_loss_by_the_name_of_the_output_will_do():
+    model = residual()
+    model.compile("sgd", {model.output_names[0]: LOSS})
+    assert search(model, loss=None, epochs=1).epoch == 1
+
+
+def test_what_was_found_in_the_data_is_kept():
+    x, _ = examples()
+    norm = layers.Normalization()
+    norm.adapt(5 * x + 3)
+    inputs = keras.Input((8, 8, 2))
+    y = layers.Flatten()(layers.Conv2D(8, 3)(norm(inputs)))
+    wide = widen(keras.Model(inputs, layers.Dense(3)(y)), 2)
+    small = fresh(trace(wide))
+    for model in (wide, small):
+        np.testing.assert_allclose(model.layers[1](x), norm(x), rtol=1e-5)
 
 
 @pytest.mark.tensorflow

@@ -10,6 +10,7 @@ import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels import ChannelMap, trace
+from ptkeras.surgery.layers import adjust
 from ptkeras.surgery.rebuild import _Builder
 from ptkeras.surgery.reconfigure import scope_of
 
@@ -67,7 +68,13 @@ def scaled_norms(channel_map: ChannelMap) -> keras.Model:
 def _built(builder: _Builder) -> keras.Model:
     # The configs come from layers of this process: a Lambda may be made from them.
     with scope_of(builder.map.model), SafeModeScope(False):
-        return builder.model(builder.map.model)
+        model = builder.model(builder.map.model)
+    for old, new in builder.pairs:
+        if hasattr(old, "adapt"):  # what a layer has found in the data is not trained again
+            for former, variable in zip(old.variables, new.variables, strict=True):
+                variable.assign(former)
+            adjust(old, new)
+    return model
 
 
 class _WithScales(_Builder):
