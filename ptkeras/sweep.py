@@ -28,6 +28,7 @@ from ptkeras.flagging import (
     SettingsError,
     asks_for_help,
     fail,
+    is_ours,
     texts,
 )
 from ptkeras.run_folder import RunFolder
@@ -178,6 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise SettingsError("flag --run: must name the folder of a finished run.")
         sweep(settings)
     except (SettingsError, OSError) as error:
+        return fail(str(error))
+    except ValueError as error:
+        if not is_ours(error):
+            raise
         return fail(str(error))
     except KeyboardInterrupt:
         return fail("Stopped; the same command goes on from the last finished ratio.") + 129

@@ -1,8 +1,10 @@
 import json
+import shutil
 
 import pytest
 
 from ptkeras import sweep, train
+from ptkeras.run_folder import RunFolder
 
 pytestmark = pytest.mark.tensorflow
 
@@ -53,6 +55,14 @@ def test_what_cannot_be_followed_is_told_of(flags, says, capsys):
     assert sweep.main(flags) == 1
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
+
+
+def test_data_that_is_not_there_is_told_of(finished, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    flags = RunFolder(run).flags
+    flags.write_text(flags.read_text().replace("--dataset=digits", "--dataset=cifar10"))
+    assert sweep.main([f"--run={run}", f"--data_dir={tmp_path / 'nowhere'}"]) == 1
+    assert "is not a folder" in capsys.readouterr().err
 
 
 def test_help_shows_the_flags(capsys):
