@@ -123,3 +123,30 @@ def test_what_is_out_of_range_is_told_of(arguments, says):
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
     assert all(v.constraint is None for v in model.variables)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_the_export_to_litert_keeps_the_zeros(tmp_path, precision):
+    import tensorflow as tf
+
+    inputs = keras.Input((6, 6, 2))
+    x = layers.BatchNormalization()(layers.Conv2D(8, 3)(inputs))
+    x = layers.Flatten()(layers.Conv2D(12, 3)(layers.ReLU()(x)))
+    model = keras.Model(inputs, layers.Dense(10)(x))
+    magnitude.prune(model, 0.8)
+    images = np.random.default_rng(0).random((8, 6, 6, 2), "float32")
+    path = tmp_path / "small.tflite"
+    ptkeras.export.to_litert(
+        model, path, precision=precision, calibration=images if precision == "int8" else None
+    )
+    interpreter = tf.lite.Interpreter(str(path))
+    found = {}
+    for told in interpreter.get_tensor_details():
+        shape = tuple(told["shape"])
+        kernel = shape in {(8, 3, 3, 2), (12, 3, 3, 8), (10, 48)}
+        if kernel and np.dtype(told["dtype"]).name == precision:
+            found[shape] = interpreter.get_tensor(told["index"])
+    assert len(found) == 3
+    for kernel in found.values():
+        assert np.mean(kernel == 0) == pytest.approx(0.8, abs=0.01)
