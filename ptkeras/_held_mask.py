@@ -32,7 +32,7 @@ class HeldMask(keras.constraints.Constraint):
         self.base = base
 
     def __call__(self, w: Any) -> Any:
-        w = w if self.base is None else self.base(w)
+        w = ops.convert_to_tensor(w if self.base is None else self.base(w))
         stays = ops.maximum(self.mask, ops.cast(self.lifted, self.mask.dtype))
         # Not a product: -w · 0 is -0, and bytes of two kinds of zeros compress to half more.
         return ops.where(ops.greater(stays, 0), w, ops.zeros_like(w))
