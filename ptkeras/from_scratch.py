@@ -236,8 +236,9 @@ class _Best(keras.callbacks.Callback):
         row = {"accuracy": float(np.mean(accuracies)), "open": share}
         logs["open"] = share
         self.history.append(row)
-        rank = [self._rank(row) for row in self.history]
-        if max(rank) == rank[-1]:
+        *before, rank = [self._rank(row) for row in self.history]
+        # Of epochs as good the first is kept, as in the authors' code; of none that counts, the last.
+        if not before or rank > max(before) or (rank == max(before) and not rank[0]):
             self.gates, self.epoch = gates, epoch + 1
 
     def _rank(self, row: dict[str, float]) -> tuple[bool, float]:

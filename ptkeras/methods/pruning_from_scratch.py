@@ -89,6 +89,7 @@ def _search(settings: Any, dataset: Dataset, model: keras.Model) -> dict[str, An
         seed=settings.seed,
         hold_out=HELD_OUT,
     )
+    _check_budget(settings, model)
     print(f"Learning gates on {part.num_train} images, judged by {part.num_test} others.")
     search = learn_gates(
         model,
@@ -105,6 +106,13 @@ def _search(settings: Any, dataset: Dataset, model: keras.Model) -> dict[str, An
         verbose=1 if sys.stdout.isatty() else 2,
     )
     return _told(search, settings, part.num_train)
+
+
+def _check_budget(settings: Any, model: keras.Model) -> None:
+    """Finds out before the search whether any gates could lead to the budget."""
+    wide = trace(widen(model, settings.channel_expansion))
+    closed = np.where(wide.prunable, 0.0, np.inf)
+    Search(wide, cost.inference_flops(model), closed, 0, [], 0.0).keep(settings.flops_budget)
 
 
 def _told(search: Search, settings: Any, examples: int) -> dict[str, Any]:

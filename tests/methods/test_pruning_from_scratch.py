@@ -58,6 +58,13 @@ def test_a_run_meets_its_budget(finished):
     assert [row.split(",")[5] for row in rows[1:]] == ["0.05", "0.05", "0.005", "0.005"]
 
 
+def test_a_budget_out_of_reach_is_told_of_before_the_search(tmp_path, capsys):
+    assert run(tmp_path / "run", "--flops_budget=0.0002") == 1
+    out, err = capsys.readouterr()
+    assert "nearest to a budget of 0.0002" in err and "Learning gates" not in out
+    assert not (tmp_path / "run" / "search.json").exists()
+
+
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, monkeypatch):
     save = Survival.on_epoch_end
     searches = []
