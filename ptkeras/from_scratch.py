@@ -237,7 +237,7 @@ class _Best(keras.callbacks.Callback):
         logs["open"] = share
         self.history.append(row)
         *before, rank = [self._rank(row) for row in self.history]
-        # Of epochs as good the first is kept, as in the authors' code; of none that counts, the last.
+        # The first of equal epochs that count, as in the authors' code; the last, if none counts.
         if not before or rank > max(before) or (rank == max(before) and not rank[0]):
             self.gates, self.epoch = gates, epoch + 1
 
