@@ -9,6 +9,7 @@ made of benchmarks/results/NAME.json; a test fails where the two differ.
 import json
 import pathlib
 import re
+import statistics
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -76,6 +77,26 @@ def export_speed(result: dict) -> str:
     return _table(["network", "FLOPs", *titles], list(rows.values()))
 
 
+def _methods(result: dict) -> str:
+    """A row a method: the accuracy of each seed, means of the rest."""
+    rows = []
+    for name, title in METHODS.items():
+        runs = [run for run in result["runs"] if run["method"] == name]
+        if not runs:
+            continue
+
+        def mean(key: str, runs: list[dict] = runs) -> float:
+            return statistics.mean(run[key] for run in runs)
+
+        by_seed = ", ".join(f"{100 * run['accuracy']:.2f}" for run in runs)
+        training, inference = mean("training_flops") / 1e12, mean("inference_flops") / 1e6
+        figures = [f"{training:.2f} T", f"{inference:.2f} M", f"{mean('params') / 1e3:,.0f} k"]
+        accuracy = f"{mean('accuracy'):.2%}" + (f" ({by_seed})" if len(runs) > 1 else "")
+        rows.append([title, accuracy, *figures, f"{mean('seconds'):,.0f}"])
+    heads = ["", "test accuracy", "training FLOPs", "inference FLOPs", "parameters", "seconds"]
+    return _table(heads, rows)
+
+
 def _overview(_: dict) -> str:
     """The ratios of all results that are there, in the order of `OVERVIEW`."""
     rows = []
@@ -99,10 +120,18 @@ OVERVIEW = (
     "memory",
     "gpu",
 )
+METHODS = {
+    "dense": "dense",
+    "prunetrain": "PruneTrain",
+    "pruning_from_scratch": "Pruning from Scratch",
+    "magnitude": "magnitude",
+}
 TABLES = {
     "overview": _overview,
     "applications": _applications,
     "export_speed": export_speed,
+    "methods_digits": _methods,
+    "methods_cifar10": _methods,
     "torch_pruning": _torch_pruning,
 }
 

@@ -59,7 +59,7 @@ class EigenDamage(keras.callbacks.Callback):
     Attributes:
         reconfigurations: a dict for each pruning: `epoch`, `seconds`, and pairs of what the network
             was before and after, `channels`, `params`, `inference_flops`; `layers` has for each
-            layer that was pruned its widths before and after.
+            layer the smallest of its widths, that of a core once it is pruned.
         training_flops: the training FLOPs so far, with those of the prunings.
     """
 
@@ -69,18 +69,21 @@ class EigenDamage(keras.callbacks.Callback):
         self.examples = examples
         self.reconfigurations: list[dict[str, Any]] = []
         self.training_flops = 0
+        self._widths: dict[str, int] = {}
 
     def get_state(self) -> dict[str, Any]:
         """What has to survive beside the model."""
         return {
             "reconfigurations": self.reconfigurations,
             "training_flops": self.training_flops,
+            "widths": self._widths,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes back what `get_state` returned."""
         self.reconfigurations = list(state["reconfigurations"])
         self.training_flops = state["training_flops"]
+        self._widths = state["widths"]
 
     def result(self) -> dict[str, Any]:
         """What the prunings took."""
@@ -99,6 +102,9 @@ class EigenDamage(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Looks at the network."""
         self._refresh()
+        if not self.reconfigurations:
+            produced = trace(self.model).produced()
+            self._widths = {path: len(channels) for path, channels in produced.items()}
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Sets the learning rate of a fine-tuning."""
@@ -139,7 +145,10 @@ class EigenDamage(keras.callbacks.Callback):
         after = self._figures()
         record = {"epoch": epoch, "seconds": round(time.perf_counter() - started, 3)}
         record |= {name: [before[name], after[name]] for name in before}
-        record["layers"] = {row.name: [list(each) for each in row.widths] for row in report.layers}
+        record["layers"] = {name: [count, count] for name, count in self._widths.items()}
+        for row in report.layers:
+            record["layers"][row.name] = [min(widths[1:]) for widths in row.widths]
+        self._widths = {name: pair[1] for name, pair in record["layers"].items()}
         self.reconfigurations.append(record)
         io_utils.print_msg("\n" + describe(record))
 

@@ -108,7 +108,7 @@ def heat_map(run: Run) -> Figure:
 def layers(run: Run) -> Figure:
     """Each layer's channels and multiply-accumulates, in the first network and in the last."""
     first, last = run.architecture["initial"], run.architecture["final"]
-    names = [*first["macs"], *(n for n in first["layers"] if n not in first["macs"])]
+    names = list(dict.fromkeys([*first["macs"], *first["layers"], *last["macs"], *last["layers"]]))
     figure = Figure((WIDTH, _ROW * len(names) + 0.9), layout="constrained")
     for axes, key in zip(figure.subplots(1, 2, sharey=True), ("layers", "macs"), strict=True):
         ys = range(len(names))
