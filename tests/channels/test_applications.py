@@ -11,7 +11,7 @@ from ptkeras.channels import trace
 from tests.channels.applications import NAMES, build, calibrate, inner_channels, randomise
 from tests.exactness import random_keep, zero
 
-QUICK = {"MobileNet", "MobileNetV3Small", "EfficientNetB0", "ResNet50V2", "ConvNeXtTiny", "VGG16"}
+QUICK = {"MobileNetV3Small", "ResNet50V2", "VGG16"}
 NETWORKS = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
 
 

@@ -17,6 +17,8 @@ from ptkeras.data import digits
 from ptkeras.eigendamage.pruning import _survivors
 from tests.exactness import assert_same, inputs_for, outputs_of, randomise
 
+pytestmark = pytest.mark.compiles_much
+
 LOGITS = losses.SparseCategoricalCrossentropy(from_logits=True)
 
 

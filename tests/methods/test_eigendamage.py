@@ -67,6 +67,7 @@ def test_a_run_trains_prunes_and_fine_tunes(finished):
     assert spent[2] - spent[1] == 2 * 64 * first + 1437 * small
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, monkeypatch):
     save = Survival.on_epoch_end
 

@@ -73,6 +73,7 @@ def test_a_run_leaves_a_sparse_network_of_plain_keras(whole, capsys):
     assert "weights that are zero" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(whole, tmp_path, monkeypatch):
     save = Survival.on_epoch_end
 
@@ -88,7 +89,9 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(whole, tmp_path, monk
     same(whole, tmp_path / "stopped")
 
 
-@pytest.mark.parametrize("step", [2, 3])  # masks change in step 4 of an epoch; 6 make one
+@pytest.mark.parametrize(
+    "step", [2, pytest.param(3, marks=pytest.mark.slow)]
+)  # masks change in step 4 of an epoch; 6 make one
 def test_a_run_that_was_terminated_in_an_epoch_ends_like_one_that_was_not(
     whole, tmp_path, monkeypatch, capsys, step
 ):

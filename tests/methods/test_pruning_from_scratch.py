@@ -65,6 +65,7 @@ def test_a_budget_out_of_reach_is_told_of_before_the_search(tmp_path, capsys):
     assert not (tmp_path / "run" / "search.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, monkeypatch):
     save = Survival.on_epoch_end
     searches = []

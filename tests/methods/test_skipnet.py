@@ -74,6 +74,7 @@ def test_the_export_has_a_conditional_for_each_gate(finished):
     assert sum(node.op_type == "If" for node in proto.graph.node) == gates
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, monkeypatch):
     save = Survival.on_epoch_end
 

@@ -63,6 +63,7 @@ def test_a_run_ends_in_the_table_of_the_three_networks(finished, capsys):
     assert "static and dynamic" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
     finished, tmp_path, monkeypatch
 ):

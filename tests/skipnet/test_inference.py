@@ -11,6 +11,8 @@ from ptkeras import cost, export, skipnet
 from ptkeras.skipnet.blocks import gated_blocks
 from tests.skipnet.networks import images, small, undecided
 
+pytestmark = pytest.mark.compiles_much
+
 X = images(40)
 Y = np.arange(40) % 4
 

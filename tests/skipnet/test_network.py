@@ -6,6 +6,8 @@ from keras import ops
 from ptkeras import channels, cost, models, skipnet, surgery
 from tests.skipnet.networks import images, small, undecided
 
+pytestmark = pytest.mark.compiles_much
+
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 LABELS = np.arange(32) % 4
 
