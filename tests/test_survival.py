@@ -435,6 +435,8 @@ def test_without_a_pipeline_that_can_skip_the_epoch_begins_anew(tmp_path):
 
 def test_behind_a_fit_that_failed_ctrl_c_is_what_it_was(tmp_path):
     x, y = digits()
+    # A shell has processes in the background ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(StoppedError):
         compiled().fit(x, y, verbose=0, callbacks=[Survival(tmp_path / "a.keras"), StopAt(0)])
     with pytest.raises(KeyboardInterrupt) as stop:

@@ -60,7 +60,7 @@ def test_exact_and_saves_loads_and_clones_as_it_is(name, tmp_path):
 
 
 @pytest.mark.skipif(TRIES_FEW, reason="each further mask is compiled anew")
-@pytest.mark.parametrize("seed", [2, 3, 4])
+@pytest.mark.parametrize("seed", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 @pytest.mark.parametrize("name", ZOO)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_any_mask_is_exact_or_refused(name, seed):

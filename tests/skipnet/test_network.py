@@ -95,7 +95,13 @@ def test_the_model_that_gets_gates_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("ResNet50", 12), ("ResNet50V2", 9), ("MobileNetV2", 10), ("Xception", 8)]
+    ("name", "count"),
+    [
+        ("MobileNetV2", 10),
+        pytest.param("ResNet50", 12, marks=pytest.mark.slow),
+        pytest.param("ResNet50V2", 9, marks=pytest.mark.slow),
+        pytest.param("Xception", 8, marks=pytest.mark.slow),
+    ],
 )
 def test_networks_of_keras_applications_get_gates(name, count):
     model = getattr(keras.applications, name)(weights=None, input_shape=(71, 71, 3), classes=3)
