@@ -11,8 +11,12 @@ from ptkeras.channels import trace
 from tests.channels.applications import NAMES, build, calibrate, inner_channels, randomise
 from tests.exactness import random_keep, zero
 
-QUICK = {"MobileNetV3Small", "ResNet50V2", "VGG16"}
-NETWORKS = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+MARKS = {
+    "VGG16": (),
+    "ResNet50V2": pytest.mark.compiles_much,
+    "MobileNetV3Small": pytest.mark.compiles_much,
+}
+NETWORKS = [pytest.param(name, marks=MARKS.get(name, pytest.mark.slow)) for name in NAMES]
 
 
 def difference(before, after):
