@@ -102,12 +102,17 @@ def contents(folder):
             weights.visititems(
                 lambda name, one: found.update({name: one[()]}) if hasattr(one, "shape") else None
             )
-        found["config"] = archive.read("config.json")
+        found["config"] = json.loads(archive.read("config.json"), object_hook=without_addresses)
     with (folder / "history.csv").open() as file:
         rows = [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
     result = json.loads((folder / "result.json").read_text())
     del result["seconds"]
     return found | {"history": rows, "result": result}
+
+
+def without_addresses(part):
+    """A part of a config without the addresses that Keras tells objects in a process apart by."""
+    return {name: value for name, value in part.items() if name != "shared_object_id"}
 
 
 def same(one, other):
