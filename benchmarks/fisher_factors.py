@@ -10,21 +10,17 @@ benchmarks/results/fisher_factors.json. The goal: all of it in under five minute
 """
 
 import argparse
-import datetime
-import json
 import os
-import pathlib
-import platform
 import resource
 import time
 
 import keras
 
+from benchmarks import measuring
 from ptkeras import fisher, settings
 from ptkeras.methods.eigendamage import first_images
 from ptkeras.models import build
 
-RESULT = pathlib.Path(__file__).parent / "results" / "fisher_factors.json"
 FLAGFILE = "flags/cifar10_resnet32_eigendamage.flags"
 
 
@@ -69,19 +65,17 @@ def main():
         f"{len(factors)} layers, {len(images)} images: {total['clock']:.1f} s "
         f"({total['processor']:.1f} s of the processor), {memory / 2**30:.2f} GiB at most"
     )
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load": os.getloadavg(),
-        "versions": {"keras": keras.__version__, "backend": keras.config.backend()},
-        "settings": vars(options) | {"data_dir": None},
-        "layers": len(factors),
-        "images": len(images),
-        "seconds": parts,
-        "total": total,
-        "peak_bytes": memory,
-    }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    measuring.write(
+        "fisher_factors",
+        vars(options) | {"data_dir": None},
+        ("keras", keras.config.backend()),
+        load=os.getloadavg(),
+        layers=len(factors),
+        images=len(images),
+        seconds=parts,
+        total=total,
+        peak_bytes=memory,
+    )
 
 
 if __name__ == "__main__":

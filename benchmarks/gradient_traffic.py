@@ -10,16 +10,15 @@ to benchmarks/results/gradient_traffic.json.
 """
 
 import argparse
-import datetime
 import json
 import os
-import pathlib
 import socket
 import subprocess
 import sys
 import threading
 
-RESULT = pathlib.Path(__file__).parent / "results" / "gradient_traffic.json"
+from benchmarks import measuring
+
 BATCH_SIZE = 128
 EPOCHS = 3
 
@@ -173,14 +172,8 @@ def main():
     dense, pruned = rows
     for kind in ("counted", "measured"):
         print(f"{kind}: {1 - pruned[kind] / dense[kind]:.1%} less")
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "model": options.model,
-        "share": options.share,
-        "batch_size": BATCH_SIZE,
-        "rows": rows,
-    }
-    RESULT.write_text(json.dumps(report, indent=1) + "\n")
+    settings = {"model": options.model, "share": options.share, "batch_size": BATCH_SIZE}
+    measuring.write("gradient_traffic", settings, ("keras", "tensorflow"), rows=rows)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,8 @@ on a schedule of 4 epochs, far too short for the papers' accuracies.
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,7 +21,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+from benchmarks import measuring
+
 METHODS = ("dense", "prunetrain", "pruning_from_scratch", "magnitude")
 
 FLAGS = {
@@ -146,15 +144,8 @@ def main():
         small = as_small(pruned, kernel_weights(options))
         others = [run(options, method, seed, *flags) for method, flags in small.items()]
         rows += [figures(result) for result in (dense, pruned, *others)]
-        result = {
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "python": platform.python_version(),
-            "runs": rows,
-        }
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"methods_{options.dataset}.json"
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        settings = vars(options) | {"data_dir": None}
+        measuring.write(f"methods_{options.dataset}", settings, ("keras", "tensorflow"), runs=rows)
     show(options.dataset, rows)
 
 

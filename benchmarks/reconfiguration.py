@@ -31,7 +31,7 @@ surgery = importlib.import_module("ptkeras.surgery.reconfigure")  # the function
 PARTS = {
     "decide": (ptkeras.PruneTrain, "_decide"),
     "rebuild": (surgery, "rebuild"),
-    "carry over weights": (surgery, "_carry_weights"),
+    "carry over weights": (surgery, "carry_weights"),
     "adopt": (surgery, "adopt"),
     "carry over slots": (surgery, "_refresh_training"),
     "look at the result": (ptkeras.PruneTrain, "_refresh"),

@@ -11,11 +11,8 @@ idle cores; CIFAR-10 has a schedule that is far too short for the paper's accura
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -23,7 +20,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+from benchmarks import measuring
+
 FLAGS = {
     "digits": ["--flagfile=flags/digits_resnet20_static_dynamic.flags"],
     "cifar10": [
@@ -110,15 +108,9 @@ def main():
         for row, time in zip(told["comparison"], latencies(folder, options), strict=True):
             rows.append(row | {"seed": seed, "milliseconds": time})
         rows[-1] |= shared
-        result = {
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "python": platform.python_version(),
-            "rows": rows,
-        }
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"static_dynamic_{options.dataset}.json"
-        path.write_text(json.dumps(result, indent=2) + "\n")
+        settings = vars(options) | {"data_dir": None}
+        name = f"static_dynamic_{options.dataset}"
+        measuring.write(name, settings, ("keras", "tensorflow", "onnxruntime"), rows=rows)
     show(options.dataset, rows)
 
 

@@ -251,10 +251,11 @@ def _filled_up(
 ) -> np.ndarray:
     """The mask without those channels, first to go first, that leave the goal or more."""
     for channel in order:
-        if flops(keep) <= goal * (1 + NEAR):
-            break
         keep[channel] = False
-        keep[channel] = flops(keep) < goal * (1 - NEAR)
+        left = flops(keep)
+        keep[channel] = left < goal * (1 - NEAR)
+        if not keep[channel] and left <= goal * (1 + NEAR):
+            break
     return keep
 
 

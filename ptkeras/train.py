@@ -94,7 +94,6 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
         dense = architecture(model, settings.batch_size)
         devices.from_chief(lambda: folder.open(settings))
         model, method, epochs, drops = methods.start(settings, dataset, model, folder)
-        _decay_weights(model, settings.weight_decay)
         model.compile(
             keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -108,7 +107,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     stateful = [*(one for one in method if hasattr(one, "get_state")), record, norms]
     survival = Survival(folder.last, stateful, dataset)
     survival.resume(model)
-    _decay_weights(model, settings.weight_decay)  # of layers, too, that a pruning has put in
+    _decay_weights(model, settings.weight_decay)
     if survival.progress:
         print(f"Going on in '{folder.path}' after {survival.progress}.")
     else:

@@ -1,11 +1,16 @@
-"""Whether two run folders hold the same run, to the last bit; seconds aside."""
+"""Runs that are stopped, and whether two run folders hold the same run, to the last bit."""
 
+import contextlib
 import csv
 import io
 import zipfile
 
 import h5py
+import keras
 import numpy as np
+import pytest
+
+from ptkeras.survival import Survival
 
 
 def rows(folder):
@@ -37,3 +42,27 @@ def assert_same_run(one, other):
     assert ours.keys() == theirs.keys() and len(ours) > 10
     for name, values in ours.items():
         np.testing.assert_array_equal(values, theirs[name], err_msg=name)
+
+
+def assert_same_weights(one, other):
+    ours, theirs = (
+        keras.models.load_model(folder / "model.keras").get_weights() for folder in (one, other)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@contextlib.contextmanager
+def stopped_in(epoch, saved=True):
+    """Ctrl-C at the end of an epoch, counted from 0: behind its checkpoint, or ahead of it."""
+    save = Survival.on_epoch_end
+
+    def on_epoch_end(self, number, logs=None):
+        if saved or number != epoch:
+            save(self, number, logs)
+        if number == epoch:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Survival, "on_epoch_end", on_epoch_end)
+        yield

@@ -10,7 +10,7 @@ import numpy as np
 from keras.src.utils import io_utils
 
 from ptkeras import cost, eigendamage
-from ptkeras.channels import trace
+from ptkeras.channels import ChannelMap, trace
 from ptkeras.methods import Start
 
 if TYPE_CHECKING:
@@ -101,9 +101,8 @@ class EigenDamage(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Looks at the network."""
-        self._refresh()
+        produced = self._refresh().produced()
         if not self.reconfigurations:
-            produced = trace(self.model).produced()
             self._widths = {path: len(channels) for path, channels in produced.items()}
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -152,10 +151,12 @@ class EigenDamage(keras.callbacks.Callback):
         self.reconfigurations.append(record)
         io_utils.print_msg("\n" + describe(record))
 
-    def _refresh(self) -> None:
-        self._channels = int(trace(self.model).prunable.sum())
+    def _refresh(self) -> ChannelMap:
+        channel_map = trace(self.model)
+        self._channels = int(channel_map.prunable.sum())
         self._inference_flops = cost.inference_flops(self.model)
         self._training_flops = cost.training_flops(self.model)
+        return channel_map
 
     def _figures(self) -> dict[str, int]:
         return {

@@ -11,7 +11,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.surgery.layers import adjust
-from ptkeras.surgery.rebuild import _Builder
+from ptkeras.surgery.rebuild import Builder
 from ptkeras.surgery.reconfigure import scope_of
 
 
@@ -29,7 +29,7 @@ def fresh(channel_map: ChannelMap, keep: np.ndarray | None = None) -> keras.Mode
         ValueError: as `ptkeras.reconfigure` does for a mask that it cannot follow.
     """
     keep = np.ones(len(channel_map), bool) if keep is None else channel_map.check_keep(keep)
-    return _built(_Builder(channel_map, keep, {}))
+    return _built(Builder(channel_map, keep, {}))
 
 
 def widen(model: keras.Model, factor: float) -> keras.Model:
@@ -65,7 +65,7 @@ def scaled_norms(channel_map: ChannelMap) -> keras.Model:
     return _built(_WithScales(channel_map, np.ones(len(channel_map), bool), {}))
 
 
-def _built(builder: _Builder) -> keras.Model:
+def _built(builder: Builder) -> keras.Model:
     # The configs come from layers of this process: a Lambda may be made from them.
     with scope_of(builder.map.model), SafeModeScope(False):
         model = builder.model(builder.map.model)
@@ -77,7 +77,7 @@ def _built(builder: _Builder) -> keras.Model:
     return model
 
 
-class _WithScales(_Builder):
+class _WithScales(Builder):
     def remade(self, old: Any, sizes: Any) -> Any:
         new = super().remade(old, sizes)
         if not isinstance(new, keras.layers.BatchNormalization) or new.scale:
@@ -85,7 +85,7 @@ class _WithScales(_Builder):
         return type(new).from_config(new.get_config() | {"scale": True})
 
 
-class _Widener(_Builder):
+class _Widener(Builder):
     """Builds each position of a channel as often as the channel has copies."""
 
     def __init__(self, channel_map: ChannelMap, factor: float) -> None:

@@ -68,14 +68,22 @@ def rebuild(
     Raises:
         DeadEndError: a tensor loses all of its channels and what reads it cannot do without.
     """
-    builder = _Builder(channel_map, keep, gates or {})
+    builder = Builder(channel_map, keep, gates or {})
     # The configs come from layers of this process: a Lambda may be made from them.
     with held_back(), InitialValues(builder.initial_value) as initial, SafeModeScope(False):
         model = builder.model(channel_map.model)
     return Rebuilt(model, builder.pairs, initial.given)
 
 
-class _Builder:
+class Builder:
+    """Builds the graph of a model anew, layer by layer; subclasses make some layers otherwise.
+
+    Args:
+        channel_map: the channels of the model.
+        keep: a bool per channel.
+        gates: selections at shortcuts, see `ptkeras.gating`.
+    """
+
     def __init__(
         self, channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate]
     ) -> None:

@@ -64,7 +64,7 @@ def reconfigure(
     refuse_masks(model)
     with scope_of(model):
         rebuilt = rebuild(channel_map, keep, gates)
-        renewed = _carry_weights(channel_map, keep, gates, rebuilt)
+        renewed = carry_weights(channel_map, keep, gates, rebuilt)
         adopt(model, rebuilt.model)
         _refresh_training(model, channel_map, keep, gates, renewed)
     return model
@@ -104,7 +104,7 @@ def _slicer(channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate]
     return sliced
 
 
-def _carry_weights(
+def carry_weights(
     channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate], rebuilt: Rebuilt
 ) -> dict[int, keras.Variable]:
     """Copies the weights of old layers into their new selves; returns new variable by old `id`."""

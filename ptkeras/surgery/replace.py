@@ -16,8 +16,8 @@ from ptkeras.channels import trace
 from ptkeras.surgery.adopt import adopt
 from ptkeras.surgery.initial_values import InitialValues
 from ptkeras.surgery.optimizers import carry_over
-from ptkeras.surgery.rebuild import Rebuilt, _Builder
-from ptkeras.surgery.reconfigure import _carry_weights, refresh_functions, scope_of
+from ptkeras.surgery.rebuild import Builder, Rebuilt
+from ptkeras.surgery.reconfigure import carry_weights, refresh_functions, scope_of
 
 
 class Stage(NamedTuple):
@@ -68,7 +68,7 @@ def replace(model: keras.Model, stages: Mapping[int, list[Stage]]) -> keras.Mode
         with held_back(), InitialValues(builder.initial_value) as initial, SafeModeScope(False):
             new = builder.model(model)
         rebuilt = Rebuilt(new, builder.pairs, initial.given)
-        renewed = _carry_weights(channel_map, keep, {}, rebuilt)
+        renewed = carry_weights(channel_map, keep, {}, rebuilt)
         added = builder.fill()
         adopt(model, new)
         if model.compiled and model.optimizer is not None and model.optimizer.built:
@@ -83,7 +83,7 @@ def replace(model: keras.Model, stages: Mapping[int, list[Stage]]) -> keras.Mode
     return model
 
 
-class _Replacer(_Builder):
+class _Replacer(Builder):
     """Builds the model as it is, but for the layers that are replaced."""
 
     def __init__(self, channel_map: Any, stages: Mapping[int, list[Stage]]) -> None:

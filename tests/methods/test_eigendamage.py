@@ -8,7 +8,7 @@ import pytest
 from ptkeras import cost, settings, train
 from ptkeras.methods.eigendamage import first_images
 from ptkeras.models import build
-from ptkeras.survival import Survival
+from tests.same_run import assert_same_weights, stopped_in
 
 pytestmark = pytest.mark.tensorflow
 
@@ -68,31 +68,13 @@ def test_a_run_trains_prunes_and_fine_tunes(finished):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, monkeypatch):
-    save = Survival.on_epoch_end
-
-    def stop(at, before_saving):
-        def on_epoch_end(self, epoch, logs=None):
-            if epoch == at and before_saving:
-                raise KeyboardInterrupt
-            save(self, epoch, logs)
-            if epoch == at:
-                raise KeyboardInterrupt
-
-        return on_epoch_end
-
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path):
     # Behind a pruning that is not saved yet, behind one that is, and in a fine-tuning.
-    for at, before_saving in ((1, True), (1, False), (2, False)):
-        with monkeypatch.context() as patched:
-            patched.setattr(Survival, "on_epoch_end", stop(at, before_saving))
+    for at, saved in ((1, False), (1, True), (2, True)):
+        with stopped_in(at, saved):
             assert run(tmp_path / "stopped") == 130
     assert run(tmp_path / "stopped") == 0
-    whole, stopped = (
-        keras.models.load_model(folder / "model.keras").get_weights()
-        for folder in (finished, tmp_path / "stopped")
-    )
-    for a, b in zip(whole, stopped, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_weights(finished, tmp_path / "stopped")
     whole, stopped = (
         told(folder, "architecture")["reconfigurations"]
         for folder in (finished, tmp_path / "stopped")

@@ -5,7 +5,6 @@ import shutil
 import signal
 
 import keras
-import numpy as np
 import onnx
 import pytest
 
@@ -13,7 +12,7 @@ from ptkeras import settings, train
 from ptkeras.magnitude import report
 from ptkeras.methods import magnitude
 from ptkeras.methods.magnitude import SparseAccounts, gradual
-from ptkeras.survival import Survival
+from tests.same_run import assert_same_weights, stopped_in
 
 pytestmark = pytest.mark.tensorflow
 
@@ -41,14 +40,6 @@ def whole(tmp_path_factory):
     return folder
 
 
-def same(*folders):
-    ours, theirs = (
-        keras.models.load_model(folder / "model.keras").get_weights() for folder in folders
-    )
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
 def test_sparsity_rises_as_in_zhu_and_gupta():
     at = gradual(0.8, begin=10, end=30, frequency=5)
     assert [at(step) for step in (1, 10)] == [None, None]
@@ -74,24 +65,15 @@ def test_a_run_leaves_a_sparse_network_of_plain_keras(whole, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(whole, tmp_path, monkeypatch):
-    save = Survival.on_epoch_end
-
-    def stop(self, epoch, logs=None):
-        save(self, epoch, logs)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Survival, "on_epoch_end", stop)
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(whole, tmp_path):
+    with stopped_in(1):
         assert run(tmp_path / "stopped") == 130
     assert run(tmp_path / "stopped") == 0
-    same(whole, tmp_path / "stopped")
+    assert_same_weights(whole, tmp_path / "stopped")
 
 
-@pytest.mark.parametrize(
-    "step", [2, pytest.param(3, marks=pytest.mark.slow)]
-)  # masks change in step 4 of an epoch; 6 make one
+# Masks change in step 4 of an epoch; 6 make one.
+@pytest.mark.parametrize("step", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_run_that_was_terminated_in_an_epoch_ends_like_one_that_was_not(
     whole, tmp_path, monkeypatch, capsys, step
 ):
@@ -108,7 +90,7 @@ def test_a_run_that_was_terminated_in_an_epoch_ends_like_one_that_was_not(
         assert run(tmp_path / "stopped") == 143
     assert f"step {step + 1} of epoch 2" in capsys.readouterr().err
     assert run(tmp_path / "stopped") == 0
-    same(whole, tmp_path / "stopped")
+    assert_same_weights(whole, tmp_path / "stopped")
 
 
 def test_a_finished_run_may_be_asked_for_an_export(whole, tmp_path):

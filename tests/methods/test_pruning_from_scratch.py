@@ -2,14 +2,13 @@ import json
 import shutil
 
 import keras
-import numpy as np
 import onnx
 import pytest
 
 from ptkeras import cost, settings, train
 from ptkeras.methods import pruning_from_scratch
 from ptkeras.models import build
-from ptkeras.survival import Survival
+from tests.same_run import assert_same_weights, stopped_in
 
 pytestmark = pytest.mark.tensorflow
 
@@ -67,33 +66,18 @@ def test_a_budget_out_of_reach_is_told_of_before_the_search(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, monkeypatch):
-    save = Survival.on_epoch_end
     searches = []
     search = pruning_from_scratch._search
     monkeypatch.setattr(
         pruning_from_scratch, "_search", lambda *args: searches.append(1) or search(*args)
     )
 
-    def stop(at):
-        def on_epoch_end(self, epoch, logs=None):
-            if at:
-                save(self, epoch, logs)
-            raise KeyboardInterrupt
-
-        return on_epoch_end
-
-    for at in (0, 1):  # behind the search, and behind an epoch
-        with monkeypatch.context() as patched:
-            patched.setattr(Survival, "on_epoch_end", stop(at))
+    for saved in (False, True):  # behind the search, and behind an epoch
+        with stopped_in(0, saved):
             assert run(tmp_path / "stopped") == 130
     assert run(tmp_path / "stopped") == 0
     assert searches == [1]
-    whole, stopped = (
-        keras.models.load_model(folder / "model.keras").get_weights()
-        for folder in (finished, tmp_path / "stopped")
-    )
-    for a, b in zip(whole, stopped, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_weights(finished, tmp_path / "stopped")
 
 
 def test_a_finished_run_may_be_asked_for_an_export(finished, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from ptkeras import cost, data, settings, skipnet, train
 from ptkeras.methods import skipnet as method
 from ptkeras.models import build
-from ptkeras.survival import Survival
+from tests.same_run import assert_same_weights, stopped_in
 
 pytestmark = pytest.mark.tensorflow
 
@@ -75,28 +75,12 @@ def test_the_export_has_a_conditional_for_each_gate(finished):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, monkeypatch):
-    save = Survival.on_epoch_end
-
-    def stop(at):
-        def on_epoch_end(self, epoch, logs=None):
-            save(self, epoch, logs)
-            if epoch == at:
-                raise KeyboardInterrupt
-
-        return on_epoch_end
-
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path):
     for at in (1, 2):  # between the stages, and within the second
-        with monkeypatch.context() as patched:
-            patched.setattr(Survival, "on_epoch_end", stop(at))
+        with stopped_in(at):
             assert run(tmp_path / "stopped") == 130
     assert run(tmp_path / "stopped") == 0
-    whole, stopped = (
-        keras.models.load_model(folder / "model.keras").get_weights()
-        for folder in (finished, tmp_path / "stopped")
-    )
-    for a, b in zip(whole, stopped, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_weights(finished, tmp_path / "stopped")
 
 
 def test_flags_reach_the_gates():

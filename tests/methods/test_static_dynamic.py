@@ -2,13 +2,12 @@ import json
 import types
 
 import keras
-import numpy as np
 import pytest
 
 from ptkeras import cost, data, settings, skipnet, train
 from ptkeras.methods import static_dynamic
 from ptkeras.models import build
-from ptkeras.survival import Survival
+from tests.same_run import assert_same_weights, stopped_in
 
 pytestmark = pytest.mark.tensorflow
 
@@ -65,30 +64,12 @@ def test_a_run_ends_in_the_table_of_the_three_networks(finished, capsys):
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(
-    finished, tmp_path, monkeypatch
-):
-    save = Survival.on_epoch_end
-
-    def stop(at):
-        def on_epoch_end(self, epoch, logs=None):
-            save(self, epoch, logs)
-            if epoch == at:
-                raise KeyboardInterrupt
-
-        return on_epoch_end
-
+def test_a_run_that_was_stopped_in_any_stage_ends_like_one_that_was_not(finished, tmp_path):
     for at in (0, 1, 2):
-        with monkeypatch.context() as patched:
-            patched.setattr(Survival, "on_epoch_end", stop(at))
+        with stopped_in(at):
             assert run(tmp_path / "stopped") == 130
     assert run(tmp_path / "stopped") == 0
-    whole, stopped = (
-        keras.models.load_model(folder / "model.keras").get_weights()
-        for folder in (finished, tmp_path / "stopped")
-    )
-    for a, b in zip(whole, stopped, strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_weights(finished, tmp_path / "stopped")
     without_times = [
         {key: row[key] for key in row if key != "milliseconds"}
         for folder in (finished, tmp_path / "stopped")
