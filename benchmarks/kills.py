@@ -91,6 +91,8 @@ def kill(folder, epochs, moment, chance, seconds):
     alive = run.poll() is None
     run.kill()
     run.wait()
+    if run.returncode > 0:
+        raise RuntimeError(f"The run in {folder} ended by itself, with status {run.returncode}.")
     return alive
 
 

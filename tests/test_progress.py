@@ -1,16 +1,29 @@
+import contextlib
 import os
 import pty
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
+
+from ptkeras import _progress, fisher
+from ptkeras.channels import trace
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
-from ptkeras._progress import track, working
+import time
+from ptkeras._progress import bar, track, working
 with working("Converting"):
+    pass
+for i in track(range(3), "Quickly done"):
     pass
 for i in track(range(3), "Pruning"):
     print("row", i)
+    time.sleep(0.4)
+    with bar("Part of it", 1) as step, working("Within it"):
+        step()
 """
 
 
@@ -45,3 +58,28 @@ def test_a_terminal_has_them_and_results_keep_their_place():
     out, error = shown(terminal=True)
     assert out == "row 0\nrow 1\nrow 2\n"
     assert "Converting" in error and "Pruning" in error and "100%" in error
+
+
+def test_what_is_done_at_once_and_what_is_part_of_something_shown_are_not_shown():
+    _, error = shown(terminal=True)
+    assert not any(what in error for what in ("Quickly done", "Part of it", "Within it"))
+
+
+def test_tracing_and_fisher_information_go_step_by_step(monkeypatch):
+    seen = []
+
+    @contextlib.contextmanager
+    def bar(what, total):
+        done = []
+        yield lambda: done.append(None)
+        seen.append((what, total, len(done)))
+
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)], name="inner")
+    x = keras.Input((4,))
+    model = keras.Model(x, keras.layers.Dense(3)(inner(inner(x))), name="outer")
+    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    monkeypatch.setattr(_progress, "bar", bar)
+    monkeypatch.setattr(sys.modules["ptkeras.channels.trace"], "bar", bar)
+    trace(model)
+    fisher.factors(model, np.ones((5, 4), "float32"), batch_size=2)
+    assert seen == [("Tracing 'outer'", 4, 4), ("Fisher information", 3, 3)]

@@ -143,6 +143,15 @@ def triangles():
 
 
 @exhibit
+def one_channel_taken_twice():
+    """A copy of a channel at every position is not stretched by what it is multiplied with."""
+    x = image()
+    weight = conv(1, 1, activation="sigmoid")(x)
+    copies = ops.take(weight, [0, 0, 0], axis=-1)
+    return ending(x, conv(5)(layers.Multiply()([copies, conv(3)(x)])) * weight)
+
+
+@exhibit
 def gated_linear_units():
     x = tokens()
     y = ops.glu(layers.Dense(8)(x))

@@ -24,12 +24,12 @@ def combine(call: Call) -> np.ndarray | None:
     if not call.inputs or any(isinstance(c, keras.Variable) and c.shape for c in arrays):
         return None
     operands = [
-        labels.reshape((1,) * (rank - labels.ndim) + labels.shape) for labels in call.inputs
+        (labels.reshape((1,) * (rank - labels.ndim) + labels.shape), (1,) * (rank - len(own)) + own)
+        for labels, own in zip(call.inputs, call.shapes, strict=True)
     ]
-    size = max(labels.size for labels in operands)
+    size = max(labels.size for labels, _ in operands)
     result = None
-    for labels, own in zip(operands, call.shapes, strict=True):
-        own = (1,) * (rank - len(own)) + own
+    for labels, own in operands:
         axis = _channel_axis(labels)
         if labels.size < size or (axis is None and _stretched(own, shape)):
             # A tensor of one channel that is stretched over many is part of every one of them.
@@ -39,6 +39,11 @@ def combine(call: Call) -> np.ndarray | None:
         elif labels.size == size:
             call.tie(result, labels)
             result = np.where(result >= 0, result, labels)
+    if (axis := _channel_axis(result)) is not None:
+        for labels, own in operands:
+            # One channel that lies at many positions already keeps all of them, or none.
+            if labels.shape[axis] == 1 != own[axis]:
+                call.tie(result, labels)
     call.zero_output = _keeps_zero(call)
     return result
 

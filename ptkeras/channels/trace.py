@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
 from ptkeras._collector import held_back
+from ptkeras._progress import bar
 from ptkeras.channels import (  # noqa: F401  (they fill the registry)
     rules,
     rules_attention,
@@ -51,14 +53,24 @@ def trace(model: keras.Model, *, exact: bool = True) -> ChannelMap:
     Raises:
         ValueError: the model is not built or has no graph.
     """
-    with held_back():
-        return _Tracer(model, exact).run()
+    with held_back(), bar(f"Tracing '{model.name}'", _size(model, set())) as step:
+        return _Tracer(model, exact, step).run()
+
+
+def _size(model: keras.Model, counted: set[int]) -> int:
+    """How many nodes are visited: those of a nested model once, however often it is called."""
+    if id(model) in counted:
+        return 0
+    counted.add(id(model))
+    nodes = list(nodes_of(model))
+    return len(nodes) + sum(_size(n.operation, counted) for n in nodes if is_graph(n.operation))
 
 
 class _Tracer:
-    def __init__(self, model: keras.Model, exact: bool) -> None:
+    def __init__(self, model: keras.Model, exact: bool, step: Callable[[], None]) -> None:
         self.model = model
         self.exact = exact
+        self.step = step
         self.labels = Labels()
         self.tensors: dict[int, np.ndarray] = {}
         self.zeros: dict[int, bool] = {}
@@ -104,6 +116,7 @@ class _Tracer:
             self.walked.add(id(model))
             for node in nodes_of(model):
                 self.visit(node)
+                self.step()
         return [self.tensors[id(x)] for x in graph.outputs]
 
     def visit(self, node: Any) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 
 from ptkeras._gradients import gradients_at
+from ptkeras._progress import track
 from ptkeras.fisher.likelihood import Likelihood, likelihoods
 
 
@@ -69,7 +70,7 @@ def taps(
     of_outputs = likelihoods(model, loss)
     generator = np.random.default_rng(seed)
     shapes: dict[int, _Shapes] = {}
-    for start in range(0, size, batch_size):
+    for start in track(range(0, size, batch_size), "Fisher information"):
         part = keras.tree.map_structure(lambda v, at=start: v[at : at + batch_size], x)
         count = min(batch_size, size - start)
         with _Listening(layers) as listening:
