@@ -16,19 +16,21 @@ def aside(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to; what was written there then takes its place.
 
     Whenever the process or the machine stops, `path` is what it was before or what it is after.
+    What lies at the path beside it, a link maybe, is removed and never written through.
 
     Args:
         path: the file to write; its folder is made if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(_PREFIX + path.name)  # the suffix stays: Keras wants its own
+    _remove(new)
     try:
         yield new
         _sync(new)
         new.replace(path)
         _sync(path.parent)
     except BaseException:
-        new.unlink(missing_ok=True)
+        _remove(new)
         raise
 
 
@@ -44,20 +46,20 @@ def folder_aside(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new, old = path.with_name(_PREFIX + path.name), path.with_name(_PREFIX + "old_" + path.name)
-    shutil.rmtree(new, ignore_errors=True)  # what a process that was stopped has left
+    _remove(new)  # what a process that was stopped has left
     try:
         new.mkdir()
         yield new
         for file in (*new.rglob("*"), new):
             _sync(file)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
+        if os.path.lexists(path):
+            _remove(old)
             path.rename(old)
         new.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
         _sync(path.parent)
     except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
+        _remove(new)
         raise
 
 
@@ -70,6 +72,14 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file as a whole, in UTF-8."""
     with aside(path) as new:
         new.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, a folder with all that is in it, or a link but not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

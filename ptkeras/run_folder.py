@@ -21,6 +21,7 @@ import io
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,10 +110,11 @@ class RunFolder:
         for path in (self.path, *self.path.parents):
             if path.exists() and not path.is_dir():
                 raise SettingsError(f"flag --output_dir={self.path}: '{path}' is a file; {remedy}")
-        for path in (*vars(self).values(), self.last.parent):
-            if isinstance(path, Path) and path != self.path and path.is_symlink():
+        for path in self._contents():
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                kind = "a link" if path.is_symlink() else "neither a file nor a folder"
                 raise SettingsError(
-                    f"flag --output_dir={self.path}: '{path}' is a link, and a run writes into its "
+                    f"flag --output_dir={self.path}: '{path}' is {kind}, and a run writes into its "
                     f"own folder alone; {remedy}"
                 )
         if self.flags.exists():
@@ -121,6 +123,19 @@ class RunFolder:
                 raise SettingsError(f"'{self.path}' holds another run ({difference}); {remedy}")
         elif self.path.exists() and not all(map(is_unfinished, self.path.iterdir())):
             raise SettingsError(f"'{self.path}' holds files that are no run's; {remedy}")
+
+    def _contents(self) -> Iterator[Path]:
+        """All that lies in the folder; no link is followed, but for the folder itself."""
+
+        def refuse(error: OSError) -> None:
+            raise SettingsError(
+                f"flag --output_dir={self.path}: '{error.filename}' cannot be looked at "
+                f"({error.strerror}); choose another --output_dir."
+            ) from error
+
+        if self.path.is_dir():
+            for folder, folders, files in os.walk(self.path, onerror=refuse):
+                yield from (Path(folder, name) for name in (*folders, *files))
 
     def __enter__(self) -> RunFolder:
         """Keeps other runs out of the folder, if it is there, or else from `open` on.

@@ -1,6 +1,6 @@
 import pytest
 
-from ptkeras._files import aside, is_unfinished, write_text
+from ptkeras._files import aside, folder_aside, is_unfinished, write_text
 
 
 def test_a_file_takes_its_place_whole(tmp_path):
@@ -27,3 +27,37 @@ def test_the_file_beside_keeps_its_suffix_and_is_known(tmp_path):
         assert is_unfinished(new)
         new.touch()
     assert not is_unfinished(tmp_path / "a.keras")
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_a_link_at_the_name_beside_is_never_written_through(tmp_path, link):
+    victim, path = tmp_path / "victim", tmp_path / "run" / "a.txt"
+    victim.write_text("mine")
+    path.parent.mkdir()
+    for name in (".new_a.txt", "a.txt"):
+        getattr(path.with_name(name), link)(victim)
+    write_text(path, "theirs")
+    assert (victim.read_text(), path.read_text()) == ("mine", "theirs")
+    assert list(path.parent.iterdir()) == [path] and not path.is_symlink()
+
+
+def test_a_folder_at_the_name_beside_gives_way(tmp_path):
+    (tmp_path / ".new_a.txt" / "deep").mkdir(parents=True)
+    write_text(tmp_path / "a.txt", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", [".new_a", ".new_old_a", "a"])
+def test_a_folder_is_never_filled_through_a_link(tmp_path, name):
+    outside, path = tmp_path / "outside", tmp_path / "run" / "a"
+    for folder in (outside, path):
+        folder.mkdir(parents=True)
+    (outside / "mine").touch()
+    if name == "a":
+        path.rmdir()
+    path.with_name(name).symlink_to(outside)
+    with folder_aside(path) as new:
+        (new / "theirs").touch()
+    assert [file.name for file in outside.iterdir()] == ["mine"]
+    assert [file.name for file in path.iterdir()] == ["theirs"] and not path.is_symlink()
+    assert list(path.parent.iterdir()) == [path]

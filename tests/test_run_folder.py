@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -66,12 +67,49 @@ def test_a_second_run_is_kept_out_until_the_first_has_ended(tmp_path):
         second.open(parse([]))
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "model.keras", "history.csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "checkpoints",
+        "model.keras",
+        "history.csv",
+        ".new_flags.txt",
+        "checkpoints/.new_last.keras",
+        "tensorboard/train/events",
+        "unknown",
+    ],
+)
 def test_a_folder_with_links_out_of_it_is_refused(tmp_path, name):
     outside = tmp_path / "outside"
     outside.mkdir()
     folder = RunFolder(tmp_path / "run")
     folder.open(parse([]))
-    (folder.path / name).symlink_to(outside)
-    with pytest.raises(SettingsError, match=f"{name}' is a link"):
-        folder.check(parse([]))
+    (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+    for target in (outside, tmp_path / "missing"):
+        (folder.path / name).symlink_to(target)
+        with pytest.raises(SettingsError, match=f"{name}' is a link"):
+            folder.check(parse([]))
+        (folder.path / name).unlink()
+
+
+def test_a_folder_that_is_reached_by_a_link_is_none_of_those(tmp_path):
+    RunFolder(tmp_path / "run").open(parse([]))
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    RunFolder(tmp_path / "link").check(parse([]))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_a_folder_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "flags.txt")
+    with pytest.raises(SettingsError, match="is neither a file nor a folder"):
+        RunFolder(tmp_path).check(parse([]))
+
+
+def test_a_file_with_a_second_name_is_replaced_and_not_written_to(tmp_path):
+    folder, backup = RunFolder(tmp_path / "run"), tmp_path / "backup.txt"
+    folder.open(parse([]))
+    backup.hardlink_to(folder.flags)
+    before = backup.read_text()
+    folder.check(parse([]))
+    folder.open(parse(["--export=onnx"]))
+    assert backup.read_text() == before != folder.flags.read_text()
