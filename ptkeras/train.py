@@ -92,8 +92,8 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     with devices.scope():
         model = models.build(settings.model, dataset.input_shape, dataset.num_classes)
         dense = architecture(model, settings.batch_size)
-        devices.from_chief(lambda: folder.open(settings))
         model, method, epochs, drops = methods.start(settings, dataset, model, folder)
+        devices.from_chief(lambda: folder.open(settings))  # nothing is written if that refuses
         model.compile(
             keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -7,7 +7,8 @@ survive a kill has `get_state()` and `set_state(state)`; one that leaves another
 trains has `finish(model)`, which returns it, compiled to be evaluated; one that has more to say of
 the finished run has `result()`, figures for `result.json`. A method that trains another network
 than the one that was built, or for longer, has `start(settings, dataset, model, folder)` too, which
-returns a `Start`.
+returns a `Start`. What it cannot follow it refuses there, as long as the folder is not open: then
+the flags can be mended, and the folder taken after all.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder
         settings: the flags of `ptkeras.train`.
         dataset: what is trained with.
         model: the network that the flags name, untrained.
-        folder: the run folder, open: what the method finds out before the training goes there.
+        folder: the run folder, not yet open. A method that finds something out before the training
+            opens it, and puts that there.
     """
     module = importlib.import_module(_MODULES[settings.method])
     if hasattr(module, "start"):

@@ -44,7 +44,7 @@ def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder
         folder: the run folder; `search.json` in it has what was found.
     """
     if not folder.search.exists():
-        folder.write_json(folder.search, _search(settings, dataset, model))
+        _search(settings, model, folder)
     found = json.loads(folder.search.read_text(encoding="utf-8"))
     keras.utils.set_random_seed(settings.seed)  # the same weights, whether it was searched or read
     wide = trace(widen(model, settings.channel_expansion))
@@ -79,7 +79,7 @@ class SearchedAccounts(Accounts):
         return {"search_seconds": self.search["seconds"], "search_flops": self.search["flops"]}
 
 
-def _search(settings: Any, dataset: Dataset, model: keras.Model) -> dict[str, Any]:
+def _search(settings: Any, model: keras.Model, folder: RunFolder) -> None:
     from ptkeras import data
 
     part = data.load(
@@ -90,6 +90,7 @@ def _search(settings: Any, dataset: Dataset, model: keras.Model) -> dict[str, An
         hold_out=HELD_OUT,
     )
     _check_budget(settings, model)
+    folder.open(settings)
     print(f"Learning gates on {part.num_train} images, judged by {part.num_test} others.")
     search = learn_gates(
         model,
@@ -105,7 +106,7 @@ def _search(settings: Any, dataset: Dataset, model: keras.Model) -> dict[str, An
         shuffle=False,  # the dataset shuffles
         verbose=1 if sys.stdout.isatty() else 2,
     )
-    return _told(search, settings, part.num_train)
+    folder.write_json(folder.search, _told(search, settings, part.num_train))
 
 
 def _check_budget(settings: Any, model: keras.Model) -> None:

@@ -61,7 +61,7 @@ def test_a_budget_out_of_reach_is_told_of_before_the_search(tmp_path, capsys):
     assert run(tmp_path / "run", "--flops_budget=0.0002") == 1
     out, err = capsys.readouterr()
     assert "nearest to a budget of 0.0002" in err and "Learning gates" not in out
-    assert not (tmp_path / "run" / "search.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
