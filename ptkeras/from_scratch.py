@@ -16,6 +16,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -26,6 +27,7 @@ from ptkeras._plan import protected
 from ptkeras._prediction import Prediction, has_open_sizes, weighted_macs
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import functional_of
+from ptkeras.gate_survival import GateSurvival
 from ptkeras.gated_network import GatedNetwork
 from ptkeras.surgery.fresh import fresh, scaled_norms, widen
 from ptkeras.surgery.rebuild import rebuild
@@ -50,6 +52,7 @@ def learn_gates(
     learning_rate: float = 0.01,
     epochs: int = 10,
     callbacks: Iterable[keras.callbacks.Callback] = (),
+    checkpoint: str | Path | None = None,
     **fit_options: Any,
 ) -> Search:
     """Learns how much each channel of an untrained network matters (arXiv 1909.12579).
@@ -84,6 +87,10 @@ def learn_gates(
         learning_rate: of Adam.
         epochs: to train the gates for.
         callbacks: callbacks for `fit`.
+        checkpoint: a file, ending in `.keras`, that is written after each epoch. The same call goes
+            on from it after a kill, and ends bit for bit as it would have without one where the
+            order of the data depends on the epoch alone, as with `ptkeras.data`. SIGTERM and Ctrl-C
+            then say so. None for no file.
         **fit_options: more arguments of `fit`, such as `batch_size` and `verbose`.
 
     Returns:
@@ -91,7 +98,8 @@ def learn_gates(
 
     Raises:
         ValueError: an argument is out of its range, the model has no graph or nothing to prune, or
-            no loss, or leaves sizes of its inputs open.
+            no loss, or leaves sizes of its inputs open; the checkpoint is damaged or of another
+            search.
     """
     _check("sparsity_ratio", sparsity_ratio, 0 < sparsity_ratio <= 1, "over 0 and at most 1")
     _check("balance_factor", balance_factor, 0 <= balance_factor < math.inf, "a number from 0")
@@ -109,12 +117,19 @@ def learn_gates(
         network = GatedNetwork(_gateable(channel_map), sparsity_ratio, balance_factor)
         network.compile(keras.optimizers.Adam(learning_rate), loss, metrics=_metrics(model))
     best = _Best(sparsity_ratio)
+    arguments = {
+        "sparsity_ratio": sparsity_ratio,
+        "balance_factor": balance_factor,
+        "channel_expansion": channel_expansion,
+        "learning_rate": learning_rate,
+    }
+    survival = [] if checkpoint is None else [GateSurvival(checkpoint, best, arguments)]
     network.fit(
         x,
         y,
         epochs=epochs,
         validation_data=validation_data,
-        callbacks=[*callbacks, best],
+        callbacks=[*callbacks, best, *survival],
         **fit_options,
     )
     return Search(
@@ -123,7 +138,7 @@ def learn_gates(
         gates=best.gates,
         epoch=best.epoch,
         history=best.history,
-        seconds=time.perf_counter() - started,
+        seconds=time.perf_counter() - started + sum(one.seconds for one in survival),
     )
 
 

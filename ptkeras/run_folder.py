@@ -11,7 +11,8 @@ result.json          the figures of the final table; there once the run is finis
 model.onnx, model.tflite, saved_model/
                      with --export: the network for other runtimes
 checkpoints/         epoch_0010.keras and so on; last.keras, or last.previous.keras
-                     where that is damaged, is what a resumed run goes on from
+                     where that is damaged, is what a resumed run goes on from;
+                     gates.keras, while Pruning from Scratch learns its gates
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.result = self.path / "result.json"
         self.last = self.path / "checkpoints" / "last.keras"
+        self.gates = self.path / "checkpoints" / "gates.keras"
 
         self._lock: int | None = None
 

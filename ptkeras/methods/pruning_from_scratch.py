@@ -45,6 +45,8 @@ def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder
     """
     if not folder.search.exists():
         _search(settings, model, folder)
+    for path in folder.gates.parent.glob("gates*.keras"):
+        path.unlink()  # it is in search.json what they were for
     found = json.loads(folder.search.read_text(encoding="utf-8"))
     keras.utils.set_random_seed(settings.seed)  # the same weights, whether it was searched or read
     wide = trace(widen(model, settings.channel_expansion))
@@ -91,7 +93,8 @@ def _search(settings: Any, model: keras.Model, folder: RunFolder) -> None:
     )
     _check_budget(settings, model)
     folder.open(settings)
-    print(f"Learning gates on {part.num_train} images, judged by {part.num_test} others.")
+    begin = "Going on with the" if folder.gates.exists() else "Learning"
+    print(f"{begin} gates on {part.num_train} images, judged by {part.num_test} others.")
     search = learn_gates(
         model,
         part.train,
@@ -103,6 +106,7 @@ def _search(settings: Any, model: keras.Model, folder: RunFolder) -> None:
         learning_rate=settings.gate_learning_rate,
         epochs=settings.gate_epochs,
         callbacks=[data.EpochSeed(part)],
+        checkpoint=folder.gates,
         shuffle=False,  # the dataset shuffles
         verbose=1 if sys.stdout.isatty() else 2,
     )

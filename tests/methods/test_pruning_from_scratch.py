@@ -1,11 +1,13 @@
 import json
+import os
 import shutil
+import signal
 
 import keras
 import onnx
 import pytest
 
-from ptkeras import cost, settings, train
+from ptkeras import cost, from_scratch, settings, train
 from ptkeras.methods import pruning_from_scratch
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
@@ -78,6 +80,30 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path, m
     assert run(tmp_path / "stopped") == 0
     assert searches == [1]
     assert_same_weights(finished, tmp_path / "stopped")
+
+
+@pytest.mark.slow
+def test_a_run_that_was_terminated_while_gates_were_learned_ends_the_same(
+    finished, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / "stopped"
+
+    def terminate(self, batch, logs=None):
+        if (len(self.history), batch) == (1, 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(from_scratch._Best, "on_train_batch_end", terminate)
+        assert run(folder) == 143
+    assert "while gates were learned; the same call goes on from epoch 1" in capsys.readouterr().err
+    assert (folder / "checkpoints" / "gates.keras").exists()
+    assert run(folder) == 0
+    out = capsys.readouterr().out
+    assert "Going on with the gates" in out
+    ours, theirs = ({**told(one, "search"), "seconds": 0} for one in (folder, finished))
+    assert ours == theirs
+    assert_same_weights(finished, folder)
+    assert not list(folder.rglob("gates*"))
 
 
 def test_a_finished_run_may_be_asked_for_an_export(finished, tmp_path):

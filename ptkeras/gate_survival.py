@@ -1,0 +1,172 @@
+"""A search for gates that is stopped goes on from its last epoch."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
+from ptkeras.gated_network import GatedNetwork
+from ptkeras.signals import Signals
+from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.survival import InterruptedTrainingError, NonFiniteLossError
+
+_GATES, _SLOT, _OTHER, _BEST = "gates", "slot_", "other_", "best"
+
+
+class Best(Protocol):
+    """The best epoch of a search so far."""
+
+    history: list[dict[str, float]]
+    gates: np.ndarray | None
+    epoch: int
+
+
+class GateSurvival(keras.callbacks.Callback):
+    """Saves a search for gates at the end of each epoch, and takes it up again where it ended.
+
+    `Survival` wants a graph, which a `GatedNetwork` has not. Here the `.keras` file holds the
+    network that is searched, with its moving statistics, and beside it the gates, the optimiser's
+    slots, the states of random generators and what the best epoch was. It is sealed, kept twice and
+    found again as the checkpoints of `Survival` are.
+
+    SIGTERM and Ctrl-C end the search behind the step at hand; it goes on with that epoch.
+
+    Put it last in the list of callbacks.
+
+    Args:
+        path: the file, ending in `.keras`.
+        best: what keeps the best epoch; the callback takes it up too.
+        arguments: those of the search by name, which a file has to have been written with.
+
+    Attributes:
+        epoch: the number of epochs that are done.
+        seconds: what those took that were done before `fit`.
+
+    Raises:
+        NonFiniteLossError: in `fit`, once a figure of an epoch is NaN or infinite.
+        InterruptedTrainingError: in `fit`, a KeyboardInterrupt: a signal has ended it.
+        ValueError: no file can be read, or it is that of another search.
+    """
+
+    def __init__(self, path: str | Path, best: Best, arguments: dict[str, Any]) -> None:
+        super().__init__()
+        self.path = Path(path)
+        if self.path.suffix != ".keras":
+            raise ValueError(
+                f"The checkpoint of learn_gates must end in .keras; received '{path}'."
+            )
+        self.best = best
+        self.arguments = arguments
+        self.epoch = 0
+        self.seconds = 0.0
+        self._begun = time.perf_counter()
+        self._checkpoints = Checkpoints(self.path)
+        self._signals = Signals(self)
+
+    # The hooks of Keras, in the order in which fit calls them.
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Goes on where the file ends, if there is one."""
+        path = self._checkpoints.find()
+        if path is not None:
+            self._restore(path)
+            self.model._initial_epoch = self.epoch  # as Keras's BackupAndRestore does
+        self._signals.catch()
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Ends the search, if a signal has come."""
+        self._stop_if_told()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Saves."""
+        for name, value in (logs or {}).items():
+            if name.endswith("loss") and not math.isfinite(value):
+                saved = f"what was saved after epoch {epoch} stays" if epoch else "unsaved"
+                raise NonFiniteLossError(
+                    f"The {name} of the gates became {float(value)} in epoch {epoch + 1}: the "
+                    f"search has stopped, {saved}; a lower learning rate may help."
+                )
+        self.epoch = epoch + 1
+        self._save()
+        self._stop_if_told()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Leaves signals to whoever had them before."""
+        self.model._initial_epoch = None
+        self._stop_if_told()
+        self._signals.release()
+
+    # What they are made of.
+
+    def _stop_if_told(self) -> None:
+        number = self._signals.received
+        if number is None:
+            return
+        self._signals.release()
+        where = f"epoch {self.epoch}" if self.epoch else "the beginning"
+        raise InterruptedTrainingError(
+            number,
+            f"Stopped by {signal.Signals(number).name} while gates were learned; the same call "
+            f"goes on from {where} of that.",
+        )
+
+    def _save(self) -> None:
+        model: GatedNetwork = self.model
+        state = {
+            "epoch": self.epoch,
+            "arguments": self.arguments,
+            "history": self.best.history,
+            "best_epoch": self.best.epoch,
+            "seconds": self.seconds + time.perf_counter() - self._begun,
+            "shapes": self._shapes(),
+        }
+        arrays = {name: keras.ops.convert_to_numpy(v.value) for name, v in self._variables()}
+        self._checkpoints.write(model.network, state, arrays | {_BEST: self.best.gates})
+
+    def _restore(self, path: Path) -> None:
+        state, arrays = read_state(path), read_arrays(path)
+        self._check(path, state)
+        with scope_of(self.model):
+            self.model.optimizer.build([self.model.gates])  # which fit leaves to the first step
+            self.model.network.load_weights(path)
+            for name, variable in self._variables():
+                variable.assign(arrays[name])
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.best.history = list(state["history"])
+        self.best.epoch, self.best.gates = state["best_epoch"], arrays[_BEST]
+
+    def _check(self, path: Path, state: dict[str, Any]) -> None:
+        remedy = "delete it to begin anew, or choose another checkpoint."
+        there = state.get("arguments")
+        if not isinstance(there, dict) or there.keys() != self.arguments.keys():
+            raise ValueError(f"'{path}' is no checkpoint of a search for gates: {remedy}")
+        for name, value in self.arguments.items():
+            if there[name] != value:
+                raise ValueError(
+                    f"'{path}' holds another search ({name} is {there[name]} there and {value} "
+                    f"here): {remedy}"
+                )
+        if state["shapes"] != self._shapes():
+            raise ValueError(f"'{path}' holds the search of another network: {remedy}")
+
+    def _shapes(self) -> list[list[int]]:
+        """What tells whether a file is of a network like this one."""
+        return [list(v.shape) for v in (self.model.gates, *self.model.network.weights)]
+
+    def _variables(self) -> list[tuple[str, keras.Variable]]:
+        """What a `.keras` file of the network leaves out, by the name in the file."""
+        model: GatedNetwork = self.model
+        saved = {id(v) for v in model.network.weights}
+        others = [v for v in model.network.variables if id(v) not in saved]
+        return [
+            (_GATES, model.gates),
+            *((f"{_SLOT}{i}", v) for i, v in enumerate(model.optimizer.variables)),
+            *((f"{_OTHER}{i}", v) for i, v in enumerate(others)),
+        ]
