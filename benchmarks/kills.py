@@ -2,12 +2,16 @@
 
     python -m benchmarks.kills [--kills=20] [--seed=0] [--epochs=6] [--result=FILE]
 
-The run is that of flags/digits_resnet20.flags, shortened. A third of the kills (signal 9) comes at
-any moment, a third right behind the last step of an epoch that ends with a reconfiguration, and a
-third while a checkpoint is being written. Each run is then started again with the same command, and
-its network, history and figures are to be those of the run that was not killed, to the last bit;
-seconds aside. What happened is printed, and written to benchmarks/results/kills.json.
-tests/test_kills.py has a short version.
+The run is that of flags/digits_resnet20.flags, shortened. A quarter of the kills (signal 9) comes
+at any moment behind the first step, a quarter right behind the last step of an epoch that ends with
+a reconfiguration, a quarter while a checkpoint is being written, and a quarter before there is any.
+Each run is then started again with the same command, and its network, history and figures are to be
+those of the run that was not killed, to the last bit; seconds aside. What happened is printed, and
+written to benchmarks/results/kills.json. tests/test_kills.py has a short version.
+
+Of each kill the table says where it landed: the last epoch that had begun, the last that had ended
+with a reconfiguration as far as was printed, the last in a checkpoint (0: none), and whether half a
+checkpoint was left.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -30,8 +35,10 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "kills.json"
-MOMENTS = ("any", "reconfiguration", "checkpoint")
+MOMENTS = ("any", "reconfiguration", "checkpoint", "start")
 INTERVAL = 2
+EPOCH = re.compile(r"Epoch (\d+)/")
+RECONFIGURED = re.compile(r"PruneTrain, epoch (\d+):")
 
 
 def command(folder, epochs):
@@ -51,49 +58,101 @@ def finish(folder, epochs):
         raise RuntimeError(f"The run in {folder} failed:\n{done.stderr[-2000:]}")
 
 
-def last_step(lines, epoch):
-    """Reads what a run prints until the last step of an epoch is done."""
-    for line in lines:
-        if line.startswith(f"Epoch {epoch}/"):
-            next(lines, None)
-            return
+class Run:
+    """A run under way.
+
+    Attributes:
+        lines: what it has printed so far.
+    """
+
+    def __init__(self, folder, epochs):
+        self.folder = folder
+        self.lines = []
+        self.process = subprocess.Popen(
+            command(folder, epochs),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stdout))
+        self._reader.start()
+
+    def wait_for(self, happened):
+        """Waits until something has happened, or the run has ended."""
+        while not happened() and self.process.poll() is None:
+            time.sleep(0.0005)
+
+    def last_step(self, epoch):
+        """Waits until the last step of an epoch is done: the line behind the one that begins it."""
+        self.wait_for(lambda: any(line.startswith(f"Epoch {epoch}/") for line in self.lines[:-1]))
+
+    def kill(self):
+        """Kills it; returns whether it was still at work."""
+        alive = self.process.poll() is None
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        if self.process.returncode > 0:
+            status = self.process.returncode
+            raise RuntimeError(f"The run in {self.folder} ended by itself, with status {status}.")
+        return alive
+
+    def printed(self, pattern):
+        """The last number that a pattern finds in the lines, 0 if there is none."""
+        return max(
+            (int(found[1]) for line in self.lines if (found := pattern.match(line))), default=0
+        )
 
 
-def leave_alone(lines):
-    """Lets a run print what it likes."""
-    threading.Thread(target=lambda: list(lines), daemon=True).start()
+def seconds_to_start(folder, epochs):
+    """How long a run takes from its first file to its first checkpoint."""
+    run = Run(folder, epochs)
+    run.wait_for((folder / "flags.txt").exists)
+    begun = time.monotonic()
+    run.wait_for((folder / "checkpoints" / "last.keras").exists)
+    seconds = time.monotonic() - begun
+    run.kill()
+    shutil.rmtree(folder)
+    return seconds
 
 
 def kill(folder, epochs, moment, chance, seconds):
-    """Starts a run and kills it; returns whether it was still at work."""
-    run = subprocess.Popen(
-        command(folder, epochs),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    lines = iter(run.stdout.readline, "")
-    if moment == "any":
-        last_step(lines, 1)
-        leave_alone(lines)
-        time.sleep(chance.uniform(0, seconds))
+    """Starts a run and kills it; returns where that landed, None if it had to be tried again."""
+    run = Run(folder, epochs)
+    if moment == "start":
+        run.wait_for((folder / "flags.txt").exists)
+        time.sleep(chance.uniform(0, seconds[moment]))
+    elif moment == "any":
+        run.last_step(1)
+        time.sleep(chance.uniform(0, seconds[moment]))
     elif moment == "reconfiguration":
-        last_step(lines, INTERVAL * chance.randint(1, epochs // INTERVAL))
+        run.last_step(INTERVAL * chance.randint(1, epochs // INTERVAL))
         time.sleep(chance.uniform(0, 0.5))
     else:
-        last_step(lines, chance.randint(1, epochs))
-        leave_alone(lines)
-        new = folder / "checkpoints" / ".new_last.keras"
-        while not new.exists() and run.poll() is None:
-            time.sleep(0.0005)
+        run.last_step(chance.randint(1, epochs))
+        run.wait_for((folder / "checkpoints" / ".new_last.keras").exists)
         time.sleep(chance.uniform(0, 0.05))
-    alive = run.poll() is None
-    run.kill()
-    run.wait()
-    if run.returncode > 0:
-        raise RuntimeError(f"The run in {folder} ended by itself, with status {run.returncode}.")
-    return alive
+    if not run.kill():
+        return None  # it had come to its end before
+    landed = {
+        "epoch": run.printed(EPOCH),
+        "reconfigured": run.printed(RECONFIGURED),
+        "checkpoint": epoch_of(folder / "checkpoints"),
+        "half_a_checkpoint": (folder / "checkpoints" / ".new_last.keras").exists(),
+    }
+    if moment == "start" and landed["checkpoint"]:
+        return None
+    return landed
+
+
+def epoch_of(checkpoints):
+    """The epoch that a run goes on from, 0 if it begins anew."""
+    for path in (checkpoints / "last.keras", checkpoints / "last.previous.keras"):
+        if path.exists():
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read("state.json"))["epoch"]
+    return 0
 
 
 def contents(folder):
@@ -138,19 +197,17 @@ def main():
         whole = pathlib.Path(directory) / "whole"
         finish(whole, options.epochs)
         wanted = contents(whole)
-        seconds = json.loads((whole / "result.json").read_text())["seconds"]
+        seconds = {
+            "any": json.loads((whole / "result.json").read_text())["seconds"],
+            "start": seconds_to_start(pathlib.Path(directory) / "start", options.epochs),
+        }
         for number in range(options.kills):
             folder = pathlib.Path(directory) / f"killed_{number}"
             moment = MOMENTS[number % len(MOMENTS)]
-            while not kill(folder, options.epochs, moment, chance, seconds):
-                shutil.rmtree(folder)  # it had come to its end before: try again
-            saved = (folder / "checkpoints" / "last.keras").exists()
+            while (landed := kill(folder, options.epochs, moment, chance, seconds)) is None:
+                shutil.rmtree(folder)
             finish(folder, options.epochs)
-            row = {
-                "moment": moment,
-                "had_a_checkpoint": saved,
-                "identical": same(contents(folder), wanted),
-            }
+            row = {"moment": moment, **landed, "identical": same(contents(folder), wanted)}
             rows.append(row)
             print(f"{number + 1:3}", row, flush=True)
             shutil.rmtree(folder)

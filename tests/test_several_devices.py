@@ -115,10 +115,13 @@ def test_the_command_trains_on_several_devices_and_goes_on_after_a_signal(tmp_pa
             "KERAS_BACKEND": "jax",
             "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
         }
-    flags = [f"--output_dir={tmp_path}", f"--strategy={strategy}", f"--devices={devices}", *RUN]
+    flags = [f"--strategy={strategy}", f"--devices={devices}", *RUN]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    finish(start("ptkeras.train", f"--output_dir={whole}", *flags, **environment))
+    flags.append(f"--output_dir={parts}")
     run = start("ptkeras.train", *flags, **environment)
     deadline = time.monotonic() + 300
-    while not (tmp_path / "checkpoints" / "last.keras").exists():
+    while not (parts / "checkpoints" / "last.keras").exists():
         assert time.monotonic() < deadline and run.poll() is None, run.stdout.read()[-3000:]
         time.sleep(0.05)
     run.send_signal(signal.SIGTERM)
@@ -126,12 +129,13 @@ def test_the_command_trains_on_several_devices_and_goes_on_after_a_signal(tmp_pa
     assert run.returncode == 143, output[-3000:]
     assert "goes on from" in output and "Traceback" not in output
     finish(start("ptkeras.train", *flags, **environment))
-    result = json.loads((tmp_path / "result.json").read_text())
+    assert_same_run(whole, parts)  # weights and slots to the last bit
+    result = json.loads((parts / "result.json").read_text())
     assert result["epochs"] == 3
     for name in ("params", "inference_flops", "gradient_traffic"):
         dense, now = result[name]
         assert now < dense
-    assert len(rows(tmp_path)) == 3
+    assert len(rows(parts)) == 3
 
 
 def free_ports(number):
