@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_reconfigurations_are_known_by_what_is_printed():
-    pairs = {name: (9, 8) for name in ("channels", "params", "inference_flops")}
+    pairs = dict.fromkeys(("channels", "params", "inference_flops"), (9, 8))
     line = describe({"epoch": 12, "seconds": 0.1, **pairs})
     assert kills.RECONFIGURED.match(line)[1] == "12"
 
