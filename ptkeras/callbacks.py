@@ -238,7 +238,7 @@ class PruneTrain(keras.callbacks.Callback):
         gates = {}
         if self.channel_gating:
             gates = shortcut_gates(self._map, keep, self.threshold, self.measure)
-        multi_worker.check_decision(self.model, epoch, keep)
+        multi_worker.check_decision(self.model, epoch, keep, gates)
         if not always and _gain(self._map, keep, gates) < LEAST_GAIN:
             return False
         self._reconfigured = epoch

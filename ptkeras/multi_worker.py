@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ import numpy as np
 from ptkeras._replicas import per_replica
 
 _DIGEST_WORDS = 4  # a SHA-256, as int64
+_BLOCK = 2**26  # bytes of one message
+_NO_GATES: Mapping[int, Any] = {}
 
 
 class WorkersDifferError(ValueError):
@@ -93,7 +96,7 @@ def from_chief(strategy: Any, ask: Callable[[], Any]) -> Any:
     if index_of_worker(strategy) == 0:
         try:
             answer = {"value": ask()}
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C too, or the others would wait for a time-out
             answer, failure = {"error": str(error) or type(error).__name__}, error
     answer = json.loads(_send(strategy, json.dumps(answer).encode()))
     if failure is not None:
@@ -124,12 +127,15 @@ def file_of_chief(strategy: Any, find: Callable[[], Path | None]) -> Iterator[Pa
     if found is None:
         yield None
     elif index_of_worker(strategy) == 0:
-        _send(strategy, Path(found).read_bytes())
+        with Path(found).open("rb") as file:
+            for _ in _send_blocks(strategy, Path(found).stat().st_size, file.read):
+                pass
         yield Path(found)
     else:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / "of_chief.keras"
-            copy.write_bytes(_send(strategy, b""))
+            with copy.open("wb") as file:
+                file.writelines(_send_blocks(strategy, 0, lambda size: b""))
             yield copy
 
 
@@ -188,31 +194,64 @@ def check_same(strategy: Any, what: str, *parts: Any) -> None:
         )
 
 
-def check_decision(model: keras.Model, epoch: int, keep: np.ndarray) -> None:
+def check_decision(
+    model: keras.Model, epoch: int, keep: np.ndarray, gates: Mapping[int, Any] = _NO_GATES
+) -> None:
     """Finds out whether all workers would remove the same channels, from the same weights.
 
     Args:
-        model: the model.
+        model: the model. All devices of a worker are to have the same weights too.
         epoch: the number of epochs trained.
         keep: the mask that this worker has come to.
+        gates: the `Gate` that it has come to for the `id` of each layer that gets one.
 
     Raises:
         WorkersDifferError: on all of them, if they would not.
     """
     strategy = strategy_of(model)
-    if strategy is not None:
-        check_same(strategy, f"their weights after epoch {epoch}", *model.weights)
-        check_same(strategy, f"the channels to remove after epoch {epoch}", keep)
+    if strategy is None:
+        return
+    devices = "" if _devices_agree(strategy, model) else f"worker {index_of_worker(strategy)}"
+    check_same(strategy, f"their weights after epoch {epoch}", devices, *model.weights)
+    masks: list[Any] = []
+    for number, layer in enumerate(model._flatten_layers()):  # an id is another one elsewhere
+        if id(layer) in gates:
+            masks += [f"{number}", gates[id(layer)].inputs, gates[id(layer)].outputs]
+    check_same(strategy, f"the channels to remove after epoch {epoch}", keep, *masks)
+
+
+def _devices_agree(strategy: Any, model: keras.Model) -> bool:
+    """Whether the devices of this process hold the same bits."""
+    for variable in model.weights:
+        first, *others = (v.numpy() for v in strategy.experimental_local_results(variable.value))
+        if any(other.tobytes() != first.tobytes() for other in others):
+            return False
+    return True
 
 
 def _send(strategy: Any, content: bytes) -> bytes:
     """The bytes that the chief has, on all workers."""
     if index_of_worker(strategy) > 0:
         content = b""
-    size = int(_sum(strategy, np.array([len(content)], np.int64))[0])
-    words = np.zeros(-(-size // 8), np.int64)
-    words.view(np.uint8)[: len(content)] = np.frombuffer(content, np.uint8)
-    return (_sum(strategy, words) if size else words).tobytes()[:size]
+    return b"".join(_send_blocks(strategy, len(content), io.BytesIO(content).read))
+
+
+def _send_blocks(strategy: Any, size: int, read: Callable[[int], bytes]) -> Iterator[bytes]:
+    """The bytes that the chief has, on all workers, block by block: no message may have 2 GB.
+
+    Args:
+        strategy: their strategy.
+        size: the number of bytes on the chief, 0 on the others.
+        read: returns the next so many bytes on the chief, none on the others.
+    """
+    left = int(_sum(strategy, np.array([size], np.int64))[0])
+    while left:
+        length = min(left, _BLOCK)
+        words = np.zeros(-(-length // 8), np.int64)
+        part = read(length)
+        words.view(np.uint8)[: len(part)] = np.frombuffer(part, np.uint8)
+        yield _sum(strategy, words).tobytes()[:length]
+        left -= length
 
 
 def _sum(strategy: Any, values: np.ndarray) -> np.ndarray:

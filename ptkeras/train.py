@@ -89,6 +89,8 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
         shard=devices.shard,
     )
     devices.check(dataset)
+    if devices.workers > 1:
+        devices.check_same("their data", dataset.facts())
     with devices.scope():
         model = models.build(settings.model, dataset.input_shape, dataset.num_classes)
         dense = architecture(model, settings.batch_size)

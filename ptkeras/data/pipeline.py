@@ -1,5 +1,6 @@
 """`load`: a data set by name, as batches."""
 
+import dataclasses
 import math
 from typing import Any
 
@@ -116,9 +117,10 @@ def load(
     test = memory.read(source.test_files, source.parse)
     train, test = memory.held_out(train, test, hold_out)
     _check_batch_size(batch_size, name, len(train.labels))
-    return _from_memory(
+    dataset = _from_memory(
         name, train, test, source.labels, batch_size, seed, augment, image_size, shard
     )
+    return dataclasses.replace(dataset, files=(*source.train_files, *source.test_files))
 
 
 def _check_batch_size(batch_size: int, name: str, num_train: int) -> None:
@@ -209,6 +211,7 @@ def _from_files(
         num_test=source.num_test,
         mean=statistics[0],
         std=statistics[1],
+        files=(*source.train_files, *source.test_files),
     )
 
 
