@@ -1,6 +1,7 @@
 """ptkeras.data.load."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,11 +43,14 @@ def test_a_tfds_data_set_in_memory(data_dir):
     assert dataset.input_shape == (8, 8, 1)
     assert sum(len(labels) for _, labels in dataset.train) == 60
     assert sum(len(labels) for _, labels in dataset.test) == 20
+    assert dataset.files and all(Path(path).is_file() for path in dataset.files)
+    assert str(Path(dataset.files[0]).stat().st_size) in dataset.facts()
 
 
 def test_a_tfds_data_set_from_files(data_dir):
     dataset = data.load("photos", batch_size=16, data_dir=data_dir)
     assert dataset.input_shape == (224, 224, 3)
+    assert dataset.files and all(Path(path).is_file() for path in dataset.files)
     assert len(dataset.train) == 3
     assert [len(labels) for _, labels in dataset.train] == [16, 16, 8]
     assert dataset.mean == pytest.approx((123.675, 116.28, 103.53))
