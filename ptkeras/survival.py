@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import keras
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras import multi_worker
-from ptkeras._held_mask import HeldMask, mask_of
 from ptkeras._replicas import average_statistics
+from ptkeras._resume import check_loads, restore, savable, state_of, to_list
 from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.keras_state import KerasState
 from ptkeras.signals import Signals
-from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
-from ptkeras.surgery.optimizers import become, carry_over, twin
-from ptkeras.surgery.reconfigure import refresh_functions, scope_of
+from ptkeras.surgery.reconfigure import scope_of
 
 
 class NonFiniteLossError(ValueError):
@@ -127,11 +124,11 @@ class Survival(keras.callbacks.Callback):
         strategy = multi_worker.strategy_of(model)
         with multi_worker.file_of_chief(strategy, self.checkpoints.find) as path:
             if path is None:
-                _check_loads(model)
+                check_loads(model)
             else:
                 self._state, self._arrays = read_state(path), read_arrays(path)
                 self.epoch = self._state["epoch"]
-                _restore(model, path, self._state)
+                restore(model, path, self._state)
                 self._set_states()
         return self.epoch
 
@@ -203,17 +200,12 @@ class Survival(keras.callbacks.Callback):
             "epoch": self.epoch,
             "stopped": bool(self.model.stop_training),
             "states": [one.get_state() for one in self.stateful],
-            "optimizer": self._weights_of_slots(),
-            "seeds": [_to_list(v) for v in _seeds(self.model)],
         }
+        state |= state_of(self.model)
         if multi_worker.is_chief(self.model):
-            self.checkpoints.write(self.model, state, self._get_arrays())
+            with savable(self.model):
+                self.checkpoints.write(self.model, state, self._get_arrays())
         self._state = state
-
-    def _weights_of_slots(self) -> list[str]:
-        """Where the weights are, in the order of the optimiser's slots."""
-        places = _places(self.model)
-        return [places[id(v)] for v in self.model.optimizer._trainable_variables]
 
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
@@ -224,7 +216,7 @@ class Survival(keras.callbacks.Callback):
         alone = multi_worker.strategy_of(self.model) is None
         if steps and self.dataset is not None and alone:
             average_statistics(self.model)
-            self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
+            self._save(step=steps, metrics=[to_list(v) for v in self.model.metrics_variables])
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(
             number, f"Stopped by {signal.Signals(number).name}; the same call goes on from {where}."
@@ -265,98 +257,3 @@ class Survival(keras.callbacks.Callback):
                 f"The loss became {float(loss)} in epoch {self._epoch_now + 1}: the training has "
                 f"stopped, {saved}; a lower learning rate may help."
             )
-
-
-def _check_loads(model: keras.Model) -> None:
-    """Finds out before the training whether its checkpoints could be loaded again."""
-    try:
-        with SafeModeScope(True):
-            graph_from_config(model, graph_config(model))
-    except Exception as error:
-        raise ValueError(
-            f"The checkpoints of '{model.name}' could not be loaded again, since Keras refuses its "
-            f"config in safe mode ({_first_sentence(error)}): register what it holds with "
-            "keras.saving.register_keras_serializable, and write a Lambda as a layer."
-        ) from error
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
-
-
-def _restore(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
-    """Moves the saved graph into the model, and the saved numbers into that."""
-    former = _weights(model)
-    with scope_of(model):
-        adopt(model, keras.models.load_model(path, compile=False))
-        for place, variable in _weights(model).items():
-            if place in former:
-                _hang_on(variable, former[place])
-        _renew_optimizer(model, state["optimizer"])
-    model.load_weights(path)
-    # The slots are saved in the order of another process, and Keras pairs them by position.
-    same = {id(v): v for v in model.trainable_variables}
-    carry_over(model.optimizer, model.trainable_variables, same, lambda v, values, axes: values)
-    for variable, value in zip(_seeds(model), state["seeds"], strict=True):
-        variable.assign(value)
-    refresh_functions(model)
-
-
-def _hang_on(variable: keras.Variable, former: keras.Variable) -> None:
-    """Gives a variable what hung on its former self, which is not in a saved config."""
-    variable.regularizer = variable.regularizer or former.regularizer
-    held = mask_of(former)
-    if held is not None and held.mask.shape == variable.shape:
-        variable.constraint = HeldMask(held.mask, held.lifted, variable.constraint)
-
-
-def _weights(model: keras.Model) -> dict[str, keras.Variable]:
-    """The trainable variables by where they are."""
-    places = _places(model)
-    return {places[id(v)]: v for v in model.trainable_variables}
-
-
-def _places(model: keras.Model) -> dict[int, str]:
-    """For the `id` of each variable where it is; of several places the first in the alphabet."""
-    found = sorted(_ways(model), key=lambda pair: pair[0], reverse=True)
-    return {id(variable): place for place, variable in found}
-
-
-def _ways(layer: Any, way: str = "") -> Iterator[tuple[str, keras.Variable]]:
-    """The ways from a model to its variables.
-
-    Their paths will not do: these depend on who has built the layer, the layer itself in a model
-    from a file, or the Sequential around it. In a model layers go by their names, since the order
-    may change; in other layers by their number, since the names may.
-    """
-    for number, variable in enumerate(
-        [*layer._trainable_variables, *layer._non_trainable_variables]
-    ):
-        yield f"{way}/{number}", variable
-    for number, inner in enumerate(layer._layers):
-        name = inner.name if isinstance(layer, keras.Model) else number
-        yield from _ways(inner, f"{way}/{name}")
-
-
-def _renew_optimizer(model: keras.Model, places: list[str]) -> None:
-    """An optimiser of the same config for the saved weights, in the old object.
-
-    Args:
-        model: the model, compiled.
-        places: where the weights are, in the order of the saved slots; that of a pruned model's
-            layers may be another one.
-    """
-    optimizer = model.optimizer
-    weights = _weights(model)
-    fresh = twin(optimizer)
-    fresh.build([weights[place] for place in places])
-    become(optimizer, fresh)
-
-
-def _to_list(variable: keras.Variable) -> Any:
-    return keras.ops.convert_to_numpy(variable).tolist()
-
-
-def _seeds(model: keras.Model) -> list[Any]:
-    """The states of random generators, dropout's among them; `.keras` files leave them out."""
-    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
