@@ -21,6 +21,19 @@ from ptkeras.surgery.optimizers import carry_over, renew
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 
 
+def check_built(model: keras.Model) -> None:
+    """Refuses a model whose weights are not made yet, unless its graph says which they will be.
+
+    Raises:
+        ValueError: so it is.
+    """
+    if not has_graph(model) and not model.built:
+        raise ValueError(
+            f"'{model.name}' has no graph and no weights yet: call it on a batch of data, or build "
+            "it, before fit, so that Survival can give it the saved ones."
+        )
+
+
 def check_loads(model: keras.Model) -> None:
     """Finds out before the training whether its checkpoints could be loaded again.
 
@@ -29,7 +42,6 @@ def check_loads(model: keras.Model) -> None:
     """
     _places_of_slots(model)
     if not has_graph(model):
-        _check_built(model)
         return
     try:
         with SafeModeScope(True):
@@ -85,14 +97,12 @@ def restore(model: keras.Model, path: Path, state: Mapping[str, Any]) -> None:
         state: what `state_of` returned beside it.
 
     Raises:
-        ValueError: the model is not built, or an optimiser of its own is not.
+        ValueError: an optimiser of the model, which `compile` does not know, is not built.
     """
     former = by_place(model)
     with scope_of(model):
         if has_graph(model):
             adopt(model, keras.models.load_model(path, compile=False))
-        else:
-            _check_built(model)
         now = by_place(model)
         pairs = [(before, now[place]) for place, before in former.items() if place in now]
         for before, after in pairs:
@@ -164,14 +174,6 @@ def _places_of_slots(model: keras.Model) -> list[str] | None:
                 "or leave Survival out."
             )
     return [places[id(v)] for v in optimizer._trainable_variables]
-
-
-def _check_built(model: keras.Model) -> None:
-    if not model.built:
-        raise ValueError(
-            f"'{model.name}' has no graph and no weights yet: call it on a batch of data, "
-            "or build it, before fit, so that Survival can give it the saved ones."
-        )
 
 
 def _hang_on(variable: keras.Variable, former: keras.Variable) -> None:

@@ -11,12 +11,24 @@ from typing import Any, Protocol
 import keras
 
 from ptkeras import multi_worker
+from ptkeras._origin import check_origin, origin_of, take_names
 from ptkeras._replicas import average_statistics
-from ptkeras._resume import check_loads, restore, savable, state_of, to_list
+from ptkeras._resume import (
+    check_built,
+    check_loads,
+    generators,
+    restore,
+    savable,
+    set_generators,
+    state_of,
+    to_list,
+)
 from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.keras_state import KerasState
 from ptkeras.signals import Signals
 from ptkeras.surgery.reconfigure import scope_of
+
+_RANDOM = "random_"  # begins the names of the states of random generators
 
 
 class NonFiniteLossError(ValueError):
@@ -63,9 +75,12 @@ class Survival(keras.callbacks.Callback):
     ```
 
     The order of the data is not part of it: that of `ptkeras.data`, with its `EpochSeed`, depends
-    on the epoch alone, so that a run which was killed ends bit for bit like one that was not. (On
-    PyTorch, Keras's `Dropout` needs a seed of its own for that: without one it draws from a
-    generator of PyTorch, which is in no file.)
+    on the epoch alone, so that a run which was killed ends bit for bit like one that was not. What
+    `keras.random` draws without a seed is part of it, and PyTorch's own generators.
+
+    The same call has to go on with it: a file of another network, optimiser, list of `stateful` or
+    other settings of `PruneTrain` is refused. A model without a graph, which nothing can prune,
+    has to be built before; its weights, slots and state are kept.
 
     SIGTERM and Ctrl-C end the training behind the step at hand (behind a validation that has
     begun). With a `dataset` the epoch so far is saved, and the same call goes on behind that step;
@@ -90,7 +105,8 @@ class Survival(keras.callbacks.Callback):
     Raises:
         NonFiniteLossError: in `fit`, once the loss is NaN or infinite; the file stays as it is.
         InterruptedTrainingError: in `fit`, a KeyboardInterrupt: a signal has ended it.
-        ValueError: no file can be read; or the model is one that Keras would not load in safe mode.
+        ValueError: no file can be read; it is that of another training; or the model is one that
+            Keras would not load in safe mode.
     """
 
     def __init__(self, path: str | Path, stateful: Sequence[Any] = (), dataset: Any = None) -> None:
@@ -121,12 +137,18 @@ class Survival(keras.callbacks.Callback):
             The number of epochs that it has been trained for.
         """
         self._resumed = model
+        check_built(model)
+        self._origin = origin_of(model, self.stateful)
         strategy = multi_worker.strategy_of(model)
         with multi_worker.file_of_chief(strategy, self.checkpoints.find) as path:
             if path is None:
                 check_loads(model)
             else:
-                self._state, self._arrays = read_state(path), read_arrays(path)
+                state = read_state(path)
+                check_origin(state.get("origin"), self._origin, path)
+                self._origin = state["origin"]
+                take_names(model, self._origin)
+                self._state, self._arrays = state, read_arrays(path)
                 self.epoch = self._state["epoch"]
                 restore(model, path, self._state)
                 self._set_states()
@@ -153,6 +175,7 @@ class Survival(keras.callbacks.Callback):
         if self._state is not None:
             self._set_states()  # what another callback's on_train_begin has started anew
             self._set_arrays()
+            self._set_generators()
             # As Keras's BackupAndRestore does. Early stopping may have come before the kill.
             stopped = self._state.get("stopped", False)
             self.model._initial_epoch = self.params["epochs"] if stopped else self.epoch
@@ -166,6 +189,7 @@ class Survival(keras.callbacks.Callback):
         self._steps_before = state.get("step", 0) if epoch == state.get("epoch") else 0
         if self._steps_before:
             self._restore_metrics(state["metrics"])
+            self._set_generators()  # behind what the beginning of an epoch draws
         if self.dataset is not None:
             self.dataset.first_step.assign(self._steps_before)
 
@@ -189,7 +213,7 @@ class Survival(keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         """Leaves the model to other calls of `fit`."""
         self.model._initial_epoch = None
-        self._state = None
+        self._state, self._arrays = None, {}
         self._unfinished = False
         self._signals.release()
 
@@ -200,6 +224,7 @@ class Survival(keras.callbacks.Callback):
             "epoch": self.epoch,
             "stopped": bool(self.model.stop_training),
             "states": [one.get_state() for one in self.stateful],
+            "origin": self._origin,
         }
         state |= state_of(self.model)
         if multi_worker.is_chief(self.model):
@@ -241,14 +266,17 @@ class Survival(keras.callbacks.Callback):
             for i, one in enumerate(self.stateful)
             if isinstance(one, KerasState)
             for j, array in enumerate(one.get_arrays())
-        }
+        } | {f"{_RANDOM}{name}": state for name, state in generators().items()}
+
+    def _set_generators(self) -> None:
+        states = {k.removeprefix(_RANDOM): v for k, v in self._arrays.items() if _RANDOM in k}
+        set_generators(self.model, states)
 
     def _set_arrays(self) -> None:
         for i, (one, state) in enumerate(zip(self.stateful, self._state["states"], strict=True)):
             if isinstance(one, KerasState):
                 count = sum(name.startswith(f"{i}_") for name in self._arrays)
                 one.set_arrays([self._arrays[f"{i}_{j}"] for j in range(count)], state)
-        self._arrays = {}
 
     def _check_loss(self, loss: Any) -> None:
         if loss is not None and not math.isfinite(loss):

@@ -1,11 +1,18 @@
 """What a resumed model is to have that a `.keras` file does not say."""
 
+import json
+import os
+import signal
+import zipfile
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from ptkeras.survival import Survival
+import ptkeras
+from ptkeras.checkpoint import Checkpoints
+from ptkeras.survival import InterruptedTrainingError, Survival
 from tests.forced import Forced
 
 
@@ -264,3 +271,187 @@ def test_an_optimizer_that_is_not_built_is_not_begun_anew_without_a_word(tmp_pat
     fit(lambda: make(True), tmp_path / "a.keras", epochs=1)
     with pytest.raises(ValueError, match="does not fit the one in"):
         fit(lambda: make(False), tmp_path / "a.keras")
+
+
+def wide_of_nested():
+    """Names that Keras makes up, in a nested model and in operations too."""
+    inputs = keras.Input((6,))
+    x = layers.Dense(8)(inputs)
+    x = keras.Sequential([layers.Dense(8, activation="relu"), layers.Dropout(0.1)])(x)
+    x = keras.ops.add(x, layers.Dense(8)(x))
+    return keras.Model(inputs, layers.Dense(3)(x))
+
+
+def of_size(size):
+    inputs = keras.Input((size,))
+    return keras.Model(inputs, layers.Dense(3)(inputs))
+
+
+def longer():
+    inner = network()
+    return keras.Model(inner.inputs, layers.ReLU()(inner.outputs[0]))
+
+
+def begin(model, path, stateful=()):
+    """Trains for an epoch, as the process did that was killed."""
+    callbacks = [*stateful, Survival(path, stateful)]
+    model.fit(X[:, : model.input_shape[1]], Y, verbose=0, callbacks=callbacks)
+
+
+def early():
+    return keras.callbacks.EarlyStopping("loss", patience=9)
+
+
+@pytest.mark.parametrize(
+    ("model", "stateful", "difference"),
+    [
+        (lambda: compiled(network(width=9)), [], "part 2 of its network, a Dense, has other"),
+        (lambda: compiled(of_size(5)), [], "part 1 of its network, an InputLayer, has other"),
+        (lambda: compiled(longer()), [], "part 5 of its network is an output, here it is a ReLU"),
+        (
+            lambda: compiled(network(), "adam"),
+            [],
+            r"its optimizer was SGD \(.*weight_momentum\), not Adam",
+        ),
+        (
+            lambda: compiled(network(), keras.optimizers.SGD(0.05)),
+            [],
+            r"not SGD \(iteration, learning_rate\)",
+        ),
+        (lambda: compiled(network()), [early], "its stateful objects were none, not EarlyStopping"),
+    ],
+    ids=["width", "input", "layer", "optimizer", "slots", "stateful"],
+)
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, model, stateful, difference):
+    path = tmp_path / "a.keras"
+    begin(compiled(network()), path)
+    saved = path.read_bytes()
+    with pytest.raises(ValueError, match=f"holds another training: .*{difference}.*delete"):
+        begin(model(), path, [make() for make in stateful])
+    assert path.read_bytes() == saved
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    path = tmp_path / "a.keras"
+    begin(compiled(network()), path, [ptkeras.PruneTrain(0.2, interval=1, verbose=0)])
+    with pytest.raises(ValueError, match=r"the ratio of its PruneTrain was 0\.2, not 0\.3"):
+        begin(compiled(network()), path, [ptkeras.PruneTrain(0.3, interval=1, verbose=0)])
+    with pytest.raises(ValueError, match="stateful objects were PruneTrain, not EarlyStopping"):
+        begin(compiled(network()), path, [early()])
+
+
+def test_other_weights_of_a_model_without_a_graph_are_refused(tmp_path):
+    path = tmp_path / "a.keras"
+    for width in (8, 9):
+        model = Subclassed(type("Wide", (), {"width": width}))
+        model(X)
+        if width == 8:
+            fit(lambda: compiled(model), path, epochs=1)  # noqa: B023
+    with pytest.raises(ValueError, match="part 1 of its network, a weight, has other settings"):
+        fit(lambda: compiled(model), path)
+
+
+def test_a_checkpoint_that_does_not_say_its_origin_is_refused(tmp_path):
+    Checkpoints(tmp_path / "a.keras").write(compiled(network()), {"epoch": 1})
+    with pytest.raises(ValueError, match="nothing says what it was begun with"):
+        fit(lambda: compiled(network()), tmp_path / "a.keras")
+
+
+def test_names_that_keras_makes_up_may_be_others(tmp_path):
+    """As in a notebook, where the cell that builds the model is run twice."""
+
+    def make():
+        model = wide_of_nested()
+        model.layers[1].kernel.regularizer = keras.regularizers.L2(0.1)
+        return compiled(model)
+
+    path = tmp_path / "a.keras"
+    fit(make, path, epochs=1)
+    names = [layer.name for layer in make().layers]
+    model = make()
+    assert [layer.name for layer in model.layers] != names
+    Survival(path).resume(model)
+    assert model.layers[1].kernel.regularizer is not None
+    with zipfile.ZipFile(path) as archive:
+        saved = json.loads(archive.read("state.json"))["origin"]["names"]
+    assert [layer.name for layer in model.layers] == [name for name in saved if "/" not in name]
+
+
+def test_a_pruned_model_goes_on_with_callbacks_made_anew(tmp_path):
+    """As in a notebook, where the cell that trains is run twice."""
+    path = tmp_path / "a.keras"
+    model = compiled(network())
+    for epochs in (1, 2):
+        begin_to = [Forced()]
+        how = {"epochs": epochs, "verbose": 0, "callbacks": [*begin_to, Survival(path, begin_to)]}
+        model.fit(X, Y, **how)
+    assert len(begin_to[0].reconfigurations) == 2
+
+
+@keras.saving.register_keras_serializable("tests")
+class Noise(layers.Layer):
+    """Draws without a seed of its own."""
+
+    def call(self, x, training=None):
+        return x + keras.random.normal((6,)) if training else x
+
+
+def noisy():
+    inputs = keras.Input((6,))
+    return compiled(keras.Model(inputs, layers.Dense(3, name="last")(Noise()(inputs))))
+
+
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX draws with a seed only")
+def test_what_keras_draws_without_a_seed_goes_on(tmp_path):
+    whole, parts = fit_in_parts(noisy, tmp_path)
+    assert_same(parts, whole)
+    third = fit(noisy, tmp_path / "other.keras", seed=1)
+    assert not np.array_equal(array(third.weights[0]), array(whole.weights[0]))
+
+
+class InTheMiddle(keras.callbacks.Callback):
+    """A preempted instance, in the second epoch; each epoch begins with a draw."""
+
+    def __init__(self, stops):
+        super().__init__()
+        self.stops = stops
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        keras.random.normal((1,))
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.stops and (self.epoch, batch) == (1, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.tensorflow
+def test_what_keras_draws_goes_on_in_the_middle_of_an_epoch(tmp_path):
+    from ptkeras.data import EpochSeed, load
+
+    def run(path, seed=0, stops=False):
+        keras.utils.clear_session(free_memory=False)
+        keras.utils.set_random_seed(seed)
+        dataset = load("digits", batch_size=512, seed=3)
+        inputs = keras.Input(dataset.input_shape)
+        x = Noise()(layers.Dense(6)(layers.Flatten()(inputs)))
+        model = compiled(keras.Model(inputs, layers.Dense(10)(x)))
+        callbacks = [EpochSeed(dataset), InTheMiddle(stops), Survival(path, [], dataset)]
+        model.fit(dataset.train, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
+        return model
+
+    whole = run(tmp_path / "whole.keras")
+    with pytest.raises(InterruptedTrainingError, match="step 2 of epoch 2"):
+        run(tmp_path / "parts.keras", stops=True)
+    assert_same(run(tmp_path / "parts.keras", seed=1), whole)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a generator of PyTorch's own")
+def test_what_pytorch_draws_goes_on(tmp_path):
+    def dropping():
+        inputs = keras.Input((6,))
+        return compiled(keras.Model(inputs, layers.Dense(3)(layers.Dropout(0.5)(inputs))))
+
+    whole, parts = fit_in_parts(dropping, tmp_path)
+    for a, b in zip(whole.get_weights(), parts.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
