@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from typing import Any, Literal
@@ -131,6 +132,12 @@ class PruneTrain(keras.callbacks.Callback):
     def batch_scale(self) -> float:
         """The batch size over the first one."""
         return 1.0 if self._adjustment is None else self._adjustment.scale
+
+    def get_settings(self) -> dict[str, Any]:
+        """What has to be the same when a training is taken up again."""
+        names = sorted({*inspect.signature(PruneTrain).parameters} - {"batch_size", "verbose"})
+        settings = {name: getattr(self, name) for name in names}
+        return settings | {"adjusts_batch_size": self._adjustment is not None}
 
     def get_state(self) -> dict[str, Any]:
         """What has to survive beside the model when a training is stopped and taken up again."""

@@ -11,8 +11,9 @@ from typing import Any
 
 import keras
 
+from ptkeras._places import by_place
 from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
-from ptkeras.surgery.optimizers import become, twin
+from ptkeras.surgery.optimizers import renew
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 
 
@@ -85,19 +86,20 @@ class Generations:
 
     def _bring_back(self, generation: int) -> None:
         model = self.model
+        former = by_place(model)
         with scope_of(model):
             adopt(model, graph_from_config(model, self.configs[generation]))
-            _fresh_optimizer(model)
+            _renew_optimizer(model, former)
         refresh_functions(model)
         self.generation = generation
 
 
-def _fresh_optimizer(model: keras.Model) -> None:
+def _renew_optimizer(model: keras.Model, former: dict[str, keras.Variable]) -> None:
     """The slots of the small network are no use to the large one: they start anew."""
     if not model.compiled or model.optimizer is None:
         return
-    old = model.optimizer
-    fresh = twin(old)
-    fresh.build(model.trainable_variables)
-    fresh._iterations.assign(old._iterations)
-    become(old, fresh)
+    iterations = int(model.optimizer._iterations)
+    now = by_place(model)
+    pairs = [(before, now[place]) for place, before in former.items() if place in now]
+    renew(model.optimizer, model.trainable_variables, pairs)
+    model.optimizer._iterations.assign(iterations)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import keras
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras import multi_worker
-from ptkeras._held_mask import HeldMask, mask_of
+from ptkeras._origin import check_origin, origin_of, take_names
 from ptkeras._replicas import average_statistics
+from ptkeras._resume import (
+    check_built,
+    check_loads,
+    generators,
+    restore,
+    savable,
+    set_generators,
+    state_of,
+    to_list,
+)
 from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.keras_state import KerasState
 from ptkeras.signals import Signals
-from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
-from ptkeras.surgery.optimizers import become, carry_over, twin
-from ptkeras.surgery.reconfigure import refresh_functions, scope_of
+from ptkeras.surgery.reconfigure import scope_of
+
+_RANDOM = "random_"  # begins the names of the states of random generators
 
 
 class NonFiniteLossError(ValueError):
@@ -66,9 +75,12 @@ class Survival(keras.callbacks.Callback):
     ```
 
     The order of the data is not part of it: that of `ptkeras.data`, with its `EpochSeed`, depends
-    on the epoch alone, so that a run which was killed ends bit for bit like one that was not. (On
-    PyTorch, Keras's `Dropout` needs a seed of its own for that: without one it draws from a
-    generator of PyTorch, which is in no file.)
+    on the epoch alone, so that a run which was killed ends bit for bit like one that was not. What
+    `keras.random` draws without a seed is part of it, and PyTorch's own generators.
+
+    The same call has to go on with it: a file of another network, optimiser, list of `stateful` or
+    other settings of `PruneTrain` is refused. A model without a graph, which nothing can prune,
+    has to be built before; its weights, slots and state are kept.
 
     SIGTERM and Ctrl-C end the training behind the step at hand (behind a validation that has
     begun). With a `dataset` the epoch so far is saved, and the same call goes on behind that step;
@@ -93,7 +105,8 @@ class Survival(keras.callbacks.Callback):
     Raises:
         NonFiniteLossError: in `fit`, once the loss is NaN or infinite; the file stays as it is.
         InterruptedTrainingError: in `fit`, a KeyboardInterrupt: a signal has ended it.
-        ValueError: no file can be read; or the model is one that Keras would not load in safe mode.
+        ValueError: no file can be read; it is that of another training; or the model is one that
+            Keras would not load in safe mode.
     """
 
     def __init__(self, path: str | Path, stateful: Sequence[Any] = (), dataset: Any = None) -> None:
@@ -124,14 +137,20 @@ class Survival(keras.callbacks.Callback):
             The number of epochs that it has been trained for.
         """
         self._resumed = model
+        check_built(model)
+        self._origin = origin_of(model, self.stateful)
         strategy = multi_worker.strategy_of(model)
         with multi_worker.file_of_chief(strategy, self.checkpoints.find) as path:
             if path is None:
-                _check_loads(model)
+                check_loads(model)
             else:
-                self._state, self._arrays = read_state(path), read_arrays(path)
+                state = read_state(path)
+                check_origin(state.get("origin"), self._origin, path)
+                self._origin = state["origin"]
+                take_names(model, self._origin)
+                self._state, self._arrays = state, read_arrays(path)
                 self.epoch = self._state["epoch"]
-                _restore(model, path, self._state)
+                restore(model, path, self._state)
                 self._set_states()
         return self.epoch
 
@@ -156,6 +175,7 @@ class Survival(keras.callbacks.Callback):
         if self._state is not None:
             self._set_states()  # what another callback's on_train_begin has started anew
             self._set_arrays()
+            self._set_generators()
             # As Keras's BackupAndRestore does. Early stopping may have come before the kill.
             stopped = self._state.get("stopped", False)
             self.model._initial_epoch = self.params["epochs"] if stopped else self.epoch
@@ -169,6 +189,7 @@ class Survival(keras.callbacks.Callback):
         self._steps_before = state.get("step", 0) if epoch == state.get("epoch") else 0
         if self._steps_before:
             self._restore_metrics(state["metrics"])
+            self._set_generators()  # behind what the beginning of an epoch draws
         if self.dataset is not None:
             self.dataset.first_step.assign(self._steps_before)
 
@@ -192,7 +213,7 @@ class Survival(keras.callbacks.Callback):
     def on_train_end(self, logs: dict | None = None) -> None:
         """Leaves the model to other calls of `fit`."""
         self.model._initial_epoch = None
-        self._state = None
+        self._state, self._arrays = None, {}
         self._unfinished = False
         self._signals.release()
 
@@ -203,17 +224,13 @@ class Survival(keras.callbacks.Callback):
             "epoch": self.epoch,
             "stopped": bool(self.model.stop_training),
             "states": [one.get_state() for one in self.stateful],
-            "optimizer": self._weights_of_slots(),
-            "seeds": [_to_list(v) for v in _seeds(self.model)],
+            "origin": self._origin,
         }
+        state |= state_of(self.model)
         if multi_worker.is_chief(self.model):
-            self.checkpoints.write(self.model, state, self._get_arrays())
+            with savable(self.model):
+                self.checkpoints.write(self.model, state, self._get_arrays())
         self._state = state
-
-    def _weights_of_slots(self) -> list[str]:
-        """Where the weights are, in the order of the optimiser's slots."""
-        places = _places(self.model)
-        return [places[id(v)] for v in self.model.optimizer._trainable_variables]
 
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
@@ -224,7 +241,7 @@ class Survival(keras.callbacks.Callback):
         alone = multi_worker.strategy_of(self.model) is None
         if steps and self.dataset is not None and alone:
             average_statistics(self.model)
-            self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
+            self._save(step=steps, metrics=[to_list(v) for v in self.model.metrics_variables])
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(
             number, f"Stopped by {signal.Signals(number).name}; the same call goes on from {where}."
@@ -249,14 +266,17 @@ class Survival(keras.callbacks.Callback):
             for i, one in enumerate(self.stateful)
             if isinstance(one, KerasState)
             for j, array in enumerate(one.get_arrays())
-        }
+        } | {f"{_RANDOM}{name}": state for name, state in generators().items()}
+
+    def _set_generators(self) -> None:
+        states = {k.removeprefix(_RANDOM): v for k, v in self._arrays.items() if _RANDOM in k}
+        set_generators(self.model, states)
 
     def _set_arrays(self) -> None:
         for i, (one, state) in enumerate(zip(self.stateful, self._state["states"], strict=True)):
             if isinstance(one, KerasState):
                 count = sum(name.startswith(f"{i}_") for name in self._arrays)
                 one.set_arrays([self._arrays[f"{i}_{j}"] for j in range(count)], state)
-        self._arrays = {}
 
     def _check_loss(self, loss: Any) -> None:
         if loss is not None and not math.isfinite(loss):
@@ -265,98 +285,3 @@ class Survival(keras.callbacks.Callback):
                 f"The loss became {float(loss)} in epoch {self._epoch_now + 1}: the training has "
                 f"stopped, {saved}; a lower learning rate may help."
             )
-
-
-def _check_loads(model: keras.Model) -> None:
-    """Finds out before the training whether its checkpoints could be loaded again."""
-    try:
-        with SafeModeScope(True):
-            graph_from_config(model, graph_config(model))
-    except Exception as error:
-        raise ValueError(
-            f"The checkpoints of '{model.name}' could not be loaded again, since Keras refuses its "
-            f"config in safe mode ({_first_sentence(error)}): register what it holds with "
-            "keras.saving.register_keras_serializable, and write a Lambda as a layer."
-        ) from error
-
-
-def _first_sentence(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].split(". ")[0].rstrip(".")
-
-
-def _restore(model: keras.Model, path: Path, state: dict[str, Any]) -> None:
-    """Moves the saved graph into the model, and the saved numbers into that."""
-    former = _weights(model)
-    with scope_of(model):
-        adopt(model, keras.models.load_model(path, compile=False))
-        for place, variable in _weights(model).items():
-            if place in former:
-                _hang_on(variable, former[place])
-        _renew_optimizer(model, state["optimizer"])
-    model.load_weights(path)
-    # The slots are saved in the order of another process, and Keras pairs them by position.
-    same = {id(v): v for v in model.trainable_variables}
-    carry_over(model.optimizer, model.trainable_variables, same, lambda v, values, axes: values)
-    for variable, value in zip(_seeds(model), state["seeds"], strict=True):
-        variable.assign(value)
-    refresh_functions(model)
-
-
-def _hang_on(variable: keras.Variable, former: keras.Variable) -> None:
-    """Gives a variable what hung on its former self, which is not in a saved config."""
-    variable.regularizer = variable.regularizer or former.regularizer
-    held = mask_of(former)
-    if held is not None and held.mask.shape == variable.shape:
-        variable.constraint = HeldMask(held.mask, held.lifted, variable.constraint)
-
-
-def _weights(model: keras.Model) -> dict[str, keras.Variable]:
-    """The trainable variables by where they are."""
-    places = _places(model)
-    return {places[id(v)]: v for v in model.trainable_variables}
-
-
-def _places(model: keras.Model) -> dict[int, str]:
-    """For the `id` of each variable where it is; of several places the first in the alphabet."""
-    found = sorted(_ways(model), key=lambda pair: pair[0], reverse=True)
-    return {id(variable): place for place, variable in found}
-
-
-def _ways(layer: Any, way: str = "") -> Iterator[tuple[str, keras.Variable]]:
-    """The ways from a model to its variables.
-
-    Their paths will not do: these depend on who has built the layer, the layer itself in a model
-    from a file, or the Sequential around it. In a model layers go by their names, since the order
-    may change; in other layers by their number, since the names may.
-    """
-    for number, variable in enumerate(
-        [*layer._trainable_variables, *layer._non_trainable_variables]
-    ):
-        yield f"{way}/{number}", variable
-    for number, inner in enumerate(layer._layers):
-        name = inner.name if isinstance(layer, keras.Model) else number
-        yield from _ways(inner, f"{way}/{name}")
-
-
-def _renew_optimizer(model: keras.Model, places: list[str]) -> None:
-    """An optimiser of the same config for the saved weights, in the old object.
-
-    Args:
-        model: the model, compiled.
-        places: where the weights are, in the order of the saved slots; that of a pruned model's
-            layers may be another one.
-    """
-    optimizer = model.optimizer
-    weights = _weights(model)
-    fresh = twin(optimizer)
-    fresh.build([weights[place] for place in places])
-    become(optimizer, fresh)
-
-
-def _to_list(variable: keras.Variable) -> Any:
-    return keras.ops.convert_to_numpy(variable).tolist()
-
-
-def _seeds(model: keras.Model) -> list[Any]:
-    """The states of random generators, dropout's among them; `.keras` files leave them out."""
-    return [v for v in model.variables if v.path.endswith("seed_generator_state")]

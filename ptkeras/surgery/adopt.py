@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -172,13 +173,22 @@ def _sequential_class(cls: type) -> type:
     return type("Sequential", (cls,), namespace)
 
 
+@contextlib.contextmanager
+def as_graph(model: keras.Model) -> Iterator[None]:
+    """Has Keras take a model, Functional or Sequential, for its graph, whatever its class says."""
+    cls = type(model)
+    renamed = _sequential_class if isinstance(model, keras.Sequential) else _functional_class
+    model.__class__ = renamed(cls)
+    try:
+        yield
+    finally:
+        model.__class__ = cls
+
+
 def graph_config(model: keras.Model) -> dict:
     """The config of the graph of a model, whatever the `get_config` of its class says."""
-    if isinstance(model, keras.Sequential):
-        return keras.Sequential.get_config(model)
-    if not functional_like_constructor(type(model)):
-        model.__class__ = _functional_class(type(model))
-    return Functional.get_config(model)
+    with as_graph(model):
+        return model.get_config()
 
 
 def graph_from_config(model: keras.Model, config: dict) -> keras.Model:

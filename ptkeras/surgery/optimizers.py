@@ -41,20 +41,53 @@ def carry_over(
     positions = {id(renewed[id(v)]): i for i, v in enumerate(old_weights) if id(v) in renewed}
     served = [v for v in weights if id(v) in positions or id(v) in added]
     origins = [positions.get(id(v)) for v in served]
-    fresh = twin(optimizer)
-    fresh.build(served)
+    pairs = [(v, renewed[id(v)]) for v in old_weights if id(v) in renewed]
+    fresh = _anew(optimizer, served, pairs)
     _copy(optimizer, fresh, origins, slicer)
-    # What a config cannot say: attributes that a user set.
-    for name, value in vars(optimizer).items():
-        if name not in vars(fresh):
-            setattr(fresh, name, value)
-    if hasattr(fresh, "_exclude_from_weight_decay"):
-        excluded = [v for v in old_weights if not optimizer._use_weight_decay(v)]
-        fresh._exclude_from_weight_decay = {
-            fresh._var_key(renewed[id(v)]) for v in excluded if id(v) in renewed
-        }
-        fresh._exclude_from_weight_decay_cache = {}
     become(optimizer, fresh)
+
+
+def renew(
+    optimizer: keras.optimizers.Optimizer,
+    weights: list[keras.Variable],
+    pairs: Collection[tuple[keras.Variable, keras.Variable]],
+) -> None:
+    """Makes an optimiser serve other weights, in place; its slots begin anew.
+
+    Args:
+        optimizer: the optimiser, built or not.
+        weights: the weights, in the order of its slots.
+        pairs: variables before, and what each of them has become.
+    """
+    become(optimizer, _anew(optimizer, weights, pairs))
+
+
+def _anew(
+    optimizer: keras.optimizers.Optimizer,
+    weights: list[keras.Variable],
+    pairs: Collection[tuple[keras.Variable, keras.Variable]],
+) -> keras.optimizers.Optimizer:
+    """A new optimiser of the same config and attributes, built on `weights`."""
+    fresh = twin(optimizer)
+    fresh.build(weights)
+    _copy_attributes(optimizer, fresh, pairs)
+    return fresh
+
+
+def _copy_attributes(
+    old: Any, new: Any, pairs: Collection[tuple[keras.Variable, keras.Variable]]
+) -> None:
+    """Copies what a config cannot say: attributes that a user set, weights without decay too."""
+    for name, value in vars(old).items():
+        if name not in vars(new):
+            setattr(new, name, value)
+        elif isinstance(value, keras.optimizers.Optimizer):  # inside of a LossScaleOptimizer
+            _copy_attributes(value, getattr(new, name), pairs)
+    if hasattr(new, "_exclude_from_weight_decay"):
+        new._exclude_from_weight_decay = {
+            new._var_key(after) for before, after in pairs if not old._use_weight_decay(before)
+        }
+        new._exclude_from_weight_decay_cache = {}
 
 
 def twin(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

@@ -119,6 +119,7 @@ def carry_weights(
                 _check_shape(old, before, after, values.shape)
                 after.assign(values)
             after.regularizer = before.regularizer
+            after.constraint = after.constraint or before.constraint
             if after.trainable != before.trainable:
                 after.trainable = before.trainable
             renewed[id(before)] = after

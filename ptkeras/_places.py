@@ -1,0 +1,43 @@
+"""Where the variables of a model are, so that they are found again in another object's network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional
+
+
+def has_graph(model: Any) -> bool:
+    """Whether a model says itself which layers it is made of: Functional or Sequential."""
+    return isinstance(model, (Functional, keras.Sequential))
+
+
+def places_of(model: keras.Model) -> dict[int, str]:
+    """For the `id` of each variable where it is; of several places the first in the alphabet."""
+    return {id(variable): place for place, variable in by_place(model).items()}
+
+
+def by_place(model: keras.Model) -> dict[str, keras.Variable]:
+    """All variables of a model's layers by where they are."""
+    found: dict[int, tuple[str, keras.Variable]] = {}
+    for place, variable in sorted(_ways(model), key=lambda pair: pair[0]):
+        found.setdefault(id(variable), (place, variable))
+    return dict(found.values())
+
+
+def _ways(layer: Any, way: str = "") -> Iterator[tuple[str, keras.Variable]]:
+    """The ways from a model to its variables.
+
+    Their paths will not do: these depend on who has built the layer, the layer itself in a model
+    from a file, or the Sequential around it. In a graph layers go by their names, since the order
+    may change; in other layers by their number, since the names may.
+    """
+    for number, variable in enumerate(
+        [*layer._trainable_variables, *layer._non_trainable_variables]
+    ):
+        yield f"{way}/{number}", variable
+    for number, inner in enumerate(layer._layers):
+        name = inner.name if has_graph(layer) else number
+        yield from _ways(inner, f"{way}/{name}")
