@@ -131,7 +131,8 @@ class Survival(keras.callbacks.Callback):
             else:
                 self._state, self._arrays = read_state(path), read_arrays(path)
                 self.epoch = self._state["epoch"]
-                _restore(model, path, self._state)
+                with scope_of(model):  # an optimiser notes its strategy when it is made
+                    _restore(model, path, self._state)
                 self._set_states()
         return self.epoch
 
@@ -164,6 +165,7 @@ class Survival(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Goes on in the middle of an epoch, if there it ended."""
+        self.model._initial_epoch = None  # fit has read it: another one is not to find it
         self._epoch_now = epoch
         state = self._state or {}
         self._steps_before = state.get("step", 0) if epoch == state.get("epoch") else 0
@@ -191,14 +193,16 @@ class Survival(keras.callbacks.Callback):
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Leaves the model to other calls of `fit`."""
-        self.model._initial_epoch = None
+        if self._signals.received is not None:  # while other callbacks came to their end
+            self._interrupt()
         self._state = None
         self._unfinished = False
-        self._signals.release()
+        self._leave()
 
     # What they are made of.
 
     def _save(self, **more: Any) -> None:
+        average_statistics(self.model)
         state = more | {
             "epoch": self.epoch,
             "stopped": bool(self.model.stop_training),
@@ -218,17 +222,21 @@ class Survival(keras.callbacks.Callback):
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
         number = self._signals.received
-        self._signals.release()
+        self._leave()
         # The metrics of several workers can be read by all of them together only, and a signal may
         # have come to one.
         alone = multi_worker.strategy_of(self.model) is None
         if steps and self.dataset is not None and alone:
-            average_statistics(self.model)
             self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(
             number, f"Stopped by {signal.Signals(number).name}; the same call goes on from {where}."
         )
+
+    def _leave(self) -> None:
+        """Takes back what a fit must not leave behind."""
+        self.model._initial_epoch = None
+        self._signals.release()
 
     def _restore_metrics(self, values: list[Any]) -> None:
         """Gives the metrics what they had counted in the part of an epoch that is not run again."""

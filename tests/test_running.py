@@ -1,14 +1,19 @@
 """What can happen to a `fit` with Survival while it runs, and what the next call makes of it."""
 
 import contextlib
+import os
+import signal
 
 import keras
+import numpy as np
 import pytest
 
-from ptkeras.survival import Survival
+from ptkeras.survival import InterruptedTrainingError, Survival
 from tests.forced import Forced
 from tests.test_survival import (
     BatchSize,
+    Signal,
+    StopAt,
     StoppedError,
     assert_same,
     compiled,
@@ -71,3 +76,65 @@ def test_the_last_reconfiguration_outlasts_a_kill_behind_an_early_stop(tmp_path,
     parts, *same = fit(tmp_path / "parts.keras", seed=1)
     assert same == [epochs, scale]
     assert_same(parts, whole)
+
+
+class SignalsAtTheEnd(keras.callbacks.Callback):
+    """A signal that comes while other callbacks are at their last work."""
+
+    def on_train_end(self, logs=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_signal_behind_the_last_step_ends_the_program_too(tmp_path):
+    whole, _ = run(tmp_path / "whole.keras", Forced())
+    with pytest.raises(InterruptedTrainingError, match=r"SIGTERM; .* from epoch 4") as stop:
+        run(tmp_path / "parts.keras", Forced(), first=[SignalsAtTheEnd()])
+    assert stop.value.signal == signal.SIGTERM
+    parts, _ = run(tmp_path / "parts.keras", Forced(), seed=1)
+    assert_same(parts, whole)
+
+
+@pytest.mark.parametrize("ends", ["fails", "is stopped"])
+def test_behind_a_resumed_fit_that_did_not_end_a_plain_one_begins_at_its_beginning(tmp_path, ends):
+    run(tmp_path / "a.keras", last=[StopAt(2)])
+    x, y = digits()
+    model = compiled("momentum")
+    last = StopAt(3) if ends == "fails" else Signal(signal.SIGTERM, 2, 1)
+    with pytest.raises((StoppedError, InterruptedTrainingError)):
+        model.fit(x, y, epochs=4, verbose=0, callbacks=[Survival(tmp_path / "a.keras"), last])
+    history = model.fit(x, y, epochs=2, verbose=0)
+    assert history.epoch == [0, 1]
+
+
+@pytest.mark.tensorflow
+def test_all_replicas_go_on_where_those_of_a_whole_run_go_on(tmp_path):
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+    def fit(path, *more):
+        new_process(0)
+        x, y = digits()
+        with strategy.scope():
+            model = compiled("momentum")
+        with contextlib.suppress(StoppedError):
+            model.fit(
+                x,
+                y,
+                batch_size=64,
+                epochs=2,
+                shuffle=False,
+                verbose=0,
+                callbacks=[Survival(path), *more],
+            )
+        return model
+
+    whole = fit(tmp_path / "whole.keras")
+    fit(tmp_path / "parts.keras", StopAt(1))
+    parts = fit(tmp_path / "parts.keras")
+    pairs = zip(whole.variables, parts.variables, strict=True)
+    slots = zip(whole.optimizer.variables, parts.optimizer.variables, strict=True)
+    for a, b in [*pairs, *slots]:
+        assert len(b.value.values) == 2
+        for one, other in zip(a.value.values, b.value.values, strict=True):
+            np.testing.assert_array_equal(one, other, err_msg=a.path)
