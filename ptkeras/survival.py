@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,9 @@ import keras
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras import multi_worker
+from ptkeras._fits import is_in_fit
 from ptkeras._held_mask import HeldMask, mask_of
+from ptkeras._lock import Lock
 from ptkeras._replicas import average_statistics
 from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.keras_state import KerasState
@@ -93,6 +96,7 @@ class Survival(keras.callbacks.Callback):
     Raises:
         NonFiniteLossError: in `fit`, once the loss is NaN or infinite; the file stays as it is.
         InterruptedTrainingError: in `fit`, a KeyboardInterrupt: a signal has ended it.
+        LockedError: in `fit`, a ValueError: another training writes the same file.
         ValueError: no file can be read; or the model is one that Keras would not load in safe mode.
     """
 
@@ -111,6 +115,7 @@ class Survival(keras.callbacks.Callback):
         self._resumed: keras.Model | None = None
         self._unfinished = False  # whether a fit has begun and not come to its end
         self._signals = Signals(self)
+        self._lock = Lock(self.path, in_use=lambda: is_in_fit(self))
 
     def resume(self, model: keras.Model) -> int:
         """Makes a model, compiled and as it was built first, what is in the file.
@@ -148,8 +153,10 @@ class Survival(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Resumes, before any callback's `on_train_begin`: they are to see the pruned network."""
         super().set_model(model)
-        if self._resumed is not model or self._unfinished:
-            self.resume(model)
+        with self._leaving_if_it_fails():
+            multi_worker.from_chief(multi_worker.strategy_of(model), self._lock.take)
+            if self._resumed is not model or self._unfinished:
+                self.resume(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Sets the first epoch of `fit`."""
@@ -176,18 +183,21 @@ class Survival(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Ends the training, if a signal has come."""
-        self._check_loss((logs or {}).get("loss"))
+        with self._leaving_if_it_fails():
+            self._check_loss((logs or {}).get("loss"))
         if self._signals.received is not None:
             self._interrupt(steps=self._steps_before + batch + 1)
 
     def on_test_end(self, logs: dict | None = None) -> None:
         # The last step of an epoch may have broken the weights behind the back of its own loss.
-        self._check_loss((logs or {}).get("loss"))
+        with self._leaving_if_it_fails():
+            self._check_loss((logs or {}).get("loss"))
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves."""
         self.epoch = epoch + 1
-        self._save()
+        with self._leaving_if_it_fails():
+            self._save()
         if self._signals.received is not None:
             self._interrupt()
 
@@ -222,12 +232,13 @@ class Survival(keras.callbacks.Callback):
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
         number = self._signals.received
-        self._leave()
         # The metrics of several workers can be read by all of them together only, and a signal may
         # have come to one.
         alone = multi_worker.strategy_of(self.model) is None
-        if steps and self.dataset is not None and alone:
-            self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
+        with self._leaving_if_it_fails():
+            if steps and self.dataset is not None and alone:
+                self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
+        self._leave()
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(
             number, f"Stopped by {signal.Signals(number).name}; the same call goes on from {where}."
@@ -237,6 +248,15 @@ class Survival(keras.callbacks.Callback):
         """Takes back what a fit must not leave behind."""
         self.model._initial_epoch = None
         self._signals.release()
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def _leaving_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._leave()
+            raise
 
     def _restore_metrics(self, values: list[Any]) -> None:
         """Gives the metrics what they had counted in the part of an epoch that is not run again."""
