@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import keras
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras import multi_worker
+from ptkeras._finite import broken_loss, broken_variable
 from ptkeras._fits import is_in_fit
 from ptkeras._held_mask import HeldMask, mask_of
 from ptkeras._lock import Lock
@@ -26,7 +26,7 @@ from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 
 
 class NonFiniteLossError(ValueError):
-    """The loss has become NaN or infinite."""
+    """The loss, a weight or a slot of the optimiser has become NaN or infinite."""
 
 
 class InterruptedTrainingError(KeyboardInterrupt):
@@ -94,7 +94,8 @@ class Survival(keras.callbacks.Callback):
         epoch: the number of epochs in the file, 0 if there is none.
 
     Raises:
-        NonFiniteLossError: in `fit`, once the loss is NaN or infinite; the file stays as it is.
+        NonFiniteLossError: in `fit`, once the loss is NaN or infinite, or at the end of an epoch a
+            weight or a slot of the optimiser; the file stays as it is.
         InterruptedTrainingError: in `fit`, a KeyboardInterrupt: a signal has ended it.
         LockedError: in `fit`, a ValueError: another training writes the same file.
         ValueError: no file can be read; or the model is one that Keras would not load in safe mode.
@@ -110,6 +111,7 @@ class Survival(keras.callbacks.Callback):
         self.checkpoints = Checkpoints(self.path)
         self.epoch = 0
         self._steps_before = 0
+        self._is_as_resumed = False
         self._state: dict[str, Any] | None = None
         self._arrays: dict[str, Any] = {}
         self._resumed: keras.Model | None = None
@@ -167,6 +169,7 @@ class Survival(keras.callbacks.Callback):
             # As Keras's BackupAndRestore does. Early stopping may have come before the kill.
             stopped = self._state.get("stopped", False)
             self.model._initial_epoch = self.params["epochs"] if stopped else self.epoch
+        self._is_as_resumed = self._state is not None  # nothing has been saved since
         self._unfinished = True
         self._signals.catch()
 
@@ -184,19 +187,20 @@ class Survival(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Ends the training, if a signal has come."""
         with self._leaving_if_it_fails():
-            self._check_loss((logs or {}).get("loss"))
+            self._check_loss(logs)
         if self._signals.received is not None:
             self._interrupt(steps=self._steps_before + batch + 1)
 
     def on_test_end(self, logs: dict | None = None) -> None:
         # The last step of an epoch may have broken the weights behind the back of its own loss.
         with self._leaving_if_it_fails():
-            self._check_loss((logs or {}).get("loss"))
+            self._check_loss(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves."""
-        self.epoch = epoch + 1
         with self._leaving_if_it_fails():
+            self._check_weights()
+            self.epoch = epoch + 1
             self._save()
         if self._signals.received is not None:
             self._interrupt()
@@ -222,7 +226,7 @@ class Survival(keras.callbacks.Callback):
         }
         if multi_worker.is_chief(self.model):
             self.checkpoints.write(self.model, state, self._get_arrays())
-        self._state = state
+        self._state, self._is_as_resumed = state, False
 
     def _weights_of_slots(self) -> list[str]:
         """Where the weights are, in the order of the optimiser's slots."""
@@ -237,6 +241,7 @@ class Survival(keras.callbacks.Callback):
         alone = multi_worker.strategy_of(self.model) is None
         with self._leaving_if_it_fails():
             if steps and self.dataset is not None and alone:
+                self._check_weights()
                 self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
         self._leave()
         where = self.progress or "the beginning"
@@ -286,13 +291,26 @@ class Survival(keras.callbacks.Callback):
                 one.set_arrays([self._arrays[f"{i}_{j}"] for j in range(count)], state)
         self._arrays = {}
 
-    def _check_loss(self, loss: Any) -> None:
-        if loss is not None and not math.isfinite(loss):
-            saved = f"what was saved after epoch {self.epoch} stays" if self.epoch else "unsaved"
-            raise NonFiniteLossError(
-                f"The loss became {float(loss)} in epoch {self._epoch_now + 1}: the training has "
-                f"stopped, {saved}; a lower learning rate may help."
-            )
+    def _check_loss(self, logs: dict | None) -> None:
+        if broken := broken_loss(logs):
+            name, value = broken
+            self._refuse(f"The {name} became {float(value)}")
+
+    def _check_weights(self) -> None:
+        """What the last step itself has broken is in no loss yet."""
+        if path := broken_variable(self.model):
+            self._refuse(f"'{path}' became NaN or infinite")
+
+    def _refuse(self, what: str) -> None:
+        saved = f"what was saved after epoch {self.epoch} stays" if self.epoch else "unsaved"
+        remedy = "a lower learning rate may help"
+        previous = self.checkpoints.previous
+        # Once more the same call would come to the same end.
+        if self._is_as_resumed and previous.exists():
+            remedy += f", or to delete '{self.path}' and go on from '{previous.name}' before it"
+        raise NonFiniteLossError(
+            f"{what} in epoch {self._epoch_now + 1}: the training has stopped, {saved}; {remedy}."
+        )
 
 
 def _check_loads(model: keras.Model) -> None:

@@ -1,14 +1,18 @@
 """What can happen to a `fit` with Survival while it runs, and what the next call makes of it."""
 
 import contextlib
+import json
+import math
 import os
 import signal
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 
-from ptkeras.survival import InterruptedTrainingError, Survival
+from ptkeras._finite import broken_loss, broken_variable
+from ptkeras.survival import InterruptedTrainingError, NonFiniteLossError, Survival
 from tests.forced import Forced
 from tests.test_survival import (
     BatchSize,
@@ -138,3 +142,82 @@ def test_all_replicas_go_on_where_those_of_a_whole_run_go_on(tmp_path):
         assert len(b.value.values) == 2
         for one, other in zip(a.value.values, b.value.values, strict=True):
             np.testing.assert_array_equal(one, other, err_msg=a.path)
+
+
+class Breaks(keras.callbacks.Callback):
+    """Breaks a number behind the last step of an epoch, as its own update might have done."""
+
+    def __init__(self, epoch, find, value, hook="on_epoch_end"):
+        super().__init__()
+        self.epoch, self.find, self.value = epoch, find, value
+        setattr(self, hook, self.act)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now = epoch
+
+    def act(self, number, logs=None):
+        if self.now == self.epoch:
+            variable = self.find(self.model)
+            variable.assign(np.full(variable.shape, self.value, "float32"))
+
+
+def saved_epoch(path):
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("state.json"))["epoch"]
+
+
+@pytest.mark.parametrize(
+    ("find", "value", "named"),
+    [
+        (lambda model: model.get_layer("head").kernel, math.inf, "head/kernel"),
+        (lambda model: model.get_layer("stem_bn").moving_mean, math.nan, "stem_bn/moving_mean"),
+        (lambda model: model.optimizer.momentums[0], math.inf, "momentum"),
+    ],
+    ids=["weight", "statistics", "slot"],
+)
+def test_weights_that_the_last_step_broke_are_not_saved(tmp_path, find, value, named):
+    path = tmp_path / "a.keras"
+    with pytest.raises(NonFiniteLossError, match=rf"{named}' became .* epoch 3.* epoch 2 stays"):
+        run(path, first=[Breaks(2, find, value)])
+    assert saved_epoch(path) == 2
+    assert run(path)[1].epoch[-1] == 3  # and the same call goes on
+
+
+def test_a_checkpoint_that_nothing_good_follows_names_the_one_before_it(tmp_path):
+    path = tmp_path / "a.keras"
+    run(path, last=[StopAt(3)])
+
+    def fails():
+        return run(
+            path,
+            first=[Breaks(3, lambda m: m.get_layer("head").bias, math.nan, "on_train_batch_begin")],
+        )
+
+    remedy = r"delete '.*a\.keras' and go on from 'a\.previous\.keras'"
+    with pytest.raises(NonFiniteLossError, match=rf"loss became nan in epoch 4.*; .* {remedy}"):
+        fails()
+    path.unlink()
+    with pytest.raises(NonFiniteLossError) as told:  # an epoch has been saved since
+        fails()
+    assert "delete" not in str(told.value)
+
+
+def test_a_loss_of_any_name_counts_and_a_metric_does_not():
+    assert broken_loss({"loss": 1.0, "correlation": math.nan}) is None
+    assert broken_loss({"generator_loss": math.inf, "x": 1.0}) == ("generator_loss", math.inf)
+    assert broken_loss({"energy": math.nan}) is not None
+    assert broken_loss(None) is None
+
+
+class Mask(keras.layers.Layer):
+    def build(self, shape):
+        self.mask = self.add_weight(shape=(2,), trainable=False)
+
+
+def test_a_mask_of_infinities_is_no_broken_weight():
+    model = keras.Sequential([keras.Input((2,)), Mask()])
+    mask = model.layers[0].mask
+    mask.assign([0.0, -math.inf])
+    assert broken_variable(model) is None
+    mask.assign([0.0, math.nan])
+    assert broken_variable(model) == mask.path
