@@ -19,6 +19,19 @@ def callbacks_beside(callback: keras.callbacks.Callback) -> list[keras.callbacks
     return next(_lists(callback, sys._getframe()), [callback])
 
 
+def stopped_for_good(callbacks: list[keras.callbacks.Callback]) -> str | None:
+    """The class of a callback that has ended the training, as Keras's `EarlyStopping` does.
+
+    It says so in `stopped_epoch`. Others that set `stop_training`, after an hour perhaps, mean this
+    call of `fit` alone.
+
+    Args:
+        callbacks: those of the `fit`.
+    """
+    stopped = (one for one in callbacks if getattr(one, "stopped_epoch", 0))
+    return next((type(one).__name__ for one in stopped), None)
+
+
 def is_in_fit(callback: keras.callbacks.Callback) -> bool:
     """Whether a `fit` with this callback runs in any thread: an exception may have ended it."""
     return any(next(_lists(callback, frame), None) for frame in sys._current_frames().values())

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 
 import keras
 from keras.src.saving.serialization_lib import SafeModeScope
+from keras.src.utils import io_utils
 
 from ptkeras import multi_worker
 from ptkeras._finite import broken_loss, broken_variable
-from ptkeras._fits import is_in_fit
+from ptkeras._fits import callbacks_beside, is_in_fit, stopped_for_good
 from ptkeras._held_mask import HeldMask, mask_of
 from ptkeras._lock import Lock
 from ptkeras._replicas import average_statistics
@@ -77,6 +78,9 @@ class Survival(keras.callbacks.Callback):
     begun). With a `dataset` the epoch so far is saved, and the same call goes on behind that step;
     without it, with the epoch anew.
 
+    A training that `EarlyStopping` has stopped is over: the same call trains no more. Where another
+    callback has set `stop_training`, it goes on.
+
     Where several workers train together, the chief alone writes the file, and hands it to the
     others when the training goes on; a signal then ends it with the last epoch.
 
@@ -116,6 +120,7 @@ class Survival(keras.callbacks.Callback):
         self._arrays: dict[str, Any] = {}
         self._resumed: keras.Model | None = None
         self._unfinished = False  # whether a fit has begun and not come to its end
+        self._beside: list[keras.callbacks.Callback] = [self]  # the callbacks of the fit
         self._signals = Signals(self)
         self._lock = Lock(self.path, in_use=lambda: is_in_fit(self))
 
@@ -155,6 +160,7 @@ class Survival(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Resumes, before any callback's `on_train_begin`: they are to see the pruned network."""
         super().set_model(model)
+        self._beside = callbacks_beside(self)
         with self._leaving_if_it_fails():
             multi_worker.from_chief(multi_worker.strategy_of(model), self._lock.take)
             if self._resumed is not model or self._unfinished:
@@ -167,8 +173,9 @@ class Survival(keras.callbacks.Callback):
             self._set_states()  # what another callback's on_train_begin has started anew
             self._set_arrays()
             # As Keras's BackupAndRestore does. Early stopping may have come before the kill.
-            stopped = self._state.get("stopped", False)
-            self.model._initial_epoch = self.params["epochs"] if stopped else self.epoch
+            is_over = self._state["stopped_by"] is not None
+            self.model._initial_epoch = self.params["epochs"] if is_over else self.epoch
+            self._tell_of_stop()
         self._is_as_resumed = self._state is not None  # nothing has been saved since
         self._unfinished = True
         self._signals.catch()
@@ -217,9 +224,11 @@ class Survival(keras.callbacks.Callback):
 
     def _save(self, **more: Any) -> None:
         average_statistics(self.model)
+        stopped = bool(self.model.stop_training)
         state = more | {
             "epoch": self.epoch,
-            "stopped": bool(self.model.stop_training),
+            "stopped": stopped,
+            "stopped_by": stopped_for_good(self._beside) if stopped else None,
             "states": [one.get_state() for one in self.stateful],
             "optimizer": self._weights_of_slots(),
             "seeds": [_to_list(v) for v in _seeds(self.model)],
@@ -227,6 +236,16 @@ class Survival(keras.callbacks.Callback):
         if multi_worker.is_chief(self.model):
             self.checkpoints.write(self.model, state, self._get_arrays())
         self._state, self._is_as_resumed = state, False
+
+    def _tell_of_stop(self) -> None:
+        """Says what becomes of a training that a callback has stopped."""
+        by = self._state["stopped_by"]
+        meaning = "and not by EarlyStopping: it goes on"
+        if by is not None:
+            meaning = f"for good, by {by}: to train on, delete '{self.path}'"
+        is_short = self._state["stopped"] and self.epoch < self.params["epochs"]
+        if is_short and multi_worker.is_chief(self.model):
+            io_utils.print_msg(f"The training was stopped behind epoch {self.epoch}, {meaning}.")
 
     def _weights_of_slots(self) -> list[str]:
         """Where the weights are, in the order of the optimiser's slots."""

@@ -221,3 +221,41 @@ def test_a_mask_of_infinities_is_no_broken_weight():
     assert broken_variable(model) is None
     mask.assign([0.0, math.nan])
     assert broken_variable(model) == mask.path
+
+
+class TimeIsUp(keras.callbacks.Callback):
+    """Stops behind an epoch, for this time."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == self.epoch
+
+
+def test_a_training_whose_time_was_up_goes_on(tmp_path, capsys):
+    whole, _ = run(tmp_path / "whole.keras", Forced(), epochs=3)
+    _, history = run(tmp_path / "parts.keras", Forced(), first=[TimeIsUp(1)], epochs=3)
+    assert history.epoch == [0, 1]
+    assert "stopped" not in capsys.readouterr().out
+    parts, _ = run(tmp_path / "parts.keras", Forced(), seed=1, first=[TimeIsUp(3)], epochs=3)
+    assert_same(parts, whole)
+    told = [line for line in capsys.readouterr().out.splitlines() if "stopped" in line]
+    assert told == [
+        "The training was stopped behind epoch 2, and not by EarlyStopping: it goes on."
+    ]
+
+
+@pytest.mark.parametrize("survives", [True, False])
+def test_a_training_that_early_stopping_ended_is_over(tmp_path, capsys, survives):
+    """Whether or not its own state is kept too."""
+    path, early = tmp_path / "a.keras", [StopsEarly(1)]
+    how = {"first": [] if survives else early}
+    run(path, *early * survives, **how)
+    content = path.read_bytes()
+    run(path, *early * survives, **how, seed=1)
+    assert path.read_bytes() == content
+    assert f"behind epoch 2, for good, by StopsEarly: to train on, delete '{path}'." in (
+        capsys.readouterr().out
+    )
