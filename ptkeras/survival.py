@@ -17,6 +17,7 @@ from ptkeras._finite import broken_loss, broken_variable
 from ptkeras._fits import callbacks_beside, is_in_fit, stopped_for_good
 from ptkeras._held_mask import HeldMask, mask_of
 from ptkeras._lock import Lock
+from ptkeras._past import give_history, history_of, keep_rows
 from ptkeras._replicas import average_statistics
 from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.keras_state import KerasState
@@ -69,6 +70,8 @@ class Survival(keras.callbacks.Callback):
     model.fit(x, y, epochs=60, callbacks=[pruning, survival])  # the same call goes on after a kill
     ```
 
+    The History that `fit` returns has all epochs, and Keras's CSVLogger keeps its rows.
+
     The order of the data is not part of it: that of `ptkeras.data`, with its `EpochSeed`, depends
     on the epoch alone, so that a run which was killed ends bit for bit like one that was not. (On
     PyTorch, Keras's `Dropout` needs a seed of its own for that: without one it draws from a
@@ -120,6 +123,7 @@ class Survival(keras.callbacks.Callback):
         self._arrays: dict[str, Any] = {}
         self._resumed: keras.Model | None = None
         self._unfinished = False  # whether a fit has begun and not come to its end
+        self._past: dict[str, Any] | None = None  # what Keras's History is still to be given
         self._beside: list[keras.callbacks.Callback] = [self]  # the callbacks of the fit
         self._signals = Signals(self)
         self._lock = Lock(self.path, in_use=lambda: is_in_fit(self))
@@ -165,6 +169,8 @@ class Survival(keras.callbacks.Callback):
             multi_worker.from_chief(multi_worker.strategy_of(model), self._lock.take)
             if self._resumed is not model or self._unfinished:
                 self.resume(model)
+            if self._state is not None and multi_worker.is_chief(model):
+                keep_rows(self._beside, self.epoch)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Sets the first epoch of `fit`."""
@@ -172,6 +178,7 @@ class Survival(keras.callbacks.Callback):
         if self._state is not None:
             self._set_states()  # what another callback's on_train_begin has started anew
             self._set_arrays()
+            self._past = self._state["history"]
             # As Keras's BackupAndRestore does. Early stopping may have come before the kill.
             is_over = self._state["stopped_by"] is not None
             self.model._initial_epoch = self.params["epochs"] if is_over else self.epoch
@@ -184,6 +191,7 @@ class Survival(keras.callbacks.Callback):
         """Goes on in the middle of an epoch, if there it ended."""
         self.model._initial_epoch = None  # fit has read it: another one is not to find it
         self._epoch_now = epoch
+        self._give_past()
         state = self._state or {}
         self._steps_before = state.get("step", 0) if epoch == state.get("epoch") else 0
         if self._steps_before:
@@ -208,7 +216,7 @@ class Survival(keras.callbacks.Callback):
         with self._leaving_if_it_fails():
             self._check_weights()
             self.epoch = epoch + 1
-            self._save()
+            self._save(history=history_of(self.model, epoch, logs))
         if self._signals.received is not None:
             self._interrupt()
 
@@ -216,6 +224,7 @@ class Survival(keras.callbacks.Callback):
         """Leaves the model to other calls of `fit`."""
         if self._signals.received is not None:  # while other callbacks came to their end
             self._interrupt()
+        self._give_past()  # where no epoch was left
         self._state = None
         self._unfinished = False
         self._leave()
@@ -236,6 +245,12 @@ class Survival(keras.callbacks.Callback):
         if multi_worker.is_chief(self.model):
             self.checkpoints.write(self.model, state, self._get_arrays())
         self._state, self._is_as_resumed = state, False
+
+    def _give_past(self) -> None:
+        """Not before: Keras's History begins anew behind this one's `on_train_begin`."""
+        if self._past is not None:
+            give_history(self.model, self._past)
+            self._past = None
 
     def _tell_of_stop(self) -> None:
         """Says what becomes of a training that a callback has stopped."""
@@ -261,7 +276,8 @@ class Survival(keras.callbacks.Callback):
         with self._leaving_if_it_fails():
             if steps and self.dataset is not None and alone:
                 self._check_weights()
-                self._save(step=steps, metrics=[_to_list(v) for v in self.model.metrics_variables])
+                metrics = [_to_list(v) for v in self.model.metrics_variables]
+                self._save(step=steps, metrics=metrics, history=history_of(self.model))
         self._leave()
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from ptkeras._finite import broken_loss, broken_variable
+from ptkeras._past import keep_rows
 from ptkeras.survival import InterruptedTrainingError, NonFiniteLossError, Survival
 from tests.forced import Forced
 from tests.test_survival import (
     BatchSize,
     Signal,
+    StopAfter,
     StopAt,
     StoppedError,
     assert_same,
@@ -259,3 +261,46 @@ def test_a_training_that_early_stopping_ended_is_over(tmp_path, capsys, survives
     assert f"behind epoch 2, for good, by StopsEarly: to train on, delete '{path}'." in (
         capsys.readouterr().out
     )
+
+
+class Adds(keras.callbacks.Callback):
+    """Adds figures of other types than Keras's own to the logs."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["number"] = np.float32(epoch / 3)
+        logs["list"] = np.array([epoch, 1])
+
+
+@pytest.mark.parametrize("stop", [StopAt(2), StopAfter(1)], ids=["next", "same"])
+def test_history_and_csv_have_all_epochs_once(tmp_path, stop):
+    def fit(name, **how):
+        log = tmp_path / f"{name}.csv"
+        first = [Adds(), keras.callbacks.CSVLogger(log, separator=";")]
+        _, history = run(tmp_path / f"{name}.keras", Forced(), first=first, **how)
+        return log, history
+
+    log, history = fit("whole")
+    fit("parts", last=[stop])
+    with (tmp_path / "parts.csv").open("a") as file:
+        file.write("2;0.5")  # a row of the epoch that a kill cut short
+    parts_log, parts = fit("parts", seed=1)
+    assert parts_log.read_bytes() == log.read_bytes()
+    for one in (parts, fit("parts", seed=2)[1]):  # one that has no epoch left, too
+        assert one.epoch == [0, 1, 2, 3]
+        assert one.history.keys() == history.history.keys() >= {"loss", "number", "list"}
+        for name, values in history.history.items():
+            np.testing.assert_array_equal(one.history[name], values)
+    assert parts_log.read_bytes() == log.read_bytes()
+
+
+def test_rows_of_another_training_stay(tmp_path):
+    log = tmp_path / "log.csv"
+    log.write_text("epoch,loss\n0,1.0\n1,0.5\n0,2.0\n1,1.5\n")
+    logger = keras.callbacks.CSVLogger(log)
+    content = log.read_text()
+    keep_rows([logger], 0)  # there is nothing to go on from
+    assert not logger.append
+    keep_rows([logger], 5)
+    assert logger.append and log.read_text() == content
+    keep_rows([logger], 1)
+    assert log.read_text().splitlines() == content.splitlines()[:-1]
