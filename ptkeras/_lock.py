@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ _PREFIX = ".lock"
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
-_held: dict[Path, Lock] = {}  # in this process
+# In this process; what nobody holds on to any longer releases itself.
+_held: weakref.WeakValueDictionary[Path, Lock] = weakref.WeakValueDictionary()
 
 
 class LockedError(ValueError):
@@ -40,8 +42,7 @@ class Lock:
     def __init__(self, path: Path, in_use: Callable[[], bool] = lambda: True) -> None:
         self.path = path
         self.in_use = in_use
-        self._descriptor: int | None = None
-        self._file = path
+        self._release: weakref.finalize | None = None
 
     def take(self) -> None:
         """Takes the lock, or keeps it.
@@ -52,19 +53,18 @@ class Lock:
             LockedError: another one has it.
         """
         path = self.path
-        file = path / _PREFIX if path.is_dir() else path.with_name(f"{_PREFIX}_{path.name}")
-        folder = file.parent
-        if fcntl is None or self._descriptor is not None:
+        folder = path if path.is_dir() else path.parent
+        if fcntl is None or (self._release is not None and self._release.alive):
             return
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             return
-        self._file = folder.resolve() / file.name
-        holder = _held.get(self._file)
+        file = folder.resolve() / (_PREFIX if folder is path else f"{_PREFIX}_{path.name}")
+        holder = _held.get(file)
         if holder is not None and not holder.in_use():
             holder.release()
         try:
-            self._descriptor = _locked(self._file)
+            descriptor = _locked(file)
         except OSError as error:
             if error.errno in _TAKEN:
                 raise LockedError(
@@ -73,26 +73,31 @@ class Lock:
                 ) from error
             if error.errno not in _WITHOUT_LOCKS:
                 raise
-            self._file.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
             warnings.warn(
                 f"'{path}' is on a file system without locks ({errno.errorcode[error.errno]}): "
                 "nothing keeps a second training out of it, so start none.",
                 stacklevel=2,
             )
             return
-        _held[self._file] = self
+        self._release = weakref.finalize(self, _unlock, file, descriptor, os.getpid())
+        _held[file] = self
 
     def release(self) -> None:
         """Lets others have the lock."""
-        if self._descriptor is None:
-            return
-        _held.pop(self._file, None)
-        with contextlib.suppress(OSError):  # the folder may have gone
-            self._file.unlink()  # while it is locked: whoever comes next makes one anew
-        # A process that was forked off has the descriptor too: to close it would not do.
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        os.close(self._descriptor)
-        self._descriptor = None
+        if self._release is not None:
+            self._release()
+
+
+def _unlock(file: Path, descriptor: int, process: int) -> None:
+    """Gives back a lock; in a process that was forked off it is not this one's to give."""
+    if os.getpid() != process:
+        return
+    with contextlib.suppress(OSError):  # the folder may have gone
+        file.unlink()  # while it is locked: whoever comes next makes one anew
+    # To close it would not do, where a process that was forked off has it open too.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _locked(path: Path) -> int:

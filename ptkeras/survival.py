@@ -214,9 +214,7 @@ class Survival(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves."""
         with self._leaving_if_it_fails():
-            self._check_weights()
-            self.epoch = epoch + 1
-            self._save(history=history_of(self.model, epoch, logs))
+            self._save(epoch + 1, history=history_of(self.model, epoch, logs))
         if self._signals.received is not None:
             self._interrupt()
 
@@ -231,11 +229,12 @@ class Survival(keras.callbacks.Callback):
 
     # What they are made of.
 
-    def _save(self, **more: Any) -> None:
+    def _save(self, epoch: int, **more: Any) -> None:
         average_statistics(self.model)
+        self._check_weights()
         stopped = bool(self.model.stop_training)
         state = more | {
-            "epoch": self.epoch,
+            "epoch": epoch,
             "stopped": stopped,
             "stopped_by": stopped_for_good(self._beside) if stopped else None,
             "states": [one.get_state() for one in self.stateful],
@@ -244,7 +243,7 @@ class Survival(keras.callbacks.Callback):
         }
         if multi_worker.is_chief(self.model):
             self.checkpoints.write(self.model, state, self._get_arrays())
-        self._state, self._is_as_resumed = state, False
+        self.epoch, self._state, self._is_as_resumed = epoch, state, False
 
     def _give_past(self) -> None:
         """Not before: Keras's History begins anew behind this one's `on_train_begin`."""
@@ -275,9 +274,8 @@ class Survival(keras.callbacks.Callback):
         alone = multi_worker.strategy_of(self.model) is None
         with self._leaving_if_it_fails():
             if steps and self.dataset is not None and alone:
-                self._check_weights()
                 metrics = [_to_list(v) for v in self.model.metrics_variables]
-                self._save(step=steps, metrics=metrics, history=history_of(self.model))
+                self._save(self.epoch, step=steps, metrics=metrics, history=history_of(self.model))
         self._leave()
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(

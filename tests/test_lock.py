@@ -1,6 +1,7 @@
 """Two trainings that would write the same file."""
 
 import errno
+import gc
 import subprocess
 import sys
 
@@ -124,6 +125,17 @@ def test_who_comes_between_the_end_and_the_removal_has_a_lock_that_holds(tmp_pat
     second.take()
     with pytest.raises(LockedError):
         third.take()
+
+
+def test_what_nobody_holds_on_to_is_given_back(tmp_path):
+    lock = Lock(tmp_path)
+    lock.take()
+    with pytest.raises(LockedError):
+        Lock(tmp_path).take()
+    del lock
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+    Lock(tmp_path).take()
 
 
 def test_a_link_is_not_followed(tmp_path):
