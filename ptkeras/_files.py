@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PREFIX = ".new_"
+_LOCK = ".lock"  # what ptkeras._lock puts beside a file
 
 
 @contextlib.contextmanager
@@ -64,8 +65,8 @@ def folder_aside(path: Path) -> Iterator[Path]:
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a file is one that a stopped process has left beside the one it was to become."""
-    return path.name.startswith(_PREFIX)
+    """Whether a file is one that a stopped process has left beside one that it wrote."""
+    return path.name.startswith((_PREFIX, _LOCK))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -27,7 +27,14 @@ from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 # is put off to the next interval, except at the end of the training, where nothing follows.
 LEAST_GAIN = 0.01
 
-_STATE = ("strength", "training_flops", "reconfigurations")
+_STATE = (
+    "strength",
+    "training_flops",
+    "reconfigurations",
+    "_trained",
+    "_reconfigured",
+    "_epoch_examples",
+)
 
 
 class PruneTrain(keras.callbacks.Callback):
@@ -126,6 +133,7 @@ class PruneTrain(keras.callbacks.Callback):
         self.reconfigurations: list[dict] = []
         self.training_flops = 0
         self._measured_on: int | None = None
+        self._trained = self._reconfigured = self._epoch_examples = 0
         self._adjustment = None if batch_size is None else BatchAdjustment(batch_size)
 
     @property

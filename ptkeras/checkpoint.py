@@ -61,7 +61,7 @@ class Checkpoints:
                         np.savez(file, **arrays)
                 archive.comment = _MARK + b"0" * 64
             _seal(new)
-            if self._last_is_whole:
+            if self._last_is_whole and self.path.exists():
                 self.path.replace(self.previous)
         self._last_is_whole = True
 

@@ -28,13 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 from ptkeras import settings as settings_module
 from ptkeras._files import aside, is_unfinished, write_text
+from ptkeras._lock import Lock, LockedError
 from ptkeras.settings import Settings, SettingsError
 from ptkeras.version import __version__
-
-try:
-    import fcntl
-except ImportError:  # Windows, where two runs in one folder are not told apart
-    fcntl = None
 
 if TYPE_CHECKING:
     import keras
@@ -87,7 +83,7 @@ class RunFolder:
         self.last = self.path / "checkpoints" / "last.keras"
         self.gates = self.path / "checkpoints" / "gates.keras"
 
-        self._lock: int | None = None
+        self._lock = Lock(self.path)
 
     @property
     def finished(self) -> bool:
@@ -150,18 +146,12 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
 
     def _lock_it(self) -> None:
-        if fcntl is None or self._lock is not None:
-            return
-        self._lock = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self.__exit__()
+            self._lock.take()
+        except LockedError as error:
             raise SettingsError(
                 f"flag --output_dir={self.path}: another run is at work there; wait for its end, "
                 "or choose another --output_dir."

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import keras
+from keras.src.utils import io_utils
 
 from ptkeras import multi_worker
+from ptkeras._finite import broken_loss, broken_variable
+from ptkeras._fits import callbacks_beside, is_in_fit, stopped_for_good
+from ptkeras._lock import Lock
 from ptkeras._origin import check_origin, origin_of, take_names
+from ptkeras._past import give_history, history_of, keep_rows
 from ptkeras._replicas import average_statistics
 from ptkeras._resume import (
     check_built,
@@ -32,7 +37,7 @@ _RANDOM = "random_"  # begins the names of the states of random generators
 
 
 class NonFiniteLossError(ValueError):
-    """The loss has become NaN or infinite."""
+    """The loss, a weight or a slot of the optimiser has become NaN or infinite."""
 
 
 class InterruptedTrainingError(KeyboardInterrupt):
@@ -74,6 +79,8 @@ class Survival(keras.callbacks.Callback):
     model.fit(x, y, epochs=60, callbacks=[pruning, survival])  # the same call goes on after a kill
     ```
 
+    The History that `fit` returns has all epochs, and Keras's CSVLogger keeps its rows.
+
     The order of the data is not part of it: that of `ptkeras.data`, with its `EpochSeed`, depends
     on the epoch alone, so that a run which was killed ends bit for bit like one that was not. What
     `keras.random` draws without a seed is part of it, and PyTorch's own generators.
@@ -85,6 +92,9 @@ class Survival(keras.callbacks.Callback):
     SIGTERM and Ctrl-C end the training behind the step at hand (behind a validation that has
     begun). With a `dataset` the epoch so far is saved, and the same call goes on behind that step;
     without it, with the epoch anew.
+
+    A training that `EarlyStopping` has stopped is over: the same call trains no more. Where another
+    callback has set `stop_training`, it goes on.
 
     Where several workers train together, the chief alone writes the file, and hands it to the
     others when the training goes on; a signal then ends it with the last epoch.
@@ -103,8 +113,10 @@ class Survival(keras.callbacks.Callback):
         epoch: the number of epochs in the file, 0 if there is none.
 
     Raises:
-        NonFiniteLossError: in `fit`, once the loss is NaN or infinite; the file stays as it is.
+        NonFiniteLossError: in `fit`, once the loss is NaN or infinite, or at the end of an epoch a
+            weight or a slot of the optimiser; the file stays as it is.
         InterruptedTrainingError: in `fit`, a KeyboardInterrupt: a signal has ended it.
+        LockedError: in `fit`, a ValueError: another training writes the same file.
         ValueError: no file can be read; it is that of another training; or the model is one that
             Keras would not load in safe mode.
     """
@@ -119,11 +131,15 @@ class Survival(keras.callbacks.Callback):
         self.checkpoints = Checkpoints(self.path)
         self.epoch = 0
         self._steps_before = 0
+        self._is_as_resumed = False
         self._state: dict[str, Any] | None = None
         self._arrays: dict[str, Any] = {}
         self._resumed: keras.Model | None = None
         self._unfinished = False  # whether a fit has begun and not come to its end
+        self._past: dict[str, Any] | None = None  # what Keras's History is still to be given
+        self._beside: list[keras.callbacks.Callback] = [self]  # the callbacks of the fit
         self._signals = Signals(self)
+        self._lock = Lock(self.path, in_use=lambda: is_in_fit(self))
 
     def resume(self, model: keras.Model) -> int:
         """Makes a model, compiled and as it was built first, what is in the file.
@@ -150,7 +166,8 @@ class Survival(keras.callbacks.Callback):
                 take_names(model, self._origin)
                 self._state, self._arrays = state, read_arrays(path)
                 self.epoch = self._state["epoch"]
-                restore(model, path, self._state)
+                with scope_of(model):  # an optimiser notes its strategy when it is made
+                    restore(model, path, self._state)
                 self._set_states()
         return self.epoch
 
@@ -166,8 +183,13 @@ class Survival(keras.callbacks.Callback):
     def set_model(self, model: keras.Model) -> None:
         """Resumes, before any callback's `on_train_begin`: they are to see the pruned network."""
         super().set_model(model)
-        if self._resumed is not model or self._unfinished:
-            self.resume(model)
+        self._beside = callbacks_beside(self)
+        with self._leaving_if_it_fails():
+            multi_worker.from_chief(multi_worker.strategy_of(model), self._lock.take)
+            if self._resumed is not model or self._unfinished:
+                self.resume(model)
+            if self._state is not None and multi_worker.is_chief(model):
+                keep_rows(self._beside, self.epoch)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Sets the first epoch of `fit`."""
@@ -176,15 +198,20 @@ class Survival(keras.callbacks.Callback):
             self._set_states()  # what another callback's on_train_begin has started anew
             self._set_arrays()
             self._set_generators()
+            self._past = self._state["history"]
             # As Keras's BackupAndRestore does. Early stopping may have come before the kill.
-            stopped = self._state.get("stopped", False)
-            self.model._initial_epoch = self.params["epochs"] if stopped else self.epoch
+            is_over = self._state["stopped_by"] is not None
+            self.model._initial_epoch = self.params["epochs"] if is_over else self.epoch
+            self._tell_of_stop()
+        self._is_as_resumed = self._state is not None  # nothing has been saved since
         self._unfinished = True
         self._signals.catch()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Goes on in the middle of an epoch, if there it ended."""
+        self.model._initial_epoch = None  # fit has read it: another one is not to find it
         self._epoch_now = epoch
+        self._give_past()
         state = self._state or {}
         self._steps_before = state.get("step", 0) if epoch == state.get("epoch") else 0
         if self._steps_before:
@@ -195,34 +222,42 @@ class Survival(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Ends the training, if a signal has come."""
-        self._check_loss((logs or {}).get("loss"))
+        with self._leaving_if_it_fails():
+            self._check_loss(logs)
         if self._signals.received is not None:
             self._interrupt(steps=self._steps_before + batch + 1)
 
     def on_test_end(self, logs: dict | None = None) -> None:
         # The last step of an epoch may have broken the weights behind the back of its own loss.
-        self._check_loss((logs or {}).get("loss"))
+        with self._leaving_if_it_fails():
+            self._check_loss(logs)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves."""
-        self.epoch = epoch + 1
-        self._save()
+        with self._leaving_if_it_fails():
+            self._save(epoch + 1, history=history_of(self.model, epoch, logs))
         if self._signals.received is not None:
             self._interrupt()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Leaves the model to other calls of `fit`."""
-        self.model._initial_epoch = None
+        if self._signals.received is not None:  # while other callbacks came to their end
+            self._interrupt()
+        self._give_past()  # where no epoch was left
         self._state, self._arrays = None, {}
         self._unfinished = False
-        self._signals.release()
+        self._leave()
 
     # What they are made of.
 
-    def _save(self, **more: Any) -> None:
+    def _save(self, epoch: int, **more: Any) -> None:
+        average_statistics(self.model)
+        self._check_weights()
+        stopped = bool(self.model.stop_training)
         state = more | {
-            "epoch": self.epoch,
-            "stopped": bool(self.model.stop_training),
+            "epoch": epoch,
+            "stopped": stopped,
+            "stopped_by": stopped_for_good(self._beside) if stopped else None,
             "states": [one.get_state() for one in self.stateful],
             "origin": self._origin,
         }
@@ -230,22 +265,53 @@ class Survival(keras.callbacks.Callback):
         if multi_worker.is_chief(self.model):
             with savable(self.model):
                 self.checkpoints.write(self.model, state, self._get_arrays())
-        self._state = state
+        self.epoch, self._state, self._is_as_resumed = epoch, state, False
+
+    def _give_past(self) -> None:
+        """Not before: Keras's History begins anew behind this one's `on_train_begin`."""
+        if self._past is not None:
+            give_history(self.model, self._past)
+            self._past = None
+
+    def _tell_of_stop(self) -> None:
+        """Says what becomes of a training that a callback has stopped."""
+        by = self._state["stopped_by"]
+        meaning = "and not by EarlyStopping: it goes on"
+        if by is not None:
+            meaning = f"for good, by {by}: to train on, delete '{self.path}'"
+        is_short = self._state["stopped"] and self.epoch < self.params["epochs"]
+        if is_short and multi_worker.is_chief(self.model):
+            io_utils.print_msg(f"The training was stopped behind epoch {self.epoch}, {meaning}.")
 
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
         number = self._signals.received
-        self._signals.release()
         # The metrics of several workers can be read by all of them together only, and a signal may
         # have come to one.
         alone = multi_worker.strategy_of(self.model) is None
-        if steps and self.dataset is not None and alone:
-            average_statistics(self.model)
-            self._save(step=steps, metrics=[to_list(v) for v in self.model.metrics_variables])
+        with self._leaving_if_it_fails():
+            if steps and self.dataset is not None and alone:
+                metrics = [to_list(v) for v in self.model.metrics_variables]
+                self._save(self.epoch, step=steps, metrics=metrics, history=history_of(self.model))
+        self._leave()
         where = self.progress or "the beginning"
         raise InterruptedTrainingError(
             number, f"Stopped by {signal.Signals(number).name}; the same call goes on from {where}."
         )
+
+    def _leave(self) -> None:
+        """Takes back what a fit must not leave behind."""
+        self.model._initial_epoch = None
+        self._signals.release()
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def _leaving_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._leave()
+            raise
 
     def _restore_metrics(self, values: list[Any]) -> None:
         """Gives the metrics what they had counted in the part of an epoch that is not run again."""
@@ -278,10 +344,23 @@ class Survival(keras.callbacks.Callback):
                 count = sum(name.startswith(f"{i}_") for name in self._arrays)
                 one.set_arrays([self._arrays[f"{i}_{j}"] for j in range(count)], state)
 
-    def _check_loss(self, loss: Any) -> None:
-        if loss is not None and not math.isfinite(loss):
-            saved = f"what was saved after epoch {self.epoch} stays" if self.epoch else "unsaved"
-            raise NonFiniteLossError(
-                f"The loss became {float(loss)} in epoch {self._epoch_now + 1}: the training has "
-                f"stopped, {saved}; a lower learning rate may help."
-            )
+    def _check_loss(self, logs: dict | None) -> None:
+        if broken := broken_loss(logs):
+            name, value = broken
+            self._refuse(f"The {name} became {float(value)}")
+
+    def _check_weights(self) -> None:
+        """What the last step itself has broken is in no loss yet."""
+        if path := broken_variable(self.model):
+            self._refuse(f"'{path}' became NaN or infinite")
+
+    def _refuse(self, what: str) -> None:
+        saved = f"what was saved after epoch {self.epoch} stays" if self.epoch else "unsaved"
+        remedy = "a lower learning rate may help"
+        previous = self.checkpoints.previous
+        # Once more the same call would come to the same end.
+        if self._is_as_resumed and previous.exists():
+            remedy += f", or to delete '{self.path}' and go on from '{previous.name}' before it"
+        raise NonFiniteLossError(
+            f"{what} in epoch {self._epoch_now + 1}: the training has stopped, {saved}; {remedy}."
+        )

@@ -34,6 +34,15 @@ def test_the_last_two_are_kept(written):
     assert keras.models.load_model(path).layers[0].bias[0] == 1
 
 
+def test_a_file_that_somebody_took_away_is_written_again(written):
+    model = keras.models.load_model(written)
+    checkpoints = Checkpoints(written)
+    checkpoints.find()
+    written.unlink()
+    checkpoints.write(model, {"epoch": 3})
+    assert Checkpoints(written).read()[1] == {"epoch": 3}
+
+
 def test_no_file_is_no_checkpoint(tmp_path):
     assert Checkpoints(tmp_path / "last.keras").read() is None
 
