@@ -194,6 +194,13 @@ def check_same(strategy: Any, what: str, *parts: Any) -> None:
         )
 
 
+def largest(strategy: Any, number: int) -> int:
+    """The largest of the numbers, from 0, that the workers ask about."""
+    numbers = np.zeros(number_of_workers(strategy), np.int64)
+    numbers[index_of_worker(strategy)] = number
+    return int(_sum(strategy, numbers).max())
+
+
 def check_decision(
     model: keras.Model, epoch: int, keep: np.ndarray, gates: Mapping[int, Any] = _NO_GATES
 ) -> None:

@@ -33,6 +33,7 @@ from ptkeras.keras_state import KerasState
 from ptkeras.signals import Signals
 from ptkeras.surgery.reconfigure import scope_of
 
+_STEPS_BETWEEN_QUESTIONS = 10  # to the other workers: each question is a message and an answer
 _RANDOM = "random_"  # begins the names of the states of random generators
 
 
@@ -97,7 +98,8 @@ class Survival(keras.callbacks.Callback):
     callback has set `stop_training`, it goes on.
 
     Where several workers train together, the chief alone writes the file, and hands it to the
-    others when the training goes on; a signal then ends it with the last epoch.
+    others when the training goes on. A signal to one of them ends the training of all, behind the
+    same step; they ask each other every ten steps.
 
     Put it last in the list of callbacks, so that it saves what the others have done to an epoch.
 
@@ -224,8 +226,9 @@ class Survival(keras.callbacks.Callback):
         """Ends the training, if a signal has come."""
         with self._leaving_if_it_fails():
             self._check_loss(logs)
-        if self._signals.received is not None:
-            self._interrupt(steps=self._steps_before + batch + 1)
+        step = self._steps_before + batch + 1
+        if self._is_told_to_stop(step):
+            self._interrupt(step)
 
     def on_test_end(self, logs: dict | None = None) -> None:
         # The last step of an epoch may have broken the weights behind the back of its own loss.
@@ -236,12 +239,12 @@ class Survival(keras.callbacks.Callback):
         """Saves."""
         with self._leaving_if_it_fails():
             self._save(epoch + 1, history=history_of(self.model, epoch, logs))
-        if self._signals.received is not None:
+        if self._is_told_to_stop():
             self._interrupt()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Leaves the model to other calls of `fit`."""
-        if self._signals.received is not None:  # while other callbacks came to their end
+        if self._is_told_to_stop():  # while other callbacks came to their end
             self._interrupt()
         self._give_past()  # where no epoch was left
         self._state, self._arrays = None, {}
@@ -283,14 +286,22 @@ class Survival(keras.callbacks.Callback):
         if is_short and multi_worker.is_chief(self.model):
             io_utils.print_msg(f"The training was stopped behind epoch {self.epoch}, {meaning}.")
 
+    def _is_told_to_stop(self, step: int = 0) -> bool:
+        """Whether a signal has come, to whichever worker: they stop behind the same step."""
+        strategy = multi_worker.strategy_of(self.model)
+        if strategy is not None:
+            if step % _STEPS_BETWEEN_QUESTIONS:
+                return False
+            with self._leaving_if_it_fails():
+                number = multi_worker.largest(strategy, self._signals.received or 0)
+            self._signals.received = number or None
+        return self._signals.received is not None
+
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
         number = self._signals.received
-        # The metrics of several workers can be read by all of them together only, and a signal may
-        # have come to one.
-        alone = multi_worker.strategy_of(self.model) is None
         with self._leaving_if_it_fails():
-            if steps and self.dataset is not None and alone:
+            if steps and self.dataset is not None:
                 metrics = [to_list(v) for v in self.model.metrics_variables]
                 self._save(self.epoch, step=steps, metrics=metrics, history=history_of(self.model))
         self._leave()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ptkeras.checkpoint import read_state
 from tests.same_run import assert_same_run, rows
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
@@ -199,6 +201,27 @@ def test_where_one_worker_is_killed_both_go_on_and_end_the_same(tmp_path):
     finish(*run_workers(tmp_path / "parts"))
     assert_same_run(tmp_path / "whole0", tmp_path / "parts0")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["parts0", "whole0"]
+
+
+def test_a_signal_to_one_worker_stops_both_within_the_epoch_and_both_go_on(tmp_path):
+    flags = [*RUN, "--batch_size=32"]  # 44 steps an epoch, and the workers ask every 10
+    workers = start_workers("ptkeras.train", f"--output_dir={tmp_path / 'run'}{{worker}}", *flags)
+    deadline = time.monotonic() + 300
+    checkpoint = tmp_path / "run0" / "checkpoints" / "last.keras"
+    while not checkpoint.exists():
+        assert time.monotonic() < deadline and workers[0].poll() is None
+        time.sleep(0.05)
+    workers[1].send_signal(signal.SIGTERM)
+    for worker in workers:
+        output, _ = worker.communicate(timeout=300)
+        assert worker.returncode == 143, output[-3000:]
+        assert re.search(r"goes on from step \d+0 of epoch 2", output), output[-3000:]
+        assert "Traceback" not in output
+    assert read_state(checkpoint)["step"] % 10 == 0
+    finish(*start_workers("ptkeras.train", f"--output_dir={tmp_path / 'run'}{{worker}}", *flags))
+    assert len(rows(tmp_path / "run0")) == 3
+    params, now = json.loads((tmp_path / "run0" / "result.json").read_text())["params"]
+    assert now < params
 
 
 def test_workers_with_different_flags_are_told_apart(tmp_path):
