@@ -54,10 +54,11 @@ def learn_gates(
 ) -> Search:
     """Learns how much each channel of an untrained network matters (arXiv 1909.12579).
 
-    Every channel that may go gets a scalar gate λ in [0, 1], after batch normalisation and before
-    the activation, or, where a channel passes no batch normalisation, on the kernel and bias that
-    make it. Channels that are tied, as by a shortcut, have one gate. The weights stay as they were
-    drawn; the gates start at 1, are clipped to [0, 1] after each step, and minimise
+    Every channel that may go gets a scalar gate λ in [0, 1], after normalisation and before the
+    activation. On a way past all normalisations, such as that of a shortcut whose convolution has
+    none, it is on the kernel and bias that make the channel. Channels that are tied, as by a
+    shortcut, have one gate. The weights stay as they were drawn; the gates start at 1, are clipped
+    to [0, 1] after each step, and minimise
 
         loss + γ · (mean |λ| - r)²
 

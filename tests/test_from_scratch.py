@@ -11,9 +11,10 @@ from keras import layers
 import ptkeras
 from ptkeras import cost, from_scratch
 from ptkeras.channels import trace
-from ptkeras.gated_network import GatedNetwork, SparsityBalance
+from ptkeras.gated_network import GatedNetwork, SparsityBalance, gated_rows
 from ptkeras.models import build
 from ptkeras.surgery.fresh import fresh, widen
+from tests.exactness import assert_same, outputs_of, randomise, zero
 
 RANDOM = np.random.default_rng(0)
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -101,6 +102,86 @@ def test_a_closed_gate_is_a_channel_that_is_gone():
     expected = keras.ops.convert_to_numpy(gated(x))
     ptkeras.reconfigure(model, keep, channel_map=channel_map)
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def normed(x, filters, **options):
+    return layers.BatchNormalization()(layers.Conv2D(filters, 3, padding="same", **options)(x))
+
+
+def a_bare_shortcut(x):
+    return layers.ReLU()(layers.Add()([normed(x, 8), layers.Conv2D(8, 1)(x)]))
+
+
+def a_scaled_shortcut(x):
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    x = layers.ReLU()(normed(x, 8))
+    up = layers.Conv2D(8, 1)(layers.Concatenate()([layers.ReLU()(normed(x, 4)), x]))
+    return layers.ReLU()(CustomScaleLayer(0.2)([x, up]))
+
+
+def a_biased_depthwise(x):
+    return layers.ReLU()(layers.DepthwiseConv2D(3)(layers.ReLU()(normed(x, 8))))
+
+
+def a_group_norm(x):
+    return layers.ReLU()(layers.GroupNormalization(2)(layers.Conv2D(8, 3)(x)))
+
+
+def excited(main, norm=False):
+    y = layers.GlobalAveragePooling2D(keepdims=True)(main)
+    y = layers.Conv2D(8, 1)(layers.ReLU()(layers.Conv2D(4, 1)(y)))
+    y = layers.BatchNormalization()(y) if norm else y
+    return layers.Multiply()([main, layers.Activation("sigmoid")(y)])
+
+
+def a_bare_excitation(x):
+    return excited(layers.Conv2D(8, 3)(x), norm=True)
+
+
+def a_nested_shortcut(x):
+    inner = keras.Input((None, None, 8))
+    block = keras.Model(inner, layers.Add()([normed(inner, 8), inner]))
+    return block(block(layers.Conv2D(8, 1)(x)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        a_bare_shortcut,
+        a_scaled_shortcut,
+        a_biased_depthwise,
+        a_group_norm,
+        a_bare_excitation,
+        a_nested_shortcut,
+    ],
+)
+def test_a_closed_gate_closes_every_way(body):
+    inputs = keras.Input((8, 8, 2))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(5, 1)(body(inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    randomise(model)
+    channel_map = trace(model)
+    gated = GatedNetwork(channel_map, 0.5, 0.0)
+    gated.gates.assign((RANDOM.random(gated.gates.shape) < 0.5).astype("float32"))
+    x, _ = examples(4)
+    got = outputs_of(gated, x)
+    zero(channel_map, gated.gates_by_channel() > 0)
+    assert_same(outputs_of(model, x), got)
+
+
+def test_what_passes_batch_norm_has_no_second_gate():
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(8, 3, padding="same", name="stem")(inputs)
+    y = layers.ReLU()(layers.BatchNormalization()(x))  # before the convolution, as in ResNetV2
+    x = layers.Add()([x, layers.Conv2D(8, 3, padding="same", name="second")(y)])
+    x = excited(layers.ReLU()(layers.BatchNormalization()(x)))
+    x = layers.GlobalAveragePooling2D()(x)
+    rows = gated_rows(trace(keras.Model(inputs, layers.Dense(3)(x))))
+    kinds = [(type(row.layer).__name__, row.variable.name) for row, _ in rows]
+    norms = [("BatchNormalization", name) for name in ("gamma", "beta")]
+    squeeze = [("Conv2D", name) for name in ("kernel", "bias")]
+    assert sorted(kinds) == sorted(2 * norms + squeeze)
 
 
 @pytest.mark.parametrize("scale", [True, False])
