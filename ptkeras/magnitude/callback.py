@@ -42,7 +42,9 @@ class MagnitudePruning(keras.callbacks.Callback):
         schedule: when to prune, and how much: a `tfmot.sparsity.keras.PruningSchedule` as it is, or
             any function of the step, counted from 1 over all calls of `fit`, that returns
             `(should_prune, sparsity)`; or the sparsity, which prunes whenever it changes; or None
-            to leave the masks alone. A sparsity is a share of weights, from 0 and under 1.
+            to leave the masks alone. A sparsity is a share of weights, from 0 and under 1. Each
+            step is asked for once, in order; with `steps_per_execution`, those of one execution
+            together.
         scope: what has one threshold: `"layer"`, each kernel by itself, as TF-MOT has it; `"kind"`,
             all convolutions and all dense layers; `"global"`, all kernels.
         sparsity_m_by_n: in place of a schedule, `(m, n)`: of every n consecutive weights the m
@@ -89,6 +91,8 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._coming: tuple[int, float | None] | None = None
         self._saved: tuple[list[np.ndarray], bool] | None = None
         self._served: int | None = None
+        self._masks: Masks | None = None
+        self._lifted = False
 
     # The hooks of Keras, in the order in which fit calls them.
 
@@ -117,6 +121,7 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Puts on the masks of a run that goes on, maybe in the middle of an epoch."""
+        self._epoch = epoch
         if self._saved is not None:
             masks, lifted = self._saved
             self._saved = None
@@ -126,30 +131,31 @@ class MagnitudePruning(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Prunes where the schedule says so."""
         self._first = batch
-        step = self.step + 1
-        due = None
-        for at in range(self._looked_at + 1, step + 1):  # several, if an execution has several
-            sparsity = self._due(at)
-            due = due if sparsity is None else sparsity
-        self._looked_at = step
+        due = self._dues(self.step + 1)
         if due is not None:
             self._prune(due)
         # A weight that was dropped is to have the last update in it when the masks are made anew.
-        lifted = self.model.steps_per_execution == 1 and self._due(step + 1) is not None
+        several = self.model.steps_per_execution > 1
+        last = self._ends_epoch(batch) and self._epoch + 1 >= self.params["epochs"]
+        lifted = not several and not last and self._due(self.step + 2) is not None
         if lifted != self._lifted:
             self._lift(lifted)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Counts the steps."""
-        self.step += batch - self._first + 1
+        """Counts the steps; behind the last of an epoch, leaves zeros for callbacks before it."""
+        if not self._ends_epoch(batch):
+            self.step += batch + 1 - self._first
+            return
+        self.step += self.params["steps"] - self._first  # Keras counts a cut execution as whole
+        self._settle()
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Validates with the masks on."""
-        self._hold()
+        self._settle()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Leaves zeros for whoever saves the model, and adds to the logs."""
-        self._hold()
+        self._settle()
         if logs is not None:
             zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in self._kernels)
             logs["sparsity"] = zeros / sum(kernel.size for kernel in self._kernels)
@@ -184,6 +190,19 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._saved = [_unpacked(text) for text in state["masks"]], state["lifted"]
 
     # What they are made of.
+
+    def _ends_epoch(self, batch: int) -> bool:
+        """Whether a step is the last of its epoch, as far as Keras knows their number."""
+        return self.params["steps"] is not None and batch + 1 >= self.params["steps"]
+
+    def _dues(self, step: int) -> float | None:
+        """The sparsity that the steps up to this one, not looked at yet, ask for last."""
+        due = None
+        for at in range(self._looked_at + 1, step + 1):  # several, if an execution has several
+            sparsity = self._due(at)
+            due = due if sparsity is None else sparsity
+        self._looked_at = max(self._looked_at, step)
+        return due
 
     def _due(self, step: int) -> float | None:
         """The sparsity to prune to in a step, None where the masks stay as they are."""
@@ -224,8 +243,14 @@ class MagnitudePruning(keras.callbacks.Callback):
                 self.thresholds[self._kernels[i].path] = threshold
         self._masks.write(masks)
 
-    def _hold(self) -> None:
-        if getattr(self, "_lifted", False):
+    def _settle(self) -> None:
+        """Brings the masks to where the steps done have them, and the weights to the masks."""
+        if self._masks is None:
+            return
+        due = self._dues(self.step)
+        if due is not None:
+            self._prune(due)
+        if self._lifted:
             self._lift(False)
             self._masks.apply()
 

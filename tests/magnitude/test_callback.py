@@ -165,14 +165,34 @@ def test_a_file_of_the_middle_of_training_is_plain_keras(tmp_path):
     assert "ptkeras" not in loaded.to_json()
 
 
-def test_several_steps_an_execution():
+@pytest.mark.parametrize("steps", [1, 3, 4, 6])
+def test_several_steps_an_execution(steps):
     asked = []
-    model = compiled(steps_per_execution=3)
-    callback = MagnitudePruning(lambda step: asked.append(step) or {2: 0.3, 5: 0.6}.get(step))
-    fit(model, callback, epochs=2)
-    np.testing.assert_allclose(zeros(model), 0.6, atol=0.02)
+    schedule = {2: 0.3, 5: 0.6, 12: 0.8}
+    model = compiled(steps_per_execution=steps)
+    callback = MagnitudePruning(lambda step: asked.append(step) or schedule.get(step))
+    history = fit(model, callback, epochs=2)
+    np.testing.assert_allclose(zeros(model), 0.8, atol=0.02)
+    assert history.history["sparsity"] == pytest.approx([0.6, 0.8], abs=0.01)
     assert callback.step == 12
-    assert asked == list(range(1, 11))  # each step once, those of the last execution never
+    assert asked == list(range(1, 13))  # each step once, and none that never comes
+
+
+def test_a_callback_ahead_saves_zeros(tmp_path):
+    path = tmp_path / "last.weights.h5"
+    save = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
+    pruning = MagnitudePruning(lambda step: (True, 0.5))
+    model = compiled()
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[save, pruning])
+    saved = network()
+    saved.load_weights(path)
+    np.testing.assert_allclose(zeros(saved), 0.5, atol=0.02)
+
+
+def test_a_schedule_may_end_with_the_steps():
+    model, sparsities = compiled(), np.linspace(0.1, 0.8, 12)
+    fit(model, MagnitudePruning(lambda step: list(sparsities)[step - 1]), epochs=2)
+    np.testing.assert_allclose(zeros(model), 0.8, atol=0.02)
 
 
 def test_a_number_prunes_whenever_it_changes():
