@@ -11,9 +11,10 @@ import keras
 import numpy as np
 
 from ptkeras import lasso
+from ptkeras._held_mask import mask_of
 from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import kernels
-from ptkeras.magnitude.masks import Masks, Passenger
+from ptkeras.magnitude.masks import Masks, averages_of, board, leave
 from ptkeras.magnitude.pruning import Scope, check_m_by_n, check_scope, groups
 
 Schedule = Callable[[int], Any]
@@ -36,7 +37,10 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     Masks hold until `ptkeras.magnitude.strip(model)`, in later calls of `fit` too. They are in no
     file: what is saved is a plain model. The logs of each epoch get `sparsity`, the share of zeros
-    in the kernels.
+    in the kernels that have masks.
+
+    Put it first among the callbacks, and let `EarlyStopping(restore_best_weights=True)` start when
+    the schedule has ended (`start_from_epoch`): what it brings back has the zeros of its epoch.
 
     Args:
         schedule: when to prune, and how much: a `tfmot.sparsity.keras.PruningSchedule` as it is, or
@@ -111,13 +115,10 @@ class MagnitudePruning(keras.callbacks.Callback):
         if self.sparsity_m_by_n is not None:
             check_m_by_n(self._kernels)
         self._masks = Masks(self.model, self._kernels)
-        self._masks.lift(False)
+        self._masks.take_hold()
         self._lifted = False
-        self._masks.apply()
-        self._passenger = None
         if keras.config.backend() == "jax":
-            self._passenger = Passenger(self.model, self._masks.variables)
-            self._passenger.board()
+            board(self.model, self._masks.variables)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Puts on the masks of a run that goes on, maybe in the middle of an epoch."""
@@ -157,16 +158,15 @@ class MagnitudePruning(keras.callbacks.Callback):
         """Leaves zeros for whoever saves the model, and adds to the logs."""
         self._settle()
         if logs is not None:
-            zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in self._kernels)
-            logs["sparsity"] = zeros / sum(kernel.size for kernel in self._kernels)
+            held = [k for k in kernels(self.model) if mask_of(k.variable) is not None]
+            zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in held)
+            logs["sparsity"] = zeros / sum(kernel.size for kernel in held)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Drops what an average over the steps (`use_ema`) has brought back."""
-        self._lift(False)
-        self._masks.apply()
-        if self._passenger is not None:
-            self._passenger.leave()
-            self._passenger = None
+        """Takes the masks out of the optimiser, and tells of weights that came back."""
+        self._sync()
+        self._masks.take_hold()
+        leave(self.model)
 
     # What survives beside the model.
 
@@ -250,7 +250,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         due = self._dues(self.step)
         if due is not None:
             self._prune(due)
-        if self._lifted:
+        if self._lifted or averages_of(self.model):
             self._lift(False)
             self._masks.apply()
 

@@ -137,6 +137,7 @@ def test_a_fit_that_broke_off_leaves_zeros_behind_a_strip():
         fit(model, MagnitudePruning(lambda step: (True, 0.5)), others=[Break()])
     ptkeras.magnitude.strip(model)
     np.testing.assert_allclose(zeros(model), 0.5, atol=0.02)
+    assert not {"mask", "lifted"} & {v.name for v in model.optimizer.variables}
 
 
 def test_a_constraint_of_the_user_stays():
@@ -187,6 +188,75 @@ def test_a_callback_ahead_saves_zeros(tmp_path):
     saved = network()
     saved.load_weights(path)
     np.testing.assert_allclose(zeros(saved), 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_weights_that_came_back_keep_their_zeros(ahead):
+    best = keras.callbacks.EarlyStopping(
+        "loss", mode="max", patience=9, restore_best_weights=True
+    )  # the first epoch
+    pruning = MagnitudePruning({3: 0.3, 13: 0.9}.get)
+    model, says = compiled(), r"set to other numbers.*30.0% and not 90.0%.*start_from_epoch"
+    order = [best, pruning] if ahead else [pruning, best]
+
+    def train():
+        model.fit(X, Y, batch_size=8, epochs=4, verbose=0, callbacks=order)
+
+    if ahead:
+        with pytest.warns(UserWarning, match=says):
+            train()
+        masks = pruning._masks.read()
+        for kernel, mask in zip(kernels(model), masks, strict=True):
+            np.testing.assert_array_equal(kernel.values != 0, mask)
+        ptkeras.magnitude.strip(model)
+    else:
+        train()
+        with pytest.warns(UserWarning, match=says):
+            ptkeras.magnitude.strip(model)
+    np.testing.assert_allclose(zeros(model), 0.3, atol=0.02)
+
+
+def test_the_weights_of_an_epoch_behind_the_schedule_come_back_silently(recwarn):
+    best = keras.callbacks.EarlyStopping(
+        "loss", patience=0, restore_best_weights=True, start_from_epoch=1
+    )
+    model = compiled()
+    fit(model, MagnitudePruning({3: 0.8}.get), epochs=3, others=[best])
+    ptkeras.magnitude.strip(model)
+    np.testing.assert_allclose(zeros(model), 0.8, atol=0.02)
+    assert not any("other numbers" in str(w.message) for w in recwarn)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_averages_are_validated_with_the_masks_on(ahead):
+    class Validated(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            self.zeros = zeros(self.model)
+
+    model, seen = compiled(optimizer=OPTIMIZERS["average"]()), Validated()
+    swap = keras.callbacks.SwapEMAWeights()
+    pruning = MagnitudePruning({2: 0.8}.get)
+    order = [swap, pruning] if ahead else [pruning, swap]
+    model.fit(X, Y, batch_size=8, verbose=0, validation_data=(X, Y), callbacks=[*order, seen])
+    np.testing.assert_allclose(seen.zeros, 0.8, atol=0.02)
+    np.testing.assert_allclose(zeros(model), 0.8, atol=0.02)
+
+
+def test_two_callbacks_prune_kernels_of_their_own(tmp_path):
+    model = compiled()
+    save = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")
+    callbacks = [
+        MagnitudePruning({2: 0.8}.get, leave_alone="dense"),
+        MagnitudePruning({2: 0.4}.get, leave_alone="conv"),
+        save,
+    ]
+    history = model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=callbacks)
+    np.testing.assert_allclose(zeros(model), [0.8, 0.8, 0.4, 0.4], atol=0.02)
+    held = np.concatenate([kernel.values.ravel() for kernel in kernels(model)])
+    assert history.history["sparsity"][-1] == pytest.approx(np.mean(held == 0))
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for ours, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
 
 
 def test_a_schedule_may_end_with_the_steps():
