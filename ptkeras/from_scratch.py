@@ -76,8 +76,11 @@ def learn_gates(
         x: what to train the gates with, as `fit` takes it.
         y: the targets that go with `x`, if `x` does not have them.
         validation_data: what to judge the gates by, as `fit` takes it; the paper holds 5,000
-            training images of CIFAR-10 out for it. Of several outputs the mean accuracy counts.
-        loss: a Keras loss. None takes the one that the model is compiled with.
+            training images of CIFAR-10 out for it. What counts is the accuracy that goes with a
+            crossentropy; with another loss, those among the metrics that the model is compiled
+            with. Of several the mean counts.
+        loss: a Keras loss. None takes the one that the model is compiled with, and its weights of
+            several.
         sparsity_ratio: r, what the mean gate is driven to, and the largest share of open gates of
             an epoch that counts; over 0 and at most 1.
         balance_factor: γ, from 0.
@@ -91,8 +94,8 @@ def learn_gates(
         The `Search`, from which networks of any budget are built.
 
     Raises:
-        ValueError: an argument is out of its range, the model has no graph or nothing to prune, or
-            no loss, or leaves sizes of its inputs open.
+        ValueError: an argument is out of its range; the model has no graph or nothing to prune, no
+            loss or no accuracy, or leaves sizes of its inputs open; or a loss is not finite.
     """
     _check("sparsity_ratio", sparsity_ratio, 0 < sparsity_ratio <= 1, "over 0 and at most 1")
     _check("balance_factor", balance_factor, 0 <= balance_factor < math.inf, "a number from 0")
@@ -100,7 +103,10 @@ def learn_gates(
     _check("learning_rate", learning_rate, 0 < learning_rate < math.inf, "a number over 0")
     _check("epochs", epochs, epochs == int(epochs) >= 1, "a whole number from 1")
     _check_validation(validation_data, fit_options)
-    loss = _loss(model, loss)
+    weights = None
+    if loss is None:
+        loss, weights = _compiled_loss(model)
+    metrics = _metrics(model, loss)
     flops = _flops(model)
     started = time.perf_counter()
     channel_map = trace(widen(model, channel_expansion))
@@ -108,7 +114,8 @@ def learn_gates(
         raise ValueError(f"'{model.name}' has no channels that could go, so there are no gates.")
     with scope_of(model):
         network = GatedNetwork(_gateable(channel_map), sparsity_ratio, balance_factor)
-        network.compile(keras.optimizers.Adam(learning_rate), loss, metrics=_metrics(model))
+        adam = keras.optimizers.Adam(learning_rate)
+        network.compile(adam, loss, loss_weights=weights, metrics=metrics)
     best = _Best(sparsity_ratio)
     network.fit(
         x,
@@ -230,10 +237,15 @@ class _Best(keras.callbacks.Callback):
         self.gates: np.ndarray | None = None
         self.epoch = 0
 
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        _check_finite("loss", logs["loss"])
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         gates = self.model.gates_by_channel()
+        _check_finite("loss of the validation data", logs["val_loss"])
+        _check_finite("sum of the gates", np.sum(gates[~np.isposinf(gates)]))
         share = float(np.mean(gates[np.isfinite(gates)] != 0))
-        accuracies = [v for k, v in logs.items() if k.startswith("val_") and k.endswith("accuracy")]
+        accuracies = [v for k, v in logs.items() if k.startswith("val_") and _is_accuracy(k)]
         row = {"accuracy": float(np.mean(accuracies)), "open": share}
         logs["open"] = share
         self.history.append(row)
@@ -277,15 +289,15 @@ def _flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
     return lambda keep: 2 * weighted_macs(rebuild(channel_map, keep).model, None)
 
 
-def _loss(model: keras.Model, loss: Any) -> Any:
-    if loss is None and getattr(model, "_compile_loss", None) is not None:
-        loss = model._compile_loss._user_loss
-    if loss is None:
+def _compiled_loss(model: keras.Model) -> tuple[Any, Any]:
+    """The loss that a model is compiled with, and the weights of several."""
+    compiled = getattr(model, "_compile_loss", None)
+    if compiled is None:
         raise ValueError(
             f"'{model.name}' is not compiled with a loss, so its gates have nothing to minimise: "
             "compile it, or pass loss= to learn_gates."
         )
-    return loss
+    return compiled._user_loss, compiled._user_loss_weights
 
 
 def _flops(model: keras.Model) -> int:
@@ -298,11 +310,53 @@ def _flops(model: keras.Model) -> int:
     return cost.inference_flops(model)
 
 
-def _metrics(model: keras.Model) -> Any:
+def _metrics(model: keras.Model, loss: Any) -> Any:
+    """The accuracy that goes with the loss of each output, or those that the model has of its own.
+
+    Raises:
+        ValueError: there is none, so that no epoch is better than another.
+    """
     outputs = functional_of(model)._outputs_struct
     if not isinstance(outputs, (list, tuple, dict)):
-        return ["accuracy"]
-    return keras.tree.map_structure(lambda _: "accuracy", outputs)
+        found = [_accuracy(one) for one in keras.tree.flatten(loss)]
+    elif isinstance(loss, dict):
+        found = {name: _accuracy(one) for name, one in loss.items()}
+    elif isinstance(loss, (list, tuple)):
+        found = keras.tree.pack_sequence_as(outputs, [_accuracy(one) for one in loss])
+    else:
+        found = keras.tree.map_structure(lambda _: _accuracy(loss), outputs)
+    if all(one is not None for one in keras.tree.flatten(found)):
+        return found
+    own = getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
+    if any(_is_accuracy(getattr(m, "name", str(m))) for m in keras.tree.flatten(own)):
+        return keras.tree.map_structure(_copied, own)
+    raise ValueError(
+        "Pruning from Scratch keeps the gates of the epoch with the best validation accuracy, and "
+        f"the loss {loss!r} does not say which accuracy that is: compile '{model.name}' with one "
+        "among its metrics. What has none, such as a regression, cannot be searched."
+    )
+
+
+def _accuracy(loss: Any) -> Any:
+    """The accuracy that goes with a crossentropy; None for other losses."""
+    if loss in ("crossentropy", "ce"):
+        return "accuracy"
+    loss = keras.losses.get(loss)
+    name = getattr(getattr(loss, "fn", loss), "__name__", "")
+    if name.startswith("binary_") and name.endswith("crossentropy"):
+        logits = getattr(loss, "_fn_kwargs", {}).get("from_logits")
+        return keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if logits else 0.5)
+    return "accuracy" if name.endswith("crossentropy") else None
+
+
+def _is_accuracy(name: str) -> bool:
+    return name.endswith(("accuracy", "acc"))
+
+
+def _copied(metric: Any) -> Any:
+    """A metric for another model; what is no object has no state to share."""
+    state = isinstance(metric, keras.metrics.Metric)
+    return type(metric).from_config(metric.get_config()) if state else metric
 
 
 def _check_validation(validation_data: Any, fit_options: dict[str, Any]) -> None:
@@ -315,6 +369,14 @@ def _check_validation(validation_data: Any, fit_options: dict[str, Any]) -> None
         raise ValueError(
             "Pruning from Scratch judges its gates after each epoch, so that validation_freq must "
             f"be 1; received {fit_options['validation_freq']!r}."
+        )
+
+
+def _check_finite(name: str, value: Any) -> None:
+    if not math.isfinite(value):
+        raise ValueError(
+            f"The {name} is {float(value)} in the gate search of Pruning from Scratch, so that its "
+            "gates say nothing: look for NaN in the examples, or lower the learning rate."
         )
 
 

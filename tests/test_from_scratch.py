@@ -232,13 +232,13 @@ def test_kept_is_the_best_epoch_that_is_sparse_enough():
     for number, (accuracy, share) in enumerate(epochs):
         gates = gates_with(share)
         best.set_model(type("Model", (), {"gates_by_channel": lambda self, g=gates: g})())
-        best.on_epoch_end(number, {"val_accuracy": accuracy})
+        best.on_epoch_end(number, {"val_loss": 1.0, "val_accuracy": accuracy})
     assert best.epoch == 3 and np.count_nonzero(best.gates[:-1]) == 40
     none = from_scratch._Best(0.2)
     for number, (accuracy, share) in enumerate(epochs):
         gates = gates_with(share)
         none.set_model(type("Model", (), {"gates_by_channel": lambda self, g=gates: g})())
-        none.on_epoch_end(number, {"val_accuracy": accuracy})
+        none.on_epoch_end(number, {"val_loss": 1.0, "val_accuracy": accuracy})
     assert none.epoch == 4
 
 
@@ -345,6 +345,29 @@ def test_what_cannot_be_met_is_told_of():
         search(keras.Model(x, layers.Dense(3)(x)))
 
 
+def test_a_search_that_breaks_is_told_of_at_once():
+    x, y = examples(48)
+    broken = np.where(np.arange(48)[:, None, None, None] == 20, np.nan, x)
+    steps = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(batch)
+    )
+    options = {"loss": LOSS, "batch_size": 16, "shuffle": False, "verbose": 0}
+    with pytest.raises(ValueError, match="The loss is nan in the gate search"):
+        from_scratch.learn_gates(
+            residual(), broken, y, validation_data=(x, y), callbacks=[count], **options
+        )
+    assert len(steps) == 2
+    with pytest.raises(ValueError, match="loss of the validation data is nan"):
+        from_scratch.learn_gates(residual(), x, y, validation_data=(broken, y), **options)
+    best = from_scratch._Best(0.5)
+    best.set_model(
+        type("Model", (), {"gates_by_channel": lambda self: np.array([np.nan, np.inf])})()
+    )
+    with pytest.raises(ValueError, match="sum of the gates is nan"):
+        best.on_epoch_end(0, {"val_loss": 0.5, "val_accuracy": 0.5})
+
+
 def test_the_loss_of_the_model_will_do():
     model = residual()
     model.compile("sgd", LOSS)
@@ -374,6 +397,76 @@ def test_several_outputs_count_alike(named):
     )
     both = [seen["val_one_accuracy"], seen["val_two_accuracy"]]
     assert found.history[0]["accuracy"] == pytest.approx(np.mean(both))
+
+
+def ending(classes, activation=None):
+    inputs = keras.Input((8, 8, 2))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(inputs))
+    return keras.Model(inputs, layers.Dense(classes, activation=activation)(x))
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("classes", [1, 2])
+def test_two_sided_losses_have_their_own_accuracy(from_logits, classes):
+    x, y = examples(64)
+    y = np.stack([y > 0, y > 1][:classes], 1).astype("float32")
+    loss = keras.losses.BinaryCrossentropy(from_logits=from_logits)
+    model = ending(classes, None if from_logits else "sigmoid")
+    saved = {}
+
+    class Predict(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            scores = keras.ops.convert_to_numpy(self.model(x, training=False))
+            saved["accuracy"] = np.mean((scores > (0 if from_logits else 0.5)) == y)
+
+    found = from_scratch.learn_gates(
+        model, x, y, loss=loss, validation_data=(x, y), epochs=1, verbose=0, callbacks=[Predict()]
+    )
+    assert found.history[0]["accuracy"] == pytest.approx(saved["accuracy"])
+
+
+def test_without_an_accuracy_there_is_no_search():
+    x, _ = examples(32)
+    model = ending(1)
+    model.compile("sgd", "mse", metrics=["mae"])
+    options = {"validation_data": (x, x[:, 0, 0, :1]), "epochs": 1, "verbose": 0}
+    with pytest.raises(ValueError, match=r"the loss 'mse' does not say which accuracy.*regression"):
+        from_scratch.learn_gates(model, x, x[:, 0, 0, :1], **options)
+
+
+def test_the_accuracy_of_the_model_goes_with_any_loss():
+    x, y = examples(32)
+    model = ending(3)
+    own = keras.metrics.SparseCategoricalAccuracy("own_accuracy")
+
+    def loss(truth, scores):
+        return LOSS(truth, scores)
+
+    model.compile("sgd", loss, metrics=[own, keras.metrics.SparseCategoricalCrossentropy("mae")])
+    found = from_scratch.learn_gates(model, x, y, validation_data=(x, y), epochs=1, verbose=0)
+    assert 0 < found.history[0]["accuracy"] <= 1
+    assert float(own.count) == 0  # a metric of its own for the gates
+
+
+def test_the_weights_of_several_losses_count():
+    inputs = keras.Input((8, 8, 2))
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(inputs))
+    model = keras.Model(inputs, [layers.Dense(3, name=name)(y) for name in ("one", "two")])
+    model.compile("sgd", [LOSS, LOSS], loss_weights=[0.0, 3.0])
+    x, y = examples(32)
+    seen = {}
+    log = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.update(logs))
+    from_scratch.learn_gates(
+        model,
+        x,
+        [y, y],
+        validation_data=(x, [y, y]),
+        balance_factor=0.0,
+        epochs=1,
+        verbose=0,
+        callbacks=[log],
+    )
+    assert seen["val_loss"] == pytest.approx(3 * seen["val_two_loss"], rel=1e-5)
 
 
 def test_a_loss_by_the_name_of_the_output_will_do():
