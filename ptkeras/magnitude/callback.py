@@ -33,7 +33,9 @@ class MagnitudePruning(keras.callbacks.Callback):
     (arXiv 1710.01878). What it does in each step is what TF-MOT's `prune_low_magnitude` does, which
     has no Keras 3: the masks are the same ones, step by step, on every backend. As there, a weight
     that was dropped takes part in the next choice with what the last update made of it, and so may
-    come back. (TF-MOT leaves the kernels of depthwise convolutions whole, and prunes embeddings.)
+    come back; and where a kernel has more zeros than the schedule asks for, the threshold is zero,
+    and all of them are let go. (TF-MOT leaves the kernels of depthwise convolutions whole, and
+    prunes embeddings.)
 
     Masks hold until `ptkeras.magnitude.strip(model)`, in later calls of `fit` too. They are in no
     file: what is saved is a plain model. The logs of each epoch get `sparsity`, the share of zeros
