@@ -15,7 +15,7 @@ from ptkeras._held_mask import mask_of
 from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import kernels
 from ptkeras.magnitude.masks import Masks, averages_of, board, leave
-from ptkeras.magnitude.pruning import Scope, check_m_by_n, check_scope, groups
+from ptkeras.magnitude.pruning import Scope, check_scope, groups, m_by_n_kernels
 
 Schedule = Callable[[int], Any]
 
@@ -53,8 +53,10 @@ class MagnitudePruning(keras.callbacks.Callback):
             together.
         scope: what has one threshold: `"layer"`, each kernel by itself, as TF-MOT has it; `"kind"`,
             all convolutions and all dense layers; `"global"`, all kernels.
-        sparsity_m_by_n: in place of a schedule, `(m, n)`: of every n consecutive weights the m
-            smallest go, in the first step; `(2, 4)` is what sparse tensor cores take.
+        sparsity_m_by_n: in place of a schedule, `(m, n)`: of every n consecutive weights along the
+            input channels the m smallest go, in the first step; `(2, 4)` is what sparse tensor
+            cores take. Kernels of depthwise convolutions stay whole. (TF-MOT goes along the output
+            channels of transposed convolutions.)
         leave_alone: names or paths of layers whose kernels stay whole, or `"conv"` or `"dense"`.
 
     Attributes:
@@ -115,7 +117,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._served = id(self.model)
         self._kernels = kernels(self.model, self.leave_alone)
         if self.sparsity_m_by_n is not None:
-            check_m_by_n(self._kernels)
+            self._kernels = m_by_n_kernels(self.model, self._kernels)
         self._masks = Masks(self.model, self._kernels)
         self._masks.take_hold()
         self._lifted = False
@@ -233,10 +235,10 @@ class MagnitudePruning(keras.callbacks.Callback):
     def _prune(self, sparsity: float) -> None:
         self._sync()
         self._sparsity = sparsity
-        values = [kernel.values for kernel in self._kernels]
         if self.sparsity_m_by_n is not None:
-            self._masks.write([thresholds.m_by_n_mask(v, *self.sparsity_m_by_n) for v in values])
+            self._masks.write([self._m_by_n(k.is_transposed, k.values) for k in self._kernels])
             return
+        values = [kernel.values for kernel in self._kernels]
         masks: list[Any] = [None] * len(values)
         for members in groups(self._kernels, self.scope):
             threshold = thresholds.threshold([values[i] for i in members], sparsity)
@@ -244,6 +246,11 @@ class MagnitudePruning(keras.callbacks.Callback):
                 masks[i] = thresholds.mask(values[i], threshold)
                 self.thresholds[self._kernels[i].path] = threshold
         self._masks.write(masks)
+
+    def _m_by_n(self, transposed: bool, values: np.ndarray) -> np.ndarray:
+        values = np.swapaxes(values, -1, -2) if transposed else values
+        mask = thresholds.m_by_n_mask(values, *self.sparsity_m_by_n)
+        return np.swapaxes(mask, -1, -2) if transposed else mask
 
     def _settle(self) -> None:
         """Brings the masks to where the steps done have them, and the weights to the masks."""

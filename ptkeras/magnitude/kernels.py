@@ -40,6 +40,18 @@ class Kernel(NamedTuple):
         """Its weights as they are now, to be read."""
         return numbers(self.variable)
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each of its filters reads one channel, so that it sums over positions alone."""
+        depthwise = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+        return isinstance(self.layer, depthwise) or self.variable.name.startswith("depthwise")
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether its input channels are its last axis, and its outputs the last but one."""
+        names = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+        return isinstance(self.layer, tuple(getattr(keras.layers, name) for name in names))
+
     def goes_by(self, name: str) -> bool:
         """Whether a name is that of the kernel, of its layer or of its kind."""
         return name in (self.path, self.layer.path, self.layer.name, self.kind)

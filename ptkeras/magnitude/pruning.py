@@ -133,15 +133,26 @@ def check_scope(scope: Any) -> None:
         )
 
 
-def check_m_by_n(chosen: Iterable[Kernel]) -> None:
-    """Refuses kernels in which it is open what lies along their input channels."""
-    for kernel in chosen:
+def m_by_n_kernels(model: keras.Model, chosen: Iterable[Kernel]) -> list[Kernel]:
+    """The kernels that sum over input channels: those of depthwise convolutions stay whole.
+
+    Raises:
+        ValueError: it is open what lies along the input channels of a kernel, or none is left.
+    """
+    found = [kernel for kernel in chosen if not kernel.is_depthwise]
+    for kernel in found:
         if kernel.kind == "dense" and len(kernel.variable.shape) != 2:
             shape = tuple(kernel.variable.shape)
             raise ValueError(
                 f"sparsity_m_by_n is for convolutions and matrices, and the kernel of "
                 f"'{kernel.path}' has the shape {shape}: put the layer into leave_alone."
             )
+    if not found:
+        raise ValueError(
+            f"sparsity_m_by_n goes along input channels, and the kernels of '{model.name}' that "
+            "it is for are all depthwise: give MagnitudePruning a schedule in place of it."
+        )
+    return found
 
 
 def _shares(

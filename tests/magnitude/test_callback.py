@@ -299,6 +299,25 @@ def test_two_of_four():
     assert zeros(model)[0] == 0
 
 
+def test_two_of_four_go_along_the_inputs():
+    x = keras.Input((6, 6, 8))
+    y = layers.DepthwiseConv2D(3, name="depthwise")(x)
+    y = layers.SeparableConv2D(8, 2, name="separable")(y)
+    y = layers.Conv2DTranspose(4, 3, name="transposed")(y)
+    model = compiled(keras.Model(x, layers.Dense(3)(layers.Flatten()(y))))
+    callback = MagnitudePruning(sparsity_m_by_n=(2, 4))
+    model.fit(RANDOM.normal(size=(8, 6, 6, 8)), Y[:8], verbose=0, callbacks=[callback])
+    kernel = model.get_layer("transposed").kernel.numpy()
+    assert kernel.shape == (3, 3, 4, 8)
+    assert (np.count_nonzero(kernel.reshape(3, 3, 4, 2, 4), axis=-1) == 2).all()
+    assert model.get_layer("depthwise").kernel.numpy().all()
+    assert model.get_layer("separable").depthwise_kernel.numpy().all()
+    assert np.mean(model.get_layer("separable").pointwise_kernel.numpy() == 0) == 0.5
+    alone = compiled(keras.Sequential([keras.Input((6, 6, 8)), layers.DepthwiseConv2D(6)]))
+    with pytest.raises(ValueError, match="are all depthwise: give MagnitudePruning a schedule"):
+        alone.fit(np.ones((8, 6, 6, 8)), Y[:8], verbose=0, callbacks=[callback])
+
+
 def test_every_kind_of_kernel_is_found():
     x = keras.Input((8, 6))
     y = layers.SeparableConv1D(6, 3)(x)
