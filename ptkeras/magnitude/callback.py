@@ -13,7 +13,7 @@ import numpy as np
 from ptkeras import lasso
 from ptkeras._held_mask import mask_of
 from ptkeras.magnitude import thresholds
-from ptkeras.magnitude.kernels import kernels
+from ptkeras.magnitude.kernels import kernels, names_of
 from ptkeras.magnitude.masks import Masks, averages_of, board, leave
 from ptkeras.magnitude.pruning import Scope, check_scope, groups, m_by_n_kernels
 
@@ -82,16 +82,17 @@ class MagnitudePruning(keras.callbacks.Callback):
                 "MagnitudePruning takes a schedule or sparsity_m_by_n, and one of them; received "
                 f"schedule={schedule!r} and sparsity_m_by_n={sparsity_m_by_n!r}."
             )
-        if schedule is not None and not callable(schedule):
+        if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
             raise ValueError(
-                "The schedule of MagnitudePruning must be a PruningSchedule or a function of the "
-                f"step; received {schedule!r}. For one sparsity throughout: lambda step: 0.5."
+                "The schedule of MagnitudePruning must be a PruningSchedule, made from its class, "
+                f"or a function of the step; received {schedule!r}. For one sparsity throughout: "
+                "lambda step: 0.5."
             )
         check_scope(scope)
         self.schedule = schedule
         self.scope = scope
         self.sparsity_m_by_n = None if sparsity_m_by_n is None else _pair(sparsity_m_by_n)
-        self.leave_alone = [leave_alone] if isinstance(leave_alone, str) else list(leave_alone)
+        self.leave_alone = names_of(leave_alone)
         self.step = 0
         self.thresholds: dict[str, float] = {}
         self._sparsity: float | None = None
@@ -220,17 +221,19 @@ class MagnitudePruning(keras.callbacks.Callback):
         answer = self.schedule(step)
         if answer is None:
             return None
-        if isinstance(answer, (tuple, list)):
-            should_prune, sparsity = answer
-            sparsity = float(sparsity) if bool(should_prune) else None
-        else:
-            sparsity = None if float(answer) == self._sparsity else float(answer)
+        try:
+            due, sparsity = _read(answer)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The schedule of MagnitudePruning returns {answer!r} for step {step}: it must be "
+                "(should_prune, sparsity), the sparsity, or None."
+            ) from error
         if sparsity is not None and not 0 <= sparsity < 1:
             raise ValueError(
                 f"The schedule of MagnitudePruning asks for a sparsity of {sparsity} in step "
                 f"{step}: it must be a share of weights, from 0 and under 1."
             )
-        return sparsity
+        return sparsity if (sparsity != self._sparsity if due is None else due) else None
 
     def _prune(self, sparsity: float) -> None:
         self._sync()
@@ -272,6 +275,15 @@ class MagnitudePruning(keras.callbacks.Callback):
         """On JAX the steps leave the variables in a state apart until it is asked for."""
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
+
+
+def _read(answer: Any) -> tuple[bool | None, float | None]:
+    """What a schedule says: whether to prune, None where it does not say, and how much."""
+    due, sparsity = answer if isinstance(answer, (tuple, list)) else (None, answer)
+    if isinstance(sparsity, (str, bool)) or getattr(sparsity, "shape", ()):
+        raise TypeError("A sparsity is a number.")
+    due = None if due is None else bool(due)
+    return due, None if due is False else float(sparsity)
 
 
 def _pair(m_by_n: Any) -> tuple[int, int]:

@@ -70,7 +70,8 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
         leave_alone: what to leave out: names or paths of layers, `"conv"` or `"dense"`.
 
     Raises:
-        ValueError: the model has no kernels, or nothing goes by a name in `leave_alone`, or all do.
+        ValueError: the model has no kernels, or nothing goes by a name in `leave_alone`, or all do,
+            or that is no name.
     """
     found: dict[int, Kernel] = {}
     for layer in model._flatten_layers(include_self=False):
@@ -85,7 +86,7 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
             f"'{model.name}' has no kernels to take weights from: it needs a convolution, dense, "
             "attention or recurrent layer, and to be built."
         )
-    leave_alone = [leave_alone] if isinstance(leave_alone, str) else list(leave_alone)
+    leave_alone = names_of(leave_alone)
     check_names(model, everything, leave_alone)
     chosen = [k for k in everything if not any(k.goes_by(name) for name in leave_alone)]
     if not chosen:
@@ -93,6 +94,22 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
             f"leave_alone={leave_alone} leaves no kernel of '{model.name}' to take weights from."
         )
     return chosen
+
+
+def names_of(leave_alone: Any) -> list[str]:
+    """One name, or several, as a list.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    names = [leave_alone] if isinstance(leave_alone, str) else leave_alone
+    names = list(names) if isinstance(names, Iterable) else [names]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            'leave_alone must be names or paths of layers, or "conv" or "dense"; received '
+            f"{leave_alone!r}."
+        )
+    return names
 
 
 def check_names(model: keras.Model, among: list[Kernel], names: Iterable[str]) -> None:

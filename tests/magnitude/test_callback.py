@@ -437,6 +437,9 @@ def test_channels_go_once_masks_are_stripped():
     [
         ({}, "takes a schedule or sparsity_m_by_n"),
         ({"schedule": 0.5}, "lambda step: 0.5"),
+        ({"schedule": dict}, "made from its class"),
+        ({"schedule": len, "leave_alone": 3}, "leave_alone must be names .*; received 3"),
+        ({"schedule": len, "leave_alone": [3]}, r"received \[3\]"),
         ({"schedule": len, "sparsity_m_by_n": (2, 4)}, "one of them"),
         ({"sparsity_m_by_n": (4, 2)}, r"received \(4, 2\)"),
         ({"sparsity_m_by_n": 2}, "two whole numbers"),
@@ -464,6 +467,24 @@ def test_what_fit_cannot_follow_is_told_of():
             verbose=0,
             callbacks=[MagnitudePruning(sparsity_m_by_n=(2, 4))],
         )
+
+
+ANSWERS = [(True,), (True, 0.5, 0.1), "a", "0.5", (True, None), np.array([0.5]), {}, True]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=repr)
+def test_what_is_no_sparsity_is_told_of(answer):
+    with pytest.raises(ValueError, match=r"returns .* for step 1: it must be \(should_prune"):
+        fit(compiled(), MagnitudePruning(lambda step: answer))
+
+
+@pytest.mark.parametrize("answer", [np.float32(0.5), np.array(0.5), (1, 0.5), [np.bool_(1), 0.5]])
+def test_what_is_a_sparsity_is_followed(answer):
+    model = compiled()
+    model.fit(
+        X[:16], Y[:16], batch_size=8, verbose=0, callbacks=[MagnitudePruning(lambda step: answer)]
+    )
+    np.testing.assert_allclose(zeros(model), 0.5, atol=0.02)
 
 
 @pytest.mark.tensorflow
