@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -49,7 +50,7 @@ def learn_gates(
     channel_expansion: float = 1.25,
     learning_rate: float = 0.01,
     epochs: int = 10,
-    callbacks: Iterable[keras.callbacks.Callback] = (),
+    callbacks: keras.callbacks.Callback | Iterable[keras.callbacks.Callback] = (),
     **fit_options: Any,
 ) -> Search:
     """Learns how much each channel of an untrained network matters (arXiv 1909.12579).
@@ -87,7 +88,7 @@ def learn_gates(
         channel_expansion: how much wider than the model the network is that is searched, from 1.
         learning_rate: of Adam.
         epochs: to train the gates for.
-        callbacks: callbacks for `fit`.
+        callbacks: a callback for `fit`, or several.
         **fit_options: more arguments of `fit`, such as `batch_size` and `verbose`.
 
     Returns:
@@ -97,12 +98,13 @@ def learn_gates(
         ValueError: an argument is out of its range; the model has no graph or nothing to prune, no
             loss or no accuracy, or leaves sizes of its inputs open; or a loss is not finite.
     """
-    _check("sparsity_ratio", sparsity_ratio, 0 < sparsity_ratio <= 1, "over 0 and at most 1")
-    _check("balance_factor", balance_factor, 0 <= balance_factor < math.inf, "a number from 0")
-    _check("channel_expansion", channel_expansion, 1 <= channel_expansion < 16, "from 1")
-    _check("learning_rate", learning_rate, 0 < learning_rate < math.inf, "a number over 0")
-    _check("epochs", epochs, epochs == int(epochs) >= 1, "a whole number from 1")
-    _check_validation(validation_data, fit_options)
+    _check("sparsity_ratio", sparsity_ratio, lambda r: 0 < r <= 1, "over 0 and at most 1")
+    _check("balance_factor", balance_factor, lambda b: b >= 0, "a number from 0")
+    _check("channel_expansion", channel_expansion, lambda c: 1 <= c < 16, "from 1")
+    _check("learning_rate", learning_rate, lambda r: r > 0, "a number over 0")
+    _check("epochs", epochs, lambda n: n == int(n) >= 1, "a whole number from 1")
+    _check_fit(validation_data, epochs, fit_options)
+    callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else callbacks
     weights = None
     if loss is None:
         loss, weights = _compiled_loss(model)
@@ -173,7 +175,8 @@ class Search:
         Raises:
             ValueError: no structure comes within 1 % of the budget.
         """
-        _check("budget", budget, 0 < budget < math.inf, "a share of the model's FLOPs, over 0")
+        wanted = "a share of the model's FLOPs, over 0"
+        _check("budget", budget, lambda b: b > 0, wanted)
         free = np.isfinite(self.gates) & ~protected(self.channel_map, self.gates, 1)
         candidates = np.random.default_rng(0).permutation(np.flatnonzero(free))
         order = candidates[np.argsort(self.gates[candidates], kind="stable")]
@@ -359,11 +362,16 @@ def _copied(metric: Any) -> Any:
     return type(metric).from_config(metric.get_config()) if state else metric
 
 
-def _check_validation(validation_data: Any, fit_options: dict[str, Any]) -> None:
+def _check_fit(validation_data: Any, epochs: int, fit_options: dict[str, Any]) -> None:
     if validation_data is None and not fit_options.get("validation_split"):
         raise ValueError(
             "Pruning from Scratch judges its gates by validation_data; received None: hold some of "
             "the training examples out for it."
+        )
+    if fit_options.get("initial_epoch", 0) >= epochs:
+        raise ValueError(
+            "Pruning from Scratch needs an epoch to learn its gates in; received epochs="
+            f"{epochs} and initial_epoch={fit_options['initial_epoch']}."
         )
     if fit_options.get("validation_freq", 1) != 1:
         raise ValueError(
@@ -380,8 +388,9 @@ def _check_finite(name: str, value: Any) -> None:
         )
 
 
-def _check(name: str, value: Any, right: bool, wanted: str) -> None:
-    if not right:
+def _check(name: str, value: Any, right: Callable[[float], bool], wanted: str) -> None:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not right(value):
         raise ValueError(
             f"The {name} of Pruning from Scratch must be {wanted}; received {value!r}."
         )

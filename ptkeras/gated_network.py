@@ -70,6 +70,8 @@ class GatedNetwork(keras.Model):
             initializer="ones",
             regularizer=SparsityBalance(sparsity_ratio, balance_factor),
             constraint=Unit(),
+            dtype="float32",  # whatever the weights are: losses are too
+            autocast=False,
             name="gates",
         )
         # Positions in the gates, and behind the last one for channels that have none.

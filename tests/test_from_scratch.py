@@ -319,6 +319,10 @@ def test_dropped_channels_are_those_of_the_mask():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"sparsity_ratio": "0.5"}, "over 0 and at most 1; received '0.5'"),
+        ({"epochs": "3"}, "epochs .* whole number from 1; received '3'"),
+        ({"epochs": 2, "initial_epoch": 2}, "needs an epoch .* epochs=2 and initial_epoch=2"),
+        ({"learning_rate": float("nan")}, "learning_rate .* received nan"),
         ({"sparsity_ratio": 0}, "sparsity_ratio .* over 0 and at most 1; received 0"),
         ({"balance_factor": -1}, "balance_factor"),
         ({"channel_expansion": 0.5}, "channel_expansion"),
@@ -340,6 +344,8 @@ def test_what_cannot_be_met_is_told_of():
         found.build(0.001)
     with pytest.raises(ValueError, match="budget"):
         found.build(0)
+    with pytest.raises(ValueError, match=r"budget .* received '0.5'"):
+        found.build("0.5")
     x = keras.Input((4,))
     with pytest.raises(ValueError, match="no channels that could go"):
         search(keras.Model(x, layers.Dense(3)(x)))
@@ -371,7 +377,18 @@ def test_a_search_that_breaks_is_told_of_at_once():
 def test_the_loss_of_the_model_will_do():
     model = residual()
     model.compile("sgd", LOSS)
-    assert search(model, loss=None, epochs=1).epoch == 1
+    plateau = keras.callbacks.ReduceLROnPlateau()
+    assert search(model, loss=None, epochs=1, callbacks=plateau).epoch == 1
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
+def test_gates_of_narrow_weights_are_learned(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        gates = search(residual(), learning_rate=0.1, epochs=1).gates
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert gates.dtype == float and gates[np.isfinite(gates)].std() > 0.02
 
 
 def test_open_sizes_are_told_of_before_the_gates_are_learned():
