@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -18,6 +19,9 @@ from ptkeras.magnitude.masks import Masks, averages_of, board, leave
 from ptkeras.magnitude.pruning import Scope, check_scope, groups, m_by_n_kernels
 
 Schedule = Callable[[int], Any]
+
+# A share of zeros that no initialiser and no training leaves by chance.
+MANY = 0.1
 
 
 class MagnitudePruning(keras.callbacks.Callback):
@@ -43,6 +47,8 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     Put it first among the callbacks, and let `EarlyStopping(restore_best_weights=True)` start when
     the schedule has ended (`start_from_epoch`): what it brings back has the zeros of its epoch.
+    A run that is to go on after a kill needs `ptkeras.Survival(path, [pruning])`, which saves masks
+    and step beside the model; Keras's `BackupAndRestore` saves weights alone.
 
     Args:
         schedule: when to prune, and how much: a `tfmot.sparsity.keras.PruningSchedule` as it is, or
@@ -133,6 +139,8 @@ class MagnitudePruning(keras.callbacks.Callback):
             self._saved = None
             self._lift(lifted)
             self._masks.write(masks, apply=not lifted)
+        elif epoch > 0 and self.step == 0:
+            self._tell_of_lost_masks(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Prunes where the schedule says so."""
@@ -195,6 +203,18 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._saved = [_unpacked(text) for text in state["masks"]], state["lifted"]
 
     # What they are made of.
+
+    def _tell_of_lost_masks(self, epoch: int) -> None:
+        """Warns of a run that goes on without its masks, as far as that can be seen."""
+        zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in self._kernels)
+        share = zeros / sum(kernel.size for kernel in self._kernels)
+        if share > MANY and all(mask.all() for mask in self._masks.read()):
+            warnings.warn(
+                f"The training goes on with epoch {epoch + 1}, and {share:.1%} of the weights are "
+                "zeros that no mask holds, while MagnitudePruning counts its steps from 1: Keras's "
+                "BackupAndRestore does not save masks; ptkeras.Survival(path, [pruning]) does.",
+                stacklevel=2,
+            )
 
     def _ends_epoch(self, batch: int) -> bool:
         """Whether a step is the last of its epoch, as far as Keras knows their number."""

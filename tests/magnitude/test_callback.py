@@ -370,6 +370,22 @@ def test_a_run_goes_on_in_another_process():
         np.testing.assert_array_equal(ours == 0, theirs == 0)
 
 
+def test_a_run_that_lost_its_masks_is_told_of(tmp_path, recwarn):
+    class Break(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), MagnitudePruning({2: 0.5}.get), epochs=2, others=[backup(), Break()])
+    assert not any("Survival" in str(w.message) for w in recwarn)
+    with pytest.warns(UserWarning, match=r"epoch 2, and (49|50).\d% .* no mask .*Survival\(path"):
+        fit(compiled(), MagnitudePruning({2: 0.5}.get), epochs=2, others=[backup()])
+
+
 @pytest.mark.parametrize("stop", [2, 3, 4])
 def test_a_run_goes_on_in_the_middle_of_an_epoch(stop):
     """Behind step 3, before masks change, what the last update has put in place of zeros counts."""
