@@ -23,6 +23,7 @@ import keras
 import numpy as np
 
 from ptkeras import cost
+from ptkeras._accuracy import accuracies, is_accuracy
 from ptkeras._plan import protected
 from ptkeras._prediction import Prediction, has_open_sizes, weighted_macs
 from ptkeras.channels import ChannelMap, trace
@@ -36,6 +37,9 @@ __all__ = ["Search", "learn_gates"]
 
 # How near to the budget a structure is to come, as a share of the budget.
 NEAR = 0.01
+
+# How often FLOPs that are guessed are set right by those of the structure that came of them.
+TRIES = 4
 
 
 def learn_gates(
@@ -108,7 +112,7 @@ def learn_gates(
     weights = None
     if loss is None:
         loss, weights = _compiled_loss(model)
-    metrics = _metrics(model, loss)
+    metrics = accuracies(model, loss)
     flops = _flops(model)
     started = time.perf_counter()
     channel_map = trace(widen(model, channel_expansion))
@@ -157,6 +161,7 @@ class Search:
     epoch: int
     history: list[dict[str, float]]
     seconds: float
+    _kept: dict[float, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def keep(self, budget: float) -> np.ndarray:
         """The structure whose FLOPs come nearest to a budget, by bisection on the gates' threshold.
@@ -177,6 +182,11 @@ class Search:
         """
         wanted = "a share of the model's FLOPs, over 0"
         _check("budget", budget, lambda b: b > 0, wanted)
+        if budget not in self._kept:
+            self._kept[budget] = self._nearest(budget)
+        return self._kept[budget].copy()
+
+    def _nearest(self, budget: float) -> np.ndarray:
         free = np.isfinite(self.gates) & ~protected(self.channel_map, self.gates, 1)
         candidates = np.random.default_rng(0).permutation(np.flatnonzero(free))
         order = candidates[np.argsort(self.gates[candidates], kind="stable")]
@@ -194,7 +204,12 @@ class Search:
             low, high = (middle, high) if flops(without(middle)) > goal else (low, middle)
         nearest = min((without(n) for n in (low, high)), key=lambda k: abs(flops(k) - goal))
         if abs(flops(nearest) / goal - 1) > NEAR:
-            nearest = _filled_up(without(low), order[low:], flops, goal)
+            nearest = near = without(low)
+            for _ in range(TRIES):
+                guess = _guess_of(self.channel_map, nearest, flops(nearest))
+                nearest = _filled_up(near.copy(), order[low:], guess, goal)
+                if abs(flops(nearest) / goal - 1) <= NEAR:
+                    break
         share = flops(nearest) / self.flops
         if abs(share / budget - 1) > NEAR:
             raise ValueError(
@@ -248,7 +263,7 @@ class _Best(keras.callbacks.Callback):
         _check_finite("loss of the validation data", logs["val_loss"])
         _check_finite("sum of the gates", np.sum(gates[~np.isposinf(gates)]))
         share = float(np.mean(gates[np.isfinite(gates)] != 0))
-        accuracies = [v for k, v in logs.items() if k.startswith("val_") and _is_accuracy(k)]
+        accuracies = [v for k, v in logs.items() if k.startswith("val_") and is_accuracy(k)]
         row = {"accuracy": float(np.mean(accuracies)), "open": share}
         logs["open"] = share
         self.history.append(row)
@@ -292,6 +307,13 @@ def _flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
     return lambda keep: 2 * weighted_macs(rebuild(channel_map, keep).model, None)
 
 
+def _guess_of(channel_map: ChannelMap, near: np.ndarray, flops: int) -> Callable[[np.ndarray], int]:
+    """FLOPs of masks close to one whose FLOPs are known, without building any graph."""
+    prediction = Prediction(channel_map)
+    missing = flops - 2 * sum(prediction.macs(near))  # 0 if the prediction is exact
+    return lambda keep: 2 * sum(prediction.macs(keep)) + missing
+
+
 def _compiled_loss(model: keras.Model) -> tuple[Any, Any]:
     """The loss that a model is compiled with, and the weights of several."""
     compiled = getattr(model, "_compile_loss", None)
@@ -311,55 +333,6 @@ def _flops(model: keras.Model) -> int:
             "them: build it with a keras.Input of the sizes for which the budget is meant."
         )
     return cost.inference_flops(model)
-
-
-def _metrics(model: keras.Model, loss: Any) -> Any:
-    """The accuracy that goes with the loss of each output, or those that the model has of its own.
-
-    Raises:
-        ValueError: there is none, so that no epoch is better than another.
-    """
-    outputs = functional_of(model)._outputs_struct
-    if not isinstance(outputs, (list, tuple, dict)):
-        found = [_accuracy(one) for one in keras.tree.flatten(loss)]
-    elif isinstance(loss, dict):
-        found = {name: _accuracy(one) for name, one in loss.items()}
-    elif isinstance(loss, (list, tuple)):
-        found = keras.tree.pack_sequence_as(outputs, [_accuracy(one) for one in loss])
-    else:
-        found = keras.tree.map_structure(lambda _: _accuracy(loss), outputs)
-    if all(one is not None for one in keras.tree.flatten(found)):
-        return found
-    own = getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
-    if any(_is_accuracy(getattr(m, "name", str(m))) for m in keras.tree.flatten(own)):
-        return keras.tree.map_structure(_copied, own)
-    raise ValueError(
-        "Pruning from Scratch keeps the gates of the epoch with the best validation accuracy, and "
-        f"the loss {loss!r} does not say which accuracy that is: compile '{model.name}' with one "
-        "among its metrics. What has none, such as a regression, cannot be searched."
-    )
-
-
-def _accuracy(loss: Any) -> Any:
-    """The accuracy that goes with a crossentropy; None for other losses."""
-    if loss in ("crossentropy", "ce"):
-        return "accuracy"
-    loss = keras.losses.get(loss)
-    name = getattr(getattr(loss, "fn", loss), "__name__", "")
-    if name.startswith("binary_") and name.endswith("crossentropy"):
-        logits = getattr(loss, "_fn_kwargs", {}).get("from_logits")
-        return keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if logits else 0.5)
-    return "accuracy" if name.endswith("crossentropy") else None
-
-
-def _is_accuracy(name: str) -> bool:
-    return name.endswith(("accuracy", "acc"))
-
-
-def _copied(metric: Any) -> Any:
-    """A metric for another model; what is no object has no state to share."""
-    state = isinstance(metric, keras.metrics.Metric)
-    return type(metric).from_config(metric.get_config()) if state else metric
 
 
 def _check_fit(validation_data: Any, epochs: int, fit_options: dict[str, Any]) -> None:

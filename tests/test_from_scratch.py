@@ -259,6 +259,29 @@ def test_structures_meet_the_budget(name, budget):
     assert gates[free & keep].mean() > gates[free & ~keep].mean()
 
 
+@pytest.mark.parametrize("budget", [0.3, 0.45, 0.7])
+def test_few_graphs_are_built_where_flops_are_counted_on_them(budget, monkeypatch):
+    x = keras.Input((6, 8))
+    y = layers.Dense(24)(x)
+    y = layers.Add()([y, layers.MultiHeadAttention(2, 8)(y, y)])
+    y = layers.Add()([y, layers.Dense(24)(layers.ReLU()(layers.Dense(96)(y)))])
+    model = keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling1D()(y)))
+    channel_map = trace(model)
+    random = np.random.default_rng(0).random(len(channel_map))
+    gates = np.where(channel_map.prunable, random, np.inf)
+    found = from_scratch.Search(channel_map, cost.inference_flops(model), gates, 1, [], 0.0)
+    built = []
+    rebuild = from_scratch.rebuild
+    monkeypatch.setattr(from_scratch, "rebuild", lambda *a: built.append(a) or rebuild(*a))
+    small = found.build(budget)
+    share = cost.inference_flops(small) / cost.inference_flops(model)
+    assert share == pytest.approx(budget, rel=0.01)
+    assert 5 < len(built) <= 2 * np.log2(len(channel_map)) + 5
+    before = len(built)
+    found.keep(budget)[:] = True
+    assert found.keep(budget).sum() < len(channel_map) and len(built) == before
+
+
 @hypothesis.given(st.integers(0, 999), st.floats(0.1, 0.4))
 @hypothesis.settings(max_examples=20)
 def test_narrow_networks_with_shortcuts_meet_any_budget(seed, budget):
