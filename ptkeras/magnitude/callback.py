@@ -300,7 +300,7 @@ class MagnitudePruning(keras.callbacks.Callback):
 def _read(answer: Any) -> tuple[bool | None, float | None]:
     """What a schedule says: whether to prune, None where it does not say, and how much."""
     due, sparsity = answer if isinstance(answer, (tuple, list)) else (None, answer)
-    if isinstance(sparsity, (str, bool)) or getattr(sparsity, "shape", ()):
+    if isinstance(sparsity, (str, bool)) or tuple(getattr(sparsity, "shape", ())):
         raise TypeError("A sparsity is a number.")
     due = None if due is None else bool(due)
     return due, None if due is False else float(sparsity)
