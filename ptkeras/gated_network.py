@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
+from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels import ChannelMap, Slice
-from ptkeras.channels.graph import functional_of
+from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
+
+# What is zero where one operand is.
+MULTIPLY = (keras.layers.Multiply, keras_numpy.Multiply)
 
 
 class SparsityBalance(keras.regularizers.Regularizer):
@@ -65,6 +70,8 @@ class GatedNetwork(keras.Model):
             initializer="ones",
             regularizer=SparsityBalance(sparsity_ratio, balance_factor),
             constraint=Unit(),
+            dtype="float32",  # whatever the weights are: losses are too
+            autocast=False,
             name="gates",
         )
         # Positions in the gates, and behind the last one for channels that have none.
@@ -108,22 +115,95 @@ class GatedNetwork(keras.Model):
 def gated_rows(channel_map: ChannelMap) -> list[tuple[Slice, np.ndarray]]:
     """The slices that gates are multiplied into, each with a bool per position: whether it is.
 
-    For channels that pass batch normalisation, its scales and shifts; for the others, the kernels
-    and biases that make them.
+    A gate is to lie on every way from what makes a channel to what reads it. The scales and shifts
+    of normalisations have one always; kernels and biases where a way leads to a reader past all
+    normalisations, such as that of a shortcut whose convolution has none, added to one that does.
     """
-    rows = channel_map.slices
-    norms = [row for row in rows if isinstance(row.layer, keras.layers.BatchNormalization)]
-    normed = np.zeros(len(channel_map), bool)
-    for row in norms:
-        normed[row.channels] = True
+    rows = [row for row in channel_map.slices if channel_map.prunable[row.channels].any()]
+    scaled = {id(row.layer) for row in rows if _is_scale(row)}
     makers = {id(row.layer) for row in rows if row.role == "output"}
-    found = [
-        (row, np.ones(len(row.channels), bool))
-        for row in norms
-        if not row.variable.name.startswith("moving_")
-    ]
+    biased = {id(row.layer) for row in rows if _is_shift(row)} - scaled
+    behind = _passed(channel_map, scaled, makers, biased)
+    found = []
     for row in rows:
-        bias = row.role == "vector" and id(row.layer) in makers
-        if (row.role == "output" or bias) and not normed[row.channels].all():
-            found.append((row, ~normed[row.channels]))
+        gated = np.ones(len(row.channels), bool)
+        if id(row.layer) not in scaled and (row.role == "output" or _is_shift(row)):
+            gated &= ~np.isin(row.channels, behind.get(id(row.layer), ()))
+        elif not (_is_scale(row) or _is_shift(row)):
+            continue
+        if gated.any():
+            found.append((row, gated))
     return found
+
+
+def _is_scale(row: Slice) -> bool:
+    return row.role == "vector" and row.variable.name == "gamma"
+
+
+def _is_shift(row: Slice) -> bool:
+    return row.role == "vector" and (row.variable.name == "beta" or "bias" in row.variable.name)
+
+
+class _Step(NamedTuple):
+    """What happens between symbolic tensors: an operation, or None where a nested model begins."""
+
+    operation: Any
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def _steps(model: keras.Model) -> Iterator[_Step]:
+    """All that a model does, in order; what a nested model does once for each call of it."""
+    for node in nodes_of(model):
+        if not is_graph(node.operation):
+            yield _Step(node.operation, node.input_tensors, node.outputs)
+            continue
+        graph = functional_of(node.operation)
+        for outer, inner in zip(
+            given_to(graph, node.arguments.args, node.arguments.kwargs), graph.inputs, strict=True
+        ):
+            if isinstance(outer, keras.KerasTensor):
+                yield _Step(None, [outer], [inner])
+        yield from _steps(node.operation)
+        for inner, outer in zip(graph.outputs, node.outputs, strict=True):
+            yield _Step(None, [inner], [outer])
+
+
+def _passed(
+    channel_map: ChannelMap, scaled: set[int], makers: set[int], biased: set[int]
+) -> dict[int, np.ndarray]:
+    """For the `id` of each layer whose outputs all pass a gate before they are read: its channels.
+
+    Args:
+        channel_map: the channels of a model.
+        scaled: the layers, by `id`, whose scale has the gate.
+        makers: those that make channels, and read others.
+        biased: those that add a number of their own to a channel.
+    """
+    steps = list(_steps(channel_map.model))
+    graph = functional_of(channel_map.model)
+    unclosed = {id(x) for x in graph.inputs}  # tensors that a closed scale need not leave zero
+    for step in steps:
+        some = all if isinstance(step.operation, MULTIPLY) else any
+        own = id(step.operation) in makers | biased
+        lost = own or some(id(x) in unclosed for x in step.inputs)
+        for x in step.outputs:
+            if id(step.operation) not in scaled and (lost or id(x) not in channel_map.zeros):
+                unclosed.add(id(x))
+    read = {id(x) for x in graph.outputs}
+    behind: dict[int, np.ndarray] = {}
+    open_layers: set[int] = set()
+    for step in reversed(steps):
+        key, outputs = id(step.operation), [id(x) for x in step.outputs]
+        wanted = not read.isdisjoint(outputs)
+        if wanted:
+            open_layers.add(key)
+        if key in makers | biased and key not in scaled:
+            channels = np.concatenate([channel_map.tensors[x].ravel() for x in outputs])
+            behind[key] = np.union1d(behind.get(key, channels), channels)
+        stops = key in scaled or (
+            isinstance(step.operation, MULTIPLY) and any(id(x) not in unclosed for x in step.inputs)
+        )
+        if key in makers or (wanted and not stops):
+            read.update(id(x) for x in step.inputs)
+    return {key: channels for key, channels in behind.items() if key not in open_layers}

@@ -64,7 +64,12 @@ _TABLE = FlagTable(
                 "kernel; or global, all kernels.",
             ),
             Flag("finetune_epochs", 0, EPOCH, "Epochs to train each with the zeros held."),
-            Flag("learning_rate", 0.001, POSITIVE, "Learning rate of SGD for that."),
+            Flag(
+                "learning_rate",
+                0.001,
+                POSITIVE,
+                "Learning rate of SGD for that; momentum and weight decay are those of the run.",
+            ),
             Flag("batch_size", 128, COUNT, "Images in a step of that."),
             Flag(
                 "sensitivity",
@@ -106,6 +111,7 @@ def sweep(settings: Settings) -> None:
 
     from ptkeras import data, magnitude
     from ptkeras._progress import bar, track
+    from ptkeras._weight_decay import decay_weights
     from ptkeras.magnitude.kernels import kernels
     from ptkeras.magnitude.sweep import swept
 
@@ -120,6 +126,7 @@ def sweep(settings: Settings) -> None:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.SGD(settings.learning_rate, momentum=trained.momentum)
     model.compile(optimizer, loss, metrics=["accuracy"])
+    decay_weights(model, trained.weight_decay)
 
     def evaluate(model: keras.Model) -> float:
         return model.evaluate(dataset.test, verbose=0, return_dict=True)["accuracy"]

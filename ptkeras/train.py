@@ -75,6 +75,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     import keras
 
     from ptkeras import data, methods, models
+    from ptkeras._weight_decay import decay_weights
     from ptkeras.norms import ChannelNorms
     from ptkeras.record import Record, architecture
     from ptkeras.survival import Survival
@@ -109,7 +110,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     stateful = [*(one for one in method if hasattr(one, "get_state")), record, norms]
     survival = Survival(folder.last, stateful, dataset)
     survival.resume(model)
-    _decay_weights(model, settings.weight_decay)
+    decay_weights(model, settings.weight_decay)
     if survival.progress:
         print(f"Going on in '{folder.path}' after {survival.progress}.")
     else:
@@ -202,22 +203,6 @@ def _be_deterministic(seed: int) -> None:
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-
-
-def _decay_weights(model: keras.Model, weight_decay: float) -> None:
-    """L2 regularisation of every trainable variable, as PyTorch's SGD has it.
-
-    The gradient of w gets `weight_decay * w` before the momentum is applied. Keras's own
-    `SGD(weight_decay=…)` is another thing: it shrinks the weights apart from the gradient
-    (Loshchilov & Hutter, 2019). The regularizer hangs on the variables, which reconfigurations
-    carry over, and so is not in the configs of the layers that are saved.
-    """
-    import keras
-
-    if weight_decay:
-        for variable in model.trainable_variables:
-            if variable.regularizer is None:
-                variable.regularizer = keras.regularizers.L2(weight_decay / 2)
 
 
 def _schedule(first: float, drops: list[int], pruning: Any) -> Callable[[int], float]:

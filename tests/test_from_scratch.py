@@ -11,9 +11,10 @@ from keras import layers
 import ptkeras
 from ptkeras import cost, from_scratch
 from ptkeras.channels import trace
-from ptkeras.gated_network import GatedNetwork, SparsityBalance
+from ptkeras.gated_network import GatedNetwork, SparsityBalance, gated_rows
 from ptkeras.models import build
 from ptkeras.surgery.fresh import fresh, widen
+from tests.exactness import assert_same, outputs_of, randomise, zero
 
 RANDOM = np.random.default_rng(0)
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -103,6 +104,86 @@ def test_a_closed_gate_is_a_channel_that_is_gone():
     np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
+def normed(x, filters, **options):
+    return layers.BatchNormalization()(layers.Conv2D(filters, 3, padding="same", **options)(x))
+
+
+def a_bare_shortcut(x):
+    return layers.ReLU()(layers.Add()([normed(x, 8), layers.Conv2D(8, 1)(x)]))
+
+
+def a_scaled_shortcut(x):
+    from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    x = layers.ReLU()(normed(x, 8))
+    up = layers.Conv2D(8, 1)(layers.Concatenate()([layers.ReLU()(normed(x, 4)), x]))
+    return layers.ReLU()(CustomScaleLayer(0.2)([x, up]))
+
+
+def a_biased_depthwise(x):
+    return layers.ReLU()(layers.DepthwiseConv2D(3)(layers.ReLU()(normed(x, 8))))
+
+
+def a_group_norm(x):
+    return layers.ReLU()(layers.GroupNormalization(2)(layers.Conv2D(8, 3)(x)))
+
+
+def excited(main, norm=False):
+    y = layers.GlobalAveragePooling2D(keepdims=True)(main)
+    y = layers.Conv2D(8, 1)(layers.ReLU()(layers.Conv2D(4, 1)(y)))
+    y = layers.BatchNormalization()(y) if norm else y
+    return layers.Multiply()([main, layers.Activation("sigmoid")(y)])
+
+
+def a_bare_excitation(x):
+    return excited(layers.Conv2D(8, 3)(x), norm=True)
+
+
+def a_nested_shortcut(x):
+    inner = keras.Input((None, None, 8))
+    block = keras.Model(inner, layers.Add()([normed(inner, 8), inner]))
+    return block(block(layers.Conv2D(8, 1)(x)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        a_bare_shortcut,
+        a_scaled_shortcut,
+        a_biased_depthwise,
+        a_group_norm,
+        a_bare_excitation,
+        a_nested_shortcut,
+    ],
+)
+def test_a_closed_gate_closes_every_way(body):
+    inputs = keras.Input((8, 8, 2))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(5, 1)(body(inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    randomise(model)
+    channel_map = trace(model)
+    gated = GatedNetwork(channel_map, 0.5, 0.0)
+    gated.gates.assign((RANDOM.random(gated.gates.shape) < 0.5).astype("float32"))
+    x, _ = examples(4)
+    got = outputs_of(gated, x)
+    zero(channel_map, gated.gates_by_channel() > 0)
+    assert_same(outputs_of(model, x), got)
+
+
+def test_what_passes_batch_norm_has_no_second_gate():
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(8, 3, padding="same", name="stem")(inputs)
+    y = layers.ReLU()(layers.BatchNormalization()(x))  # before the convolution, as in ResNetV2
+    x = layers.Add()([x, layers.Conv2D(8, 3, padding="same", name="second")(y)])
+    x = excited(layers.ReLU()(layers.BatchNormalization()(x)))
+    x = layers.GlobalAveragePooling2D()(x)
+    rows = gated_rows(trace(keras.Model(inputs, layers.Dense(3)(x))))
+    kinds = [(type(row.layer).__name__, row.variable.name) for row, _ in rows]
+    norms = [("BatchNormalization", name) for name in ("gamma", "beta")]
+    squeeze = [("Conv2D", name) for name in ("kernel", "bias")]
+    assert sorted(kinds) == sorted(2 * norms + squeeze)
+
+
 @pytest.mark.parametrize("scale", [True, False])
 def test_only_the_gates_train_and_stay_in_range(scale):
     model = residual(scale)
@@ -151,13 +232,13 @@ def test_kept_is_the_best_epoch_that_is_sparse_enough():
     for number, (accuracy, share) in enumerate(epochs):
         gates = gates_with(share)
         best.set_model(type("Model", (), {"gates_by_channel": lambda self, g=gates: g})())
-        best.on_epoch_end(number, {"val_accuracy": accuracy})
+        best.on_epoch_end(number, {"val_loss": 1.0, "val_accuracy": accuracy})
     assert best.epoch == 3 and np.count_nonzero(best.gates[:-1]) == 40
     none = from_scratch._Best(0.2)
     for number, (accuracy, share) in enumerate(epochs):
         gates = gates_with(share)
         none.set_model(type("Model", (), {"gates_by_channel": lambda self, g=gates: g})())
-        none.on_epoch_end(number, {"val_accuracy": accuracy})
+        none.on_epoch_end(number, {"val_loss": 1.0, "val_accuracy": accuracy})
     assert none.epoch == 4
 
 
@@ -176,6 +257,29 @@ def test_structures_meet_the_budget(name, budget):
     keep = found.keep(budget)
     free = np.isfinite(gates)
     assert gates[free & keep].mean() > gates[free & ~keep].mean()
+
+
+@pytest.mark.parametrize("budget", [0.3, 0.45, 0.7])
+def test_few_graphs_are_built_where_flops_are_counted_on_them(budget, monkeypatch):
+    x = keras.Input((6, 8))
+    y = layers.Dense(24)(x)
+    y = layers.Add()([y, layers.MultiHeadAttention(2, 8)(y, y)])
+    y = layers.Add()([y, layers.Dense(24)(layers.ReLU()(layers.Dense(96)(y)))])
+    model = keras.Model(x, layers.Dense(3)(layers.GlobalAveragePooling1D()(y)))
+    channel_map = trace(model)
+    random = np.random.default_rng(0).random(len(channel_map))
+    gates = np.where(channel_map.prunable, random, np.inf)
+    found = from_scratch.Search(channel_map, cost.inference_flops(model), gates, 1, [], 0.0)
+    built = []
+    rebuild = from_scratch.rebuild
+    monkeypatch.setattr(from_scratch, "rebuild", lambda *a: built.append(a) or rebuild(*a))
+    small = found.build(budget)
+    share = cost.inference_flops(small) / cost.inference_flops(model)
+    assert share == pytest.approx(budget, rel=0.01)
+    assert 5 < len(built) <= 2 * np.log2(len(channel_map)) + 5
+    before = len(built)
+    found.keep(budget)[:] = True
+    assert found.keep(budget).sum() < len(channel_map) and len(built) == before
 
 
 @hypothesis.given(st.integers(0, 999), st.floats(0.1, 0.4))
@@ -238,6 +342,10 @@ def test_dropped_channels_are_those_of_the_mask():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"sparsity_ratio": "0.5"}, "over 0 and at most 1; received '0.5'"),
+        ({"epochs": "3"}, "epochs .* whole number from 1; received '3'"),
+        ({"epochs": 2, "initial_epoch": 2}, "needs an epoch .* epochs=2 and initial_epoch=2"),
+        ({"learning_rate": float("nan")}, "learning_rate .* received nan"),
         ({"sparsity_ratio": 0}, "sparsity_ratio .* over 0 and at most 1; received 0"),
         ({"balance_factor": -1}, "balance_factor"),
         ({"channel_expansion": 0.5}, "channel_expansion"),
@@ -259,15 +367,51 @@ def test_what_cannot_be_met_is_told_of():
         found.build(0.001)
     with pytest.raises(ValueError, match="budget"):
         found.build(0)
+    with pytest.raises(ValueError, match=r"budget .* received '0.5'"):
+        found.build("0.5")
     x = keras.Input((4,))
     with pytest.raises(ValueError, match="no channels that could go"):
         search(keras.Model(x, layers.Dense(3)(x)))
 
 
+def test_a_search_that_breaks_is_told_of_at_once():
+    x, y = examples(48)
+    broken = np.where(np.arange(48)[:, None, None, None] == 20, np.nan, x)
+    steps = []
+    count = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: steps.append(batch)
+    )
+    options = {"loss": LOSS, "batch_size": 16, "shuffle": False, "verbose": 0}
+    with pytest.raises(ValueError, match="The loss is nan in the gate search"):
+        from_scratch.learn_gates(
+            residual(), broken, y, validation_data=(x, y), callbacks=[count], **options
+        )
+    assert len(steps) == 2
+    with pytest.raises(ValueError, match="loss of the validation data is nan"):
+        from_scratch.learn_gates(residual(), x, y, validation_data=(broken, y), **options)
+    best = from_scratch._Best(0.5)
+    best.set_model(
+        type("Model", (), {"gates_by_channel": lambda self: np.array([np.nan, np.inf])})()
+    )
+    with pytest.raises(ValueError, match="sum of the gates is nan"):
+        best.on_epoch_end(0, {"val_loss": 0.5, "val_accuracy": 0.5})
+
+
 def test_the_loss_of_the_model_will_do():
     model = residual()
     model.compile("sgd", LOSS)
-    assert search(model, loss=None, epochs=1).epoch == 1
+    plateau = keras.callbacks.ReduceLROnPlateau()
+    assert search(model, loss=None, epochs=1, callbacks=plateau).epoch == 1
+
+
+@pytest.mark.parametrize("policy", ["bfloat16", "mixed_bfloat16"])
+def test_gates_of_narrow_weights_are_learned(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        gates = search(residual(), learning_rate=0.1, epochs=1).gates
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert gates.dtype == float and gates[np.isfinite(gates)].std() > 0.02
 
 
 def test_open_sizes_are_told_of_before_the_gates_are_learned():
@@ -293,6 +437,76 @@ def test_several_outputs_count_alike(named):
     )
     both = [seen["val_one_accuracy"], seen["val_two_accuracy"]]
     assert found.history[0]["accuracy"] == pytest.approx(np.mean(both))
+
+
+def ending(classes, activation=None):
+    inputs = keras.Input((8, 8, 2))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(inputs))
+    return keras.Model(inputs, layers.Dense(classes, activation=activation)(x))
+
+
+@pytest.mark.parametrize("from_logits", [True, False])
+@pytest.mark.parametrize("classes", [1, 2])
+def test_two_sided_losses_have_their_own_accuracy(from_logits, classes):
+    x, y = examples(64)
+    y = np.stack([y > 0, y > 1][:classes], 1).astype("float32")
+    loss = keras.losses.BinaryCrossentropy(from_logits=from_logits)
+    model = ending(classes, None if from_logits else "sigmoid")
+    saved = {}
+
+    class Predict(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            scores = keras.ops.convert_to_numpy(self.model(x, training=False))
+            saved["accuracy"] = np.mean((scores > (0 if from_logits else 0.5)) == y)
+
+    found = from_scratch.learn_gates(
+        model, x, y, loss=loss, validation_data=(x, y), epochs=1, verbose=0, callbacks=[Predict()]
+    )
+    assert found.history[0]["accuracy"] == pytest.approx(saved["accuracy"])
+
+
+def test_without_an_accuracy_there_is_no_search():
+    x, _ = examples(32)
+    model = ending(1)
+    model.compile("sgd", "mse", metrics=["mae"])
+    options = {"validation_data": (x, x[:, 0, 0, :1]), "epochs": 1, "verbose": 0}
+    with pytest.raises(ValueError, match=r"the loss 'mse' does not say which accuracy.*regression"):
+        from_scratch.learn_gates(model, x, x[:, 0, 0, :1], **options)
+
+
+def test_the_accuracy_of_the_model_goes_with_any_loss():
+    x, y = examples(32)
+    model = ending(3)
+    own = keras.metrics.SparseCategoricalAccuracy("own_accuracy")
+
+    def loss(truth, scores):
+        return LOSS(truth, scores)
+
+    model.compile("sgd", loss, metrics=[own, keras.metrics.SparseCategoricalCrossentropy("mae")])
+    found = from_scratch.learn_gates(model, x, y, validation_data=(x, y), epochs=1, verbose=0)
+    assert 0 < found.history[0]["accuracy"] <= 1
+    assert float(own.count) == 0  # a metric of its own for the gates
+
+
+def test_the_weights_of_several_losses_count():
+    inputs = keras.Input((8, 8, 2))
+    y = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3)(inputs))
+    model = keras.Model(inputs, [layers.Dense(3, name=name)(y) for name in ("one", "two")])
+    model.compile("sgd", [LOSS, LOSS], loss_weights=[0.0, 3.0])
+    x, y = examples(32)
+    seen = {}
+    log = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.update(logs))
+    from_scratch.learn_gates(
+        model,
+        x,
+        [y, y],
+        validation_data=(x, [y, y]),
+        balance_factor=0.0,
+        epochs=1,
+        verbose=0,
+        callbacks=[log],
+    )
+    assert seen["val_loss"] == pytest.approx(3 * seen["val_two_loss"], rel=1e-5)
 
 
 def test_a_loss_by_the_name_of_the_output_will_do():

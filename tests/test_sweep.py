@@ -13,7 +13,8 @@ pytestmark = pytest.mark.tensorflow
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
     flags = ["--method=dense", "--model=vgg8", "--epochs=2", "--learning_rate=0.02"]
-    assert train.main([*flags, "--batch_size=128", f"--output_dir={folder}"]) == 0
+    flags += ["--batch_size=128", "--weight_decay=3e-4"]
+    assert train.main([*flags, f"--output_dir={folder}"]) == 0
     return folder
 
 
@@ -32,6 +33,20 @@ def test_the_table_of_a_run(finished, capsys):
     before = (finished / "sweep.json").stat().st_mtime_ns
     assert sweep.main(flags) == 0  # all of it is there
     assert (finished / "sweep.json").stat().st_mtime_ns == before
+
+
+def test_the_weights_decay_as_in_the_run(finished, monkeypatch):
+    import keras
+
+    fit, seen = keras.Model.fit, []
+
+    def watched(model, *args, **options):
+        seen.append({round(float(v.regularizer.l2), 8) for v in model.trainable_variables})
+        return fit(model, *args, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", watched)
+    assert sweep.main([f"--run={finished}", "--ratios=0.4", "--finetune_epochs=1"]) == 0
+    assert seen == [{1.5e-4}]
 
 
 def test_kernels_by_themselves(finished, capsys):

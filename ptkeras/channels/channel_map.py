@@ -107,6 +107,8 @@ class ChannelMap:
             against the tensor's shape and says which channel each position belongs to; -1 marks
             positions that belong to none (padding).
         inner: list of `Inner`, channels that no symbolic tensor shows; `tensors` has them too.
+        zeros: the `id` of each symbolic tensor in which a channel is known to be zero where all of
+            its parameters are.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class ChannelMap:
         causes: list[Cause | None],
         tensors: dict[int, np.ndarray],
         inner: list[Inner] | None = None,
+        zeros: frozenset[int] = frozenset(),
     ) -> None:
         self.model = model
         self.slices = slices
@@ -123,6 +126,7 @@ class ChannelMap:
         self.frozen = np.array([cause is not None for cause in causes], bool)
         self.tensors = tensors
         self.inner = inner or []
+        self.zeros = zeros
 
     def __len__(self) -> int:
         return len(self.frozen)

@@ -94,7 +94,8 @@ class _Tracer:
             count = sum(other.layer is layer for other in inner)
             inner.append(Inner(layer, count, (len(vector),)))
             tensors[id(inner[-1])] = channel[vector]
-        return ChannelMap(self.model, slices, causes, tensors, inner)
+        zeros = frozenset(key for key, zero in self.zeros.items() if zero)
+        return ChannelMap(self.model, slices, causes, tensors, inner, zeros)
 
     def frozen_labels(self, tensor: Any) -> np.ndarray:
         """New labels that may not go, along the last axis of a tensor."""

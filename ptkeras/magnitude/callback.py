@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,12 +12,16 @@ import keras
 import numpy as np
 
 from ptkeras import lasso
+from ptkeras._held_mask import mask_of
 from ptkeras.magnitude import thresholds
-from ptkeras.magnitude.kernels import kernels
-from ptkeras.magnitude.masks import Masks, Passenger
-from ptkeras.magnitude.pruning import Scope, check_m_by_n, check_scope, groups
+from ptkeras.magnitude.kernels import kernels, names_of
+from ptkeras.magnitude.masks import Masks, averages_of, board, leave
+from ptkeras.magnitude.pruning import Scope, check_scope, groups, m_by_n_kernels
 
 Schedule = Callable[[int], Any]
+
+# A share of zeros that no initialiser and no training leaves by chance.
+MANY = 0.1
 
 
 class MagnitudePruning(keras.callbacks.Callback):
@@ -32,21 +37,32 @@ class MagnitudePruning(keras.callbacks.Callback):
     (arXiv 1710.01878). What it does in each step is what TF-MOT's `prune_low_magnitude` does, which
     has no Keras 3: the masks are the same ones, step by step, on every backend. As there, a weight
     that was dropped takes part in the next choice with what the last update made of it, and so may
-    come back. (TF-MOT leaves the kernels of depthwise convolutions whole, and prunes embeddings.)
+    come back; and where a kernel has more zeros than the schedule asks for, the threshold is zero,
+    and all of them are let go. (TF-MOT leaves the kernels of depthwise convolutions whole, and
+    prunes embeddings.)
 
     Masks hold until `ptkeras.magnitude.strip(model)`, in later calls of `fit` too. They are in no
     file: what is saved is a plain model. The logs of each epoch get `sparsity`, the share of zeros
-    in the kernels.
+    in the kernels that have masks.
+
+    Put it first among the callbacks, and let `EarlyStopping(restore_best_weights=True)` start when
+    the schedule has ended (`start_from_epoch`): what it brings back has the zeros of its epoch.
+    A run that is to go on after a kill needs `ptkeras.Survival(path, [pruning])`, which saves masks
+    and step beside the model; Keras's `BackupAndRestore` saves weights alone.
 
     Args:
         schedule: when to prune, and how much: a `tfmot.sparsity.keras.PruningSchedule` as it is, or
             any function of the step, counted from 1 over all calls of `fit`, that returns
             `(should_prune, sparsity)`; or the sparsity, which prunes whenever it changes; or None
-            to leave the masks alone. A sparsity is a share of weights, from 0 and under 1.
+            to leave the masks alone. A sparsity is a share of weights, from 0 and under 1. Each
+            step is asked for once, in order; with `steps_per_execution`, those of one execution
+            together.
         scope: what has one threshold: `"layer"`, each kernel by itself, as TF-MOT has it; `"kind"`,
             all convolutions and all dense layers; `"global"`, all kernels.
-        sparsity_m_by_n: in place of a schedule, `(m, n)`: of every n consecutive weights the m
-            smallest go, in the first step; `(2, 4)` is what sparse tensor cores take.
+        sparsity_m_by_n: in place of a schedule, `(m, n)`: of every n consecutive weights along the
+            input channels the m smallest go, in the first step; `(2, 4)` is what sparse tensor
+            cores take. Kernels of depthwise convolutions stay whole. (TF-MOT goes along the output
+            channels of transposed convolutions.)
         leave_alone: names or paths of layers whose kernels stay whole, or `"conv"` or `"dense"`.
 
     Attributes:
@@ -72,16 +88,17 @@ class MagnitudePruning(keras.callbacks.Callback):
                 "MagnitudePruning takes a schedule or sparsity_m_by_n, and one of them; received "
                 f"schedule={schedule!r} and sparsity_m_by_n={sparsity_m_by_n!r}."
             )
-        if schedule is not None and not callable(schedule):
+        if schedule is not None and (isinstance(schedule, type) or not callable(schedule)):
             raise ValueError(
-                "The schedule of MagnitudePruning must be a PruningSchedule or a function of the "
-                f"step; received {schedule!r}. For one sparsity throughout: lambda step: 0.5."
+                "The schedule of MagnitudePruning must be a PruningSchedule, made from its class, "
+                f"or a function of the step; received {schedule!r}. For one sparsity throughout: "
+                "lambda step: 0.5."
             )
         check_scope(scope)
         self.schedule = schedule
         self.scope = scope
         self.sparsity_m_by_n = None if sparsity_m_by_n is None else _pair(sparsity_m_by_n)
-        self.leave_alone = [leave_alone] if isinstance(leave_alone, str) else list(leave_alone)
+        self.leave_alone = names_of(leave_alone)
         self.step = 0
         self.thresholds: dict[str, float] = {}
         self._sparsity: float | None = None
@@ -89,6 +106,8 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._coming: tuple[int, float | None] | None = None
         self._saved: tuple[list[np.ndarray], bool] | None = None
         self._served: int | None = None
+        self._masks: Masks | None = None
+        self._lifted = False
 
     # The hooks of Keras, in the order in which fit calls them.
 
@@ -105,62 +124,62 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._served = id(self.model)
         self._kernels = kernels(self.model, self.leave_alone)
         if self.sparsity_m_by_n is not None:
-            check_m_by_n(self._kernels)
+            self._kernels = m_by_n_kernels(self.model, self._kernels)
         self._masks = Masks(self.model, self._kernels)
-        self._masks.lift(False)
+        self._masks.take_hold()
         self._lifted = False
-        self._masks.apply()
-        self._passenger = None
         if keras.config.backend() == "jax":
-            self._passenger = Passenger(self.model, self._masks.variables)
-            self._passenger.board()
+            board(self.model, self._masks.variables)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Puts on the masks of a run that goes on, maybe in the middle of an epoch."""
+        self._epoch = epoch
         if self._saved is not None:
             masks, lifted = self._saved
             self._saved = None
             self._lift(lifted)
             self._masks.write(masks, apply=not lifted)
+        elif epoch > 0 and self.step == 0:
+            self._tell_of_lost_masks(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Prunes where the schedule says so."""
         self._first = batch
-        step = self.step + 1
-        due = None
-        for at in range(self._looked_at + 1, step + 1):  # several, if an execution has several
-            sparsity = self._due(at)
-            due = due if sparsity is None else sparsity
-        self._looked_at = step
+        due = self._dues(self.step + 1)
         if due is not None:
             self._prune(due)
         # A weight that was dropped is to have the last update in it when the masks are made anew.
-        lifted = self.model.steps_per_execution == 1 and self._due(step + 1) is not None
+        several = self.model.steps_per_execution > 1
+        last = self._ends_epoch(batch) and self._epoch + 1 >= self.params["epochs"]
+        lifted = not several and not last and self._due(self.step + 2) is not None
         if lifted != self._lifted:
             self._lift(lifted)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Counts the steps."""
-        self.step += batch - self._first + 1
+        """Counts the steps; behind the last of an epoch, leaves zeros for callbacks before it."""
+        if not self._ends_epoch(batch):
+            self.step += batch + 1 - self._first
+            return
+        self.step += self.params["steps"] - self._first  # Keras counts a cut execution as whole
+        self._settle()
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Validates with the masks on."""
-        self._hold()
+        self._settle()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Leaves zeros for whoever saves the model, and adds to the logs."""
-        self._hold()
+        self._settle()
         if logs is not None:
-            zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in self._kernels)
-            logs["sparsity"] = zeros / sum(kernel.size for kernel in self._kernels)
+            held = [k for k in kernels(self.model) if mask_of(k.variable) is not None]
+            zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in held)
+            logs["sparsity"] = zeros / sum(kernel.size for kernel in held)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Drops what an average over the steps (`use_ema`) has brought back."""
-        self._lift(False)
-        self._masks.apply()
-        if self._passenger is not None:
-            self._passenger.leave()
-            self._passenger = None
+        """Takes the masks out of the optimiser, and tells of weights that came back."""
+        self._sync()
+        self._masks.take_hold()
+        leave(self.model)
 
     # What survives beside the model.
 
@@ -185,6 +204,31 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     # What they are made of.
 
+    def _tell_of_lost_masks(self, epoch: int) -> None:
+        """Warns of a run that goes on without its masks, as far as that can be seen."""
+        zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in self._kernels)
+        share = zeros / sum(kernel.size for kernel in self._kernels)
+        if share > MANY and all(mask.all() for mask in self._masks.read()):
+            warnings.warn(
+                f"The training goes on with epoch {epoch + 1}, and {share:.1%} of the weights are "
+                "zeros that no mask holds, while MagnitudePruning counts its steps from 1: Keras's "
+                "BackupAndRestore does not save masks; ptkeras.Survival(path, [pruning]) does.",
+                stacklevel=2,
+            )
+
+    def _ends_epoch(self, batch: int) -> bool:
+        """Whether a step is the last of its epoch, as far as Keras knows their number."""
+        return self.params["steps"] is not None and batch + 1 >= self.params["steps"]
+
+    def _dues(self, step: int) -> float | None:
+        """The sparsity that the steps up to this one, not looked at yet, ask for last."""
+        due = None
+        for at in range(self._looked_at + 1, step + 1):  # several, if an execution has several
+            sparsity = self._due(at)
+            due = due if sparsity is None else sparsity
+        self._looked_at = max(self._looked_at, step)
+        return due
+
     def _due(self, step: int) -> float | None:
         """The sparsity to prune to in a step, None where the masks stay as they are."""
         if self.sparsity_m_by_n is not None:
@@ -197,25 +241,27 @@ class MagnitudePruning(keras.callbacks.Callback):
         answer = self.schedule(step)
         if answer is None:
             return None
-        if isinstance(answer, (tuple, list)):
-            should_prune, sparsity = answer
-            sparsity = float(sparsity) if bool(should_prune) else None
-        else:
-            sparsity = None if float(answer) == self._sparsity else float(answer)
+        try:
+            due, sparsity = _read(answer)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"The schedule of MagnitudePruning returns {answer!r} for step {step}: it must be "
+                "(should_prune, sparsity), the sparsity, or None."
+            ) from error
         if sparsity is not None and not 0 <= sparsity < 1:
             raise ValueError(
                 f"The schedule of MagnitudePruning asks for a sparsity of {sparsity} in step "
                 f"{step}: it must be a share of weights, from 0 and under 1."
             )
-        return sparsity
+        return sparsity if (sparsity != self._sparsity if due is None else due) else None
 
     def _prune(self, sparsity: float) -> None:
         self._sync()
         self._sparsity = sparsity
-        values = [kernel.values for kernel in self._kernels]
         if self.sparsity_m_by_n is not None:
-            self._masks.write([thresholds.m_by_n_mask(v, *self.sparsity_m_by_n) for v in values])
+            self._masks.write([self._m_by_n(k.is_transposed, k.values) for k in self._kernels])
             return
+        values = [kernel.values for kernel in self._kernels]
         masks: list[Any] = [None] * len(values)
         for members in groups(self._kernels, self.scope):
             threshold = thresholds.threshold([values[i] for i in members], sparsity)
@@ -224,8 +270,19 @@ class MagnitudePruning(keras.callbacks.Callback):
                 self.thresholds[self._kernels[i].path] = threshold
         self._masks.write(masks)
 
-    def _hold(self) -> None:
-        if getattr(self, "_lifted", False):
+    def _m_by_n(self, transposed: bool, values: np.ndarray) -> np.ndarray:
+        values = np.swapaxes(values, -1, -2) if transposed else values
+        mask = thresholds.m_by_n_mask(values, *self.sparsity_m_by_n)
+        return np.swapaxes(mask, -1, -2) if transposed else mask
+
+    def _settle(self) -> None:
+        """Brings the masks to where the steps done have them, and the weights to the masks."""
+        if self._masks is None:
+            return
+        due = self._dues(self.step)
+        if due is not None:
+            self._prune(due)
+        if self._lifted or averages_of(self.model):
             self._lift(False)
             self._masks.apply()
 
@@ -238,6 +295,15 @@ class MagnitudePruning(keras.callbacks.Callback):
         """On JAX the steps leave the variables in a state apart until it is asked for."""
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
+
+
+def _read(answer: Any) -> tuple[bool | None, float | None]:
+    """What a schedule says: whether to prune, None where it does not say, and how much."""
+    due, sparsity = answer if isinstance(answer, (tuple, list)) else (None, answer)
+    if isinstance(sparsity, (str, bool)) or tuple(getattr(sparsity, "shape", ())):
+        raise TypeError("A sparsity is a number.")
+    due = None if due is None else bool(due)
+    return due, None if due is False else float(sparsity)
 
 
 def _pair(m_by_n: Any) -> tuple[int, int]:

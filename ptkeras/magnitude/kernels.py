@@ -40,6 +40,18 @@ class Kernel(NamedTuple):
         """Its weights as they are now, to be read."""
         return numbers(self.variable)
 
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each of its filters reads one channel, so that it sums over positions alone."""
+        depthwise = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+        return isinstance(self.layer, depthwise) or self.variable.name.startswith("depthwise")
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether its input channels are its last axis, and its outputs the last but one."""
+        names = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+        return isinstance(self.layer, tuple(getattr(keras.layers, name) for name in names))
+
     def goes_by(self, name: str) -> bool:
         """Whether a name is that of the kernel, of its layer or of its kind."""
         return name in (self.path, self.layer.path, self.layer.name, self.kind)
@@ -58,7 +70,8 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
         leave_alone: what to leave out: names or paths of layers, `"conv"` or `"dense"`.
 
     Raises:
-        ValueError: the model has no kernels, or nothing goes by a name in `leave_alone`, or all do.
+        ValueError: the model has no kernels, or nothing goes by a name in `leave_alone`, or all do,
+            or that is no name.
     """
     found: dict[int, Kernel] = {}
     for layer in model._flatten_layers(include_self=False):
@@ -73,7 +86,7 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
             f"'{model.name}' has no kernels to take weights from: it needs a convolution, dense, "
             "attention or recurrent layer, and to be built."
         )
-    leave_alone = [leave_alone] if isinstance(leave_alone, str) else list(leave_alone)
+    leave_alone = names_of(leave_alone)
     check_names(model, everything, leave_alone)
     chosen = [k for k in everything if not any(k.goes_by(name) for name in leave_alone)]
     if not chosen:
@@ -81,6 +94,22 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
             f"leave_alone={leave_alone} leaves no kernel of '{model.name}' to take weights from."
         )
     return chosen
+
+
+def names_of(leave_alone: Any) -> list[str]:
+    """One name, or several, as a list.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    names = [leave_alone] if isinstance(leave_alone, str) else leave_alone
+    names = list(names) if isinstance(names, Iterable) else [names]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            'leave_alone must be names or paths of layers, or "conv" or "dense"; received '
+            f"{leave_alone!r}."
+        )
+    return names
 
 
 def check_names(model: keras.Model, among: list[Kernel], names: Iterable[str]) -> None:

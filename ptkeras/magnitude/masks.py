@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import warnings
+import weakref
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -60,7 +61,7 @@ class Masks:
 
     def read(self) -> list[np.ndarray]:
         """A bool array for each kernel: the weights that stay."""
-        return [ops.convert_to_numpy(mask.value) != 0 for mask in self.variables[:-1]]
+        return [_mask(kernel.variable) for kernel in self.kernels]
 
     def write(self, masks: Sequence[np.ndarray], apply: bool = True) -> None:
         """Sets the masks, and, with `apply`, the weights that they drop to zero."""
@@ -70,10 +71,26 @@ class Masks:
             self.apply(masks)
 
     def apply(self, masks: Sequence[np.ndarray] | None = None) -> None:
-        """Sets the weights that the masks drop to zero."""
+        """Sets the weights that the masks drop to zero, and their averages over the steps."""
+        averages = averages_of(self.model)
         for kernel, mask in zip(self.kernels, self.read() if masks is None else masks, strict=True):
             if not mask.all():
                 _drop(kernel.variable, mask)
+                if id(kernel.variable) in averages:
+                    _drop(averages[id(kernel.variable)], mask)
+
+    def take_hold(self) -> None:
+        """Drops what a step without masks or an average over the steps has brought back.
+
+        What somebody has set since stays, and its zeros are held: `EarlyStopping` may bring back
+        the weights of an epoch that had other masks, and more is not to be dropped unasked.
+        """
+        lifted = ops.convert_to_numpy(self.lifted.value)
+        self.lift(False)
+        if lifted or averages_of(self.model):
+            self.apply()
+        elif _tell_of_comeback(self.model, [k.variable for k in self.kernels]):
+            self.write([kernel.values != 0 for kernel in self.kernels], apply=False)
 
     def lift(self, lifted: bool) -> None:
         """Lets go of the zeros, or holds them again."""
@@ -88,7 +105,8 @@ def strip(model: keras.Model) -> keras.Model:
     ptkeras.magnitude.strip(model)
     ```
 
-    Whoever trains the model afterwards trains all of its weights. Saving needs no strip: masks are
+    Whoever trains the model afterwards trains all of its weights. Weights that have been loaded
+    since the masks were made stay as they are, with a warning. Saving needs no strip: masks are
     in no file.
 
     Args:
@@ -100,67 +118,113 @@ def strip(model: keras.Model) -> keras.Model:
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
     held = [v for v in model.variables if mask_of(v) is not None]
+    averages = averages_of(model)
+    whole = []
     for variable in held:
-        # A fit that broke off, in a step before masks change, has left other numbers there.
-        _drop(variable, ops.convert_to_numpy(mask_of(variable).mask.value) != 0)
-        variable.constraint = variable.constraint.base
+        constraint = mask_of(variable)
+        # A fit that broke off, in a step before masks change, has left other numbers there, and
+        # one that ended with averages too.
+        if ops.convert_to_numpy(constraint.lifted.value) or id(variable) in averages:
+            _drop(variable, _mask(variable))
+        else:
+            whole.append(variable)
+    _tell_of_comeback(model, whole)
+    for variable in held:
+        variable.constraint = mask_of(variable).base
     if held:
+        leave(model)
         refresh_functions(model)
     return model
 
 
-@contextlib.contextmanager
-def _without(optimizer: Any, variables: list[keras.Variable]) -> Iterator[None]:
-    for variable in variables:
-        optimizer._untrack_variable(variable)
-    try:
-        yield
-    finally:
-        for variable in variables:
-            optimizer._track_variable(variable)
+def _tell_of_comeback(model: keras.Model, variables: Iterable[keras.Variable]) -> bool:
+    """Warns if weights are not zero that are held at zero; returns whether."""
+    pairs = [(numbers(variable) != 0, _mask(variable)) for variable in variables]
+    if not any((now & ~held).any() for now, held in pairs):
+        return False
+    size = sum(now.size for now, _ in pairs)
+    zeros = [size - sum(np.count_nonzero(pair[i]) for pair in pairs) for i in (0, 1)]
+    warnings.warn(
+        f"Weights of '{model.name}' that were pruned have been set to other numbers, as "
+        "load_weights and EarlyStopping(restore_best_weights=True) do: the zeros that it has now "
+        "stay, "
+        f"{zeros[0] / size:.1%} and not {zeros[1] / size:.1%}. EarlyStopping is to start when the "
+        "schedule has ended: give it start_from_epoch.",
+        stacklevel=4,
+    )
+    return True
 
 
-class Passenger:
-    """Variables that travel with an optimiser's own through Keras's compiled JAX step.
+def _mask(variable: keras.Variable) -> np.ndarray:
+    return ops.convert_to_numpy(mask_of(variable).mask.value) != 0
 
-    On JAX a compiled step sees the optimiser's variables as they are, and any others as they were
-    when it was compiled. Files are written and read without the passengers.
+
+def averages_of(model: keras.Model) -> dict[int, keras.Variable]:
+    """The average over the steps (`use_ema`) of each variable that has one, by its `id`."""
+    optimizer = model.optimizer if model.compiled else None
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not getattr(optimizer, "use_ema", False) or not optimizer.built:
+        return {}
+    pairs = zip(
+        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+    )
+    return {id(variable): average for variable, average in pairs}
+
+
+# On JAX a compiled step sees the optimiser's variables as they are, and any others as they were
+# when it was compiled. So masks travel with the optimiser's own, but go into no file.
+_ABOARD: weakref.WeakKeyDictionary[Any, list[keras.Variable]] = weakref.WeakKeyDictionary()
+
+
+def board(model: keras.Model, variables: Iterable[keras.Variable]) -> None:
+    """Adds variables to those of a model's optimiser; files are written and read without them.
 
     Args:
         model: a compiled model whose optimiser is built.
-        variables: the variables.
+        variables: the variables; those that are aboard already stay so.
     """
-
-    def __init__(self, model: keras.Model, variables: list[keras.Variable]) -> None:
-        self.model = model
-        self.outer = model.optimizer
-        # Only the inner optimiser of one that scales the loss sees its variables while it applies.
-        self.inner = getattr(self.outer, "inner_optimizer", self.outer)
-        self.variables = variables
-
-    def board(self) -> None:
-        """Adds the variables to the optimiser's."""
-        self.leave()  # those of a fit that an exception has ended
-        for variable in self.variables:
-            self.inner._track_variable(variable)
+    outer, inner = _optimizers(model)
+    if outer not in _ABOARD:
+        _ABOARD[outer] = []
         for name in ("save_own_variables", "load_own_variables"):
-            setattr(self.outer, name, self._alone(getattr(self.outer, name)))
-        refresh_functions(self.model)
+            setattr(outer, name, _alone(outer, inner, getattr(outer, name)))
+    aboard = _ABOARD[outer]
+    for variable in variables:
+        if not any(variable is other for other in aboard):
+            inner._track_variable(variable)
+            aboard.append(variable)
+    refresh_functions(model)
 
-    def leave(self) -> None:
-        """Takes them away again."""
-        for variable in self.variables:
-            self.inner._untrack_variable(variable)
-        for name in ("save_own_variables", "load_own_variables"):
-            vars(self.outer).pop(name, None)
-        refresh_functions(self.model)
 
-    def _alone(self, method: Any) -> Any:
-        def call(store: Any) -> None:
-            with _without(self.inner, self.variables):
-                method(store)
+def leave(model: keras.Model) -> None:
+    """Takes away from a model's optimiser whatever is aboard."""
+    outer, inner = _optimizers(model) if model.compiled else (None, None)
+    if outer is None or outer not in _ABOARD:
+        return
+    for variable in _ABOARD.pop(outer):
+        inner._untrack_variable(variable)
+    for name in ("save_own_variables", "load_own_variables"):
+        vars(outer).pop(name, None)
+    refresh_functions(model)
 
-        return call
+
+def _optimizers(model: keras.Model) -> tuple[Any, Any]:
+    """The optimiser, and that inside: only it sees its variables where the outer scales losses."""
+    return model.optimizer, getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
+def _alone(outer: Any, inner: Any, method: Any) -> Any:
+    def call(store: Any) -> None:
+        aboard = _ABOARD.get(outer, [])
+        for variable in aboard:
+            inner._untrack_variable(variable)
+        try:
+            method(store)
+        finally:
+            for variable in aboard:
+                inner._track_variable(variable)
+
+    return call
 
 
 def _drop(variable: keras.Variable, mask: np.ndarray) -> None:

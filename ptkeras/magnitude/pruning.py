@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import Kernel, check_names, kernels
@@ -39,7 +40,8 @@ def prune(
     Train, remove the weights under a threshold, retrain: Han et al., NIPS 2015 (arXiv 1506.02626).
     They set a layer's threshold to a multiple of the standard deviation of its weights; here it
     follows from the share of weights that goes. Weights are those of kernels: biases and
-    normalisation stay. Weights at the threshold stay, so that fewer go where many are equal.
+    normalisation stay. Weights at the threshold stay, so that fewer go where many are equal; but
+    zeros that are there already go first and are all held, even if they are more than asked for.
 
     Zeros hold through all that an optimiser does in a step. An average over the steps (`use_ema`),
     which Keras puts in place of the weights when `fit` ends, needs a callback beside it:
@@ -73,12 +75,21 @@ def prune(
     for members in groups(chosen, scope, shares):
         threshold = thresholds.threshold([values[i] for i in members], shares[members[0]])
         found.update(dict.fromkeys(members, threshold))
-    masks = [thresholds.mask(v, found[i]) for i, v in enumerate(values)]
+    masks = [
+        _mask(v, found[i], share) for i, (v, share) in enumerate(zip(values, shares, strict=True))
+    ]
     _tell_of_averages(model)
     Masks(model, chosen).write(masks)
     if keras.config.backend() == "jax":
         refresh_functions(model)  # a compiled step holds the masks as they were
     return report(model, {k.path: found[i] for i, k in enumerate(chosen)})
+
+
+def _mask(values: np.ndarray, threshold: float, share: float) -> np.ndarray:
+    """The weights that stay. Zeros at a threshold of zero go, unless nothing else is there."""
+    if threshold == 0 < share and values.any():
+        return values != 0
+    return thresholds.mask(values, threshold)
 
 
 def _tell_of_averages(model: keras.Model) -> None:
@@ -122,15 +133,26 @@ def check_scope(scope: Any) -> None:
         )
 
 
-def check_m_by_n(chosen: Iterable[Kernel]) -> None:
-    """Refuses kernels in which it is open what lies along their input channels."""
-    for kernel in chosen:
+def m_by_n_kernels(model: keras.Model, chosen: Iterable[Kernel]) -> list[Kernel]:
+    """The kernels that sum over input channels: those of depthwise convolutions stay whole.
+
+    Raises:
+        ValueError: it is open what lies along the input channels of a kernel, or none is left.
+    """
+    found = [kernel for kernel in chosen if not kernel.is_depthwise]
+    for kernel in found:
         if kernel.kind == "dense" and len(kernel.variable.shape) != 2:
             shape = tuple(kernel.variable.shape)
             raise ValueError(
                 f"sparsity_m_by_n is for convolutions and matrices, and the kernel of "
                 f"'{kernel.path}' has the shape {shape}: put the layer into leave_alone."
             )
+    if not found:
+        raise ValueError(
+            f"sparsity_m_by_n goes along input channels, and the kernels of '{model.name}' that "
+            "it is for are all depthwise: give MagnitudePruning a schedule in place of it."
+        )
+    return found
 
 
 def _shares(

@@ -137,6 +137,7 @@ def test_a_fit_that_broke_off_leaves_zeros_behind_a_strip():
         fit(model, MagnitudePruning(lambda step: (True, 0.5)), others=[Break()])
     ptkeras.magnitude.strip(model)
     np.testing.assert_allclose(zeros(model), 0.5, atol=0.02)
+    assert not {"mask", "lifted"} & {v.name for v in model.optimizer.variables}
 
 
 def test_a_constraint_of_the_user_stays():
@@ -165,14 +166,103 @@ def test_a_file_of_the_middle_of_training_is_plain_keras(tmp_path):
     assert "ptkeras" not in loaded.to_json()
 
 
-def test_several_steps_an_execution():
+@pytest.mark.parametrize("steps", [1, 3, 4, 6])
+def test_several_steps_an_execution(steps):
     asked = []
-    model = compiled(steps_per_execution=3)
-    callback = MagnitudePruning(lambda step: asked.append(step) or {2: 0.3, 5: 0.6}.get(step))
-    fit(model, callback, epochs=2)
-    np.testing.assert_allclose(zeros(model), 0.6, atol=0.02)
+    schedule = {2: 0.3, 5: 0.6, 12: 0.8}
+    model = compiled(steps_per_execution=steps)
+    callback = MagnitudePruning(lambda step: asked.append(step) or schedule.get(step))
+    history = fit(model, callback, epochs=2)
+    np.testing.assert_allclose(zeros(model), 0.8, atol=0.02)
+    assert history.history["sparsity"] == pytest.approx([0.6, 0.8], abs=0.01)
     assert callback.step == 12
-    assert asked == list(range(1, 11))  # each step once, those of the last execution never
+    assert asked == list(range(1, 13))  # each step once, and none that never comes
+
+
+def test_a_callback_ahead_saves_zeros(tmp_path):
+    path = tmp_path / "last.weights.h5"
+    save = keras.callbacks.ModelCheckpoint(path, save_weights_only=True)
+    pruning = MagnitudePruning(lambda step: (True, 0.5))
+    model = compiled()
+    model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=[save, pruning])
+    saved = network()
+    saved.load_weights(path)
+    np.testing.assert_allclose(zeros(saved), 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_weights_that_came_back_keep_their_zeros(ahead):
+    best = keras.callbacks.EarlyStopping(
+        "loss", mode="max", patience=9, restore_best_weights=True
+    )  # the first epoch
+    pruning = MagnitudePruning({3: 0.3, 13: 0.9}.get)
+    model, says = compiled(), r"set to other numbers.*30.0% and not 90.0%.*start_from_epoch"
+    order = [best, pruning] if ahead else [pruning, best]
+
+    def train():
+        model.fit(X, Y, batch_size=8, epochs=4, verbose=0, callbacks=order)
+
+    if ahead:
+        with pytest.warns(UserWarning, match=says):
+            train()
+        masks = pruning._masks.read()
+        for kernel, mask in zip(kernels(model), masks, strict=True):
+            np.testing.assert_array_equal(kernel.values != 0, mask)
+        ptkeras.magnitude.strip(model)
+    else:
+        train()
+        with pytest.warns(UserWarning, match=says):
+            ptkeras.magnitude.strip(model)
+    np.testing.assert_allclose(zeros(model), 0.3, atol=0.02)
+
+
+def test_the_weights_of_an_epoch_behind_the_schedule_come_back_silently(recwarn):
+    best = keras.callbacks.EarlyStopping(
+        "loss", patience=0, restore_best_weights=True, start_from_epoch=1
+    )
+    model = compiled()
+    fit(model, MagnitudePruning({3: 0.8}.get), epochs=3, others=[best])
+    ptkeras.magnitude.strip(model)
+    np.testing.assert_allclose(zeros(model), 0.8, atol=0.02)
+    assert not any("other numbers" in str(w.message) for w in recwarn)
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_averages_are_validated_with_the_masks_on(ahead):
+    class Validated(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            self.zeros = zeros(self.model)
+
+    model, seen = compiled(optimizer=OPTIMIZERS["average"]()), Validated()
+    swap = keras.callbacks.SwapEMAWeights()
+    pruning = MagnitudePruning({2: 0.8}.get)
+    order = [swap, pruning] if ahead else [pruning, swap]
+    model.fit(X, Y, batch_size=8, verbose=0, validation_data=(X, Y), callbacks=[*order, seen])
+    np.testing.assert_allclose(seen.zeros, 0.8, atol=0.02)
+    np.testing.assert_allclose(zeros(model), 0.8, atol=0.02)
+
+
+def test_two_callbacks_prune_kernels_of_their_own(tmp_path):
+    model = compiled()
+    save = keras.callbacks.ModelCheckpoint(tmp_path / "model.keras")
+    callbacks = [
+        MagnitudePruning({2: 0.8}.get, leave_alone="dense"),
+        MagnitudePruning({2: 0.4}.get, leave_alone="conv"),
+        save,
+    ]
+    history = model.fit(X, Y, batch_size=8, epochs=2, verbose=0, callbacks=callbacks)
+    np.testing.assert_allclose(zeros(model), [0.8, 0.8, 0.4, 0.4], atol=0.02)
+    held = np.concatenate([kernel.values.ravel() for kernel in kernels(model)])
+    assert history.history["sparsity"][-1] == pytest.approx(np.mean(held == 0))
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for ours, theirs in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+
+
+def test_a_schedule_may_end_with_the_steps():
+    model, sparsities = compiled(), np.linspace(0.1, 0.8, 12)
+    fit(model, MagnitudePruning(lambda step: list(sparsities)[step - 1]), epochs=2)
+    np.testing.assert_allclose(zeros(model), 0.8, atol=0.02)
 
 
 def test_a_number_prunes_whenever_it_changes():
@@ -207,6 +297,25 @@ def test_two_of_four():
         rows = np.moveaxis(values, -1, 0).reshape(-1, 4)
         assert (np.count_nonzero(rows, axis=1) == 2).all()
     assert zeros(model)[0] == 0
+
+
+def test_two_of_four_go_along_the_inputs():
+    x = keras.Input((6, 6, 8))
+    y = layers.DepthwiseConv2D(3, name="depthwise")(x)
+    y = layers.SeparableConv2D(8, 2, name="separable")(y)
+    y = layers.Conv2DTranspose(4, 3, name="transposed")(y)
+    model = compiled(keras.Model(x, layers.Dense(3)(layers.Flatten()(y))))
+    callback = MagnitudePruning(sparsity_m_by_n=(2, 4))
+    model.fit(RANDOM.normal(size=(8, 6, 6, 8)), Y[:8], verbose=0, callbacks=[callback])
+    kernel = model.get_layer("transposed").kernel.numpy()
+    assert kernel.shape == (3, 3, 4, 8)
+    assert (np.count_nonzero(kernel.reshape(3, 3, 4, 2, 4), axis=-1) == 2).all()
+    assert model.get_layer("depthwise").kernel.numpy().all()
+    assert model.get_layer("separable").depthwise_kernel.numpy().all()
+    assert np.mean(model.get_layer("separable").pointwise_kernel.numpy() == 0) == 0.5
+    alone = compiled(keras.Sequential([keras.Input((6, 6, 8)), layers.DepthwiseConv2D(6)]))
+    with pytest.raises(ValueError, match="are all depthwise: give MagnitudePruning a schedule"):
+        alone.fit(np.ones((8, 6, 6, 8)), Y[:8], verbose=0, callbacks=[callback])
 
 
 def test_every_kind_of_kernel_is_found():
@@ -259,6 +368,22 @@ def test_a_run_goes_on_in_another_process():
     for ours, theirs in zip(model.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(ours == 0, theirs == 0)
+
+
+def test_a_run_that_lost_its_masks_is_told_of(tmp_path, recwarn):
+    class Break(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(compiled(), MagnitudePruning({2: 0.5}.get), epochs=2, others=[backup(), Break()])
+    assert not any("Survival" in str(w.message) for w in recwarn)
+    with pytest.warns(UserWarning, match=r"epoch 2, and (49|50).\d% .* no mask .*Survival\(path"):
+        fit(compiled(), MagnitudePruning({2: 0.5}.get), epochs=2, others=[backup()])
 
 
 @pytest.mark.parametrize("stop", [2, 3, 4])
@@ -328,6 +453,9 @@ def test_channels_go_once_masks_are_stripped():
     [
         ({}, "takes a schedule or sparsity_m_by_n"),
         ({"schedule": 0.5}, "lambda step: 0.5"),
+        ({"schedule": dict}, "made from its class"),
+        ({"schedule": len, "leave_alone": 3}, "leave_alone must be names .*; received 3"),
+        ({"schedule": len, "leave_alone": [3]}, r"received \[3\]"),
         ({"schedule": len, "sparsity_m_by_n": (2, 4)}, "one of them"),
         ({"sparsity_m_by_n": (4, 2)}, r"received \(4, 2\)"),
         ({"sparsity_m_by_n": 2}, "two whole numbers"),
@@ -355,6 +483,24 @@ def test_what_fit_cannot_follow_is_told_of():
             verbose=0,
             callbacks=[MagnitudePruning(sparsity_m_by_n=(2, 4))],
         )
+
+
+ANSWERS = [(True,), (True, 0.5, 0.1), "a", "0.5", (True, None), np.array([0.5]), {}, True]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=repr)
+def test_what_is_no_sparsity_is_told_of(answer):
+    with pytest.raises(ValueError, match=r"returns .* for step 1: it must be \(should_prune"):
+        fit(compiled(), MagnitudePruning(lambda step: answer))
+
+
+@pytest.mark.parametrize("answer", [np.float32(0.5), np.array(0.5), (1, 0.5), [np.bool_(1), 0.5]])
+def test_what_is_a_sparsity_is_followed(answer):
+    model = compiled()
+    model.fit(
+        X[:16], Y[:16], batch_size=8, verbose=0, callbacks=[MagnitudePruning(lambda step: answer)]
+    )
+    np.testing.assert_allclose(zeros(model), 0.5, atol=0.02)
 
 
 @pytest.mark.tensorflow
@@ -420,14 +566,14 @@ def keras3_network():
     )
 
 
-def tfmot_masks(twin, epochs, **options):
+def tfmot_masks(twin, epochs, optimizer=None, validation_data=None, **options):
     """Trains the twin with TF-MOT; returns the masks that each step computed with."""
     import tensorflow_model_optimization as tfmot
     import tf_keras
 
     pruned = tfmot.sparsity.keras.prune_low_magnitude(twin, **options)
     pruned.compile(
-        tf_keras.optimizers.SGD(0.05, momentum=0.9),
+        optimizer or tf_keras.optimizers.SGD(0.05, momentum=0.9),
         tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     seen = []
@@ -444,6 +590,7 @@ def tfmot_masks(twin, epochs, **options):
         epochs=epochs,
         shuffle=False,
         verbose=0,
+        validation_data=validation_data,
         callbacks=[
             tfmot.sparsity.keras.UpdatePruningStep(),
             tf_keras.callbacks.LambdaCallback(on_train_batch_end=record),
@@ -494,3 +641,37 @@ def test_masks_are_those_of_tfmot_step_by_step(case):
     assert len({tuple(m.tobytes() for m in masks) for masks in record.seen}) > 1 or case == 4
     for a, b in zip(model.trainable_variables, twin.trainable_variables, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("case", [1, 3])
+def test_masks_are_those_of_tfmot_with_adam_and_weight_decay(case):
+    pytest.importorskip("tensorflow_model_optimization")
+    import tf_keras
+
+    options = _schedules()[case]
+    adam = {"learning_rate": 0.005, "weight_decay": 0.05}
+    model = compiled(keras3_network(), keras.optimizers.Adam(**adam))
+    theirs, twin = tfmot_masks(
+        tf_keras_twin(model), 3, tf_keras.optimizers.Adam(**adam), (X[:16], Y[:16]), **options
+    )
+    callback = MagnitudePruning(options["pruning_schedule"])
+    record = MasksSeen(callback)
+    model.fit(
+        X,
+        Y,
+        batch_size=8,
+        epochs=3,
+        shuffle=False,
+        verbose=0,
+        validation_data=(X[:16], Y[:16]),
+        callbacks=[callback, record],
+    )
+    assert len(theirs) == len(record.seen) == 18
+    for step, (ours, other) in enumerate(zip(record.seen, theirs, strict=True), start=1):
+        for a, b in zip(ours, other, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=f"step {step}")
+    # Of the bias before batch norm the gradient is rounding alone, of which Adam makes full steps.
+    for a, b in zip(model.trainable_variables, twin.trainable_variables, strict=True):
+        if len(a.shape) > 1:
+            np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-3, atol=1e-4)

@@ -80,6 +80,23 @@ def test_zeros_hold_while_it_is_retrained():
     assert not any(np.signbit(kernel.values[kernel.values == 0]).any() for kernel in kernels(model))
 
 
+def test_zeros_that_are_there_go_first_and_hold():
+    model = network()
+    model.compile(keras.optimizers.Adam(0.01), keras.losses.MeanSquaredError())
+    more = magnitude.prune(model, 0.8)
+    magnitude.strip(model)
+    model.get_layer("scores").kernel.assign(np.zeros((10, 4)))  # of which nothing would be left
+    assert magnitude.prune(model, 0.5).kernels[0].threshold == 0
+    model.fit(np.ones((8, 6, 6, 2), "float32"), np.ones((8, 4), "float32"), epochs=3, verbose=0)
+    after = magnitude.report(model)
+    assert [row.zeros for row in after.kernels[:-1]] == [row.zeros for row in more.kernels[:-1]]
+    assert after.kernels[-1].zeros == 0
+    magnitude.strip(model)
+    magnitude.prune(model, 0.0)
+    model.fit(np.ones((8, 6, 6, 2), "float32"), np.ones((8, 4), "float32"), epochs=3, verbose=0)
+    assert magnitude.report(model).sparsity < 0.5
+
+
 def test_averages_over_the_steps_are_told_of():
     model = network()
     model.compile(keras.optimizers.SGD(0.1, use_ema=True), keras.losses.MeanSquaredError())
