@@ -71,6 +71,7 @@ class Gates(Accounts):
         if stage != self._stage:
             self.enter(stage)
             self._stage = stage
+            self._watch = None  # what it has compiled decides as the gates did before
         if stage == "reinforcement":
             self.model.optimizer.learning_rate = self.settings.rl_learning_rate
 
