@@ -9,7 +9,7 @@ from keras import ops
 
 from ptkeras import cost, export, skipnet
 from ptkeras.skipnet.blocks import gated_blocks
-from tests.skipnet.networks import images, small, undecided
+from tests.skipnet.networks import images, nested, series, single_pixels, small, undecided, vectors
 
 pytestmark = pytest.mark.compiles_much
 
@@ -169,6 +169,35 @@ def test_onnx_skips_and_answers_as_keras(gate, batch_size, tmp_path):
         if batch_size is None:
             (got,) = session.run(None, {"image": X})
             np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("batch_size", [1, None])
+@pytest.mark.parametrize(
+    ("build", "count"), [(vectors, 2), (series, 1), (nested, 2), (single_pixels, 1)]
+)
+def test_onnx_skips_in_blocks_of_any_shape(build, count, batch_size, tmp_path):
+    network = undecided(build(), "rnn")
+    x = images(24, 1, network.input_shape[1:])
+    assert len({tuple(row) for row in skipnet.measure(network, x, np.zeros(24)).decisions}) > 1
+    export.to_onnx(network, tmp_path / "a.onnx", batch_size=batch_size)
+    assert len(ifs(tmp_path / "a.onnx")) == count
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    (name,) = (each.name for each in session.get_inputs())
+    for one, wanted in zip(x, answers(network, x), strict=True):
+        (got,) = session.run(None, {name: one[None]})
+        assert got.shape == (1, *wanted.shape)
+        np.testing.assert_allclose(got[0], wanted, atol=1e-4)
+
+
+@pytest.mark.tensorflow
+def test_an_export_that_would_not_skip_is_refused(network, tmp_path, monkeypatch):
+    monkeypatch.setattr("ptkeras.export.conditional.branch_off", lambda proto: 1)
+    with pytest.raises(export.ExportError, match="'small' has 3 gates, of which 2 would skip"):
+        export.to_onnx(network, tmp_path / "a.onnx", batch_size=1)
+    opened = skipnet.add_gates(small())
+    opened.open_gates()
+    export.to_onnx(opened, tmp_path / "a.onnx")
 
 
 @pytest.mark.tensorflow

@@ -4,7 +4,7 @@ import pytest
 from keras import ops
 
 from ptkeras import channels, cost, models, skipnet, surgery
-from tests.skipnet.networks import images, small, undecided
+from tests.skipnet.networks import images, nested, series, single_pixels, small, undecided, vectors
 
 pytestmark = pytest.mark.compiles_much
 
@@ -17,29 +17,6 @@ def compiled(network, **options):
     return network
 
 
-def nested():
-    """A residual network around another one that it calls twice."""
-    inner = small(1, 4)
-    body = keras.Model(inner.get_layer("stem").output, inner.get_layer("block0_add").output)
-    image = keras.Input((8, 8, 1))
-    x = keras.layers.Conv2D(4, 3, padding="same", name="block0_conv1")(image)
-    x = body(body(x))
-    return keras.Sequential([keras.Model(image, x), keras.layers.Flatten(), keras.layers.Dense(4)])
-
-
-def vectors():
-    x = start = keras.Input((6,))
-    for _ in range(2):
-        x = x + keras.layers.Dense(6)(keras.layers.Dense(9, activation="relu")(x))
-    return keras.Model(start, keras.layers.Dense(3)(x))
-
-
-def series():
-    x = start = keras.Input((12, 5))
-    y = keras.layers.Conv1D(5, 3, padding="same")(x)
-    return keras.Model(start, keras.layers.Flatten()(x + y))
-
-
 @pytest.mark.parametrize("gate", ["ffgate1", "ffgate2", "rnn"])
 @pytest.mark.parametrize(
     ("build", "count"),
@@ -49,6 +26,7 @@ def series():
         (nested, 2),
         (vectors, 2),
         (series, 1),
+        (single_pixels, 1),
     ],
 )
 def test_with_all_gates_open_the_network_is_the_original(build, count, gate):
