@@ -119,17 +119,35 @@ def test_gates_that_are_always_alike_are_settled(network):
     decisions = skipnet.measure(network, X, Y).decisions
     chosen = decisions[:, 0] & ~decisions[:, 1]
     assert chosen.any() and len(set(decisions[chosen, 2])) == 2
-    settled = skipnet.settle(network, X[chosen], Y[chosen])
+    settled = skipnet.settle(network, X[chosen])
     assert isinstance(settled, skipnet.SkipNet) and len(settled.switches) == 1
     assert "block1_conv1" not in [layer.name for layer in settled.layers]
     np.testing.assert_allclose(answers(settled, X[chosen]), answers(network, X[chosen]), atol=1e-5)
     one = np.flatnonzero(chosen)[:1]
-    alone = skipnet.settle(network, X[one], Y[one])
+    alone = skipnet.settle(network, X[one])
     assert not gated_blocks(alone) and not isinstance(alone, skipnet.SkipNet)
     np.testing.assert_allclose(answers(alone, X[one]), answers(network, X[one]), atol=1e-5)
     routing = skipnet.measure(alone, X, Y)
     assert (routing.blocks, routing.blocks_run, routing.by_class) == ([], 1.0, {})
     np.testing.assert_array_equal(routing.flops, cost.inference_flops(alone))
+
+
+def test_gates_are_settled_by_images_in_any_form(network):
+    decisions = skipnet.measure(network, X, Y).decisions
+    alike = X[(decisions == decisions[0]).all(axis=1)]
+    pixels = np.zeros((len(alike), 8, 8), int)
+    for given in (alike, [alike[:1], alike[1:]], [(alike, pixels)]):
+        assert not gated_blocks(skipnet.settle(network, given))
+    inner = keras.Model(network.inputs, [network.outputs[0], network.get_layer("stem").output])
+    assert not gated_blocks(skipnet.settle(inner, alike))
+    with pytest.raises(ValueError, match="must have one output"):
+        skipnet.measure(inner, X, Y)
+
+
+def test_accuracy_needs_labels(network):
+    for given, says in ((X, r"an array of shape \(40, 8, 8, 1\)"), ([X[:3]], "received list")):
+        with pytest.raises(ValueError, match=f"by labels, and there are none: .*{says}"):
+            skipnet.measure(network, given)
 
 
 def test_gates_that_are_held_open_have_nothing_to_skip(network):
