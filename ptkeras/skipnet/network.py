@@ -86,11 +86,12 @@ class SkipNet(keras.Model):
         alpha, gamma, rl_weight = self._rewards
         steps = [switch.taken() for switch in switches]
         logits, actions = (ops.concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
-        losses = self._loss_of_each(y, y_pred)
-        return loss + rl_weight * policy_loss(logits, actions, losses, alpha, gamma)
+        losses, weights = self._loss_of_each(y, y_pred, sample_weight)
+        policy = policy_loss(logits, actions, losses, alpha, gamma, weights)
+        return loss + rl_weight * policy
 
-    def _loss_of_each(self, y: Any, y_pred: Any) -> Any:
-        """The loss of every image by itself."""
+    def _loss_of_each(self, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any]:
+        """The loss of every image by itself, and its weight; None where all weigh alike."""
         loss = getattr(self._compile_loss, "_user_loss", None)
         if loss is None or isinstance(loss, dict | list | tuple) or len(self.outputs) != 1:
             raise ValueError(
@@ -99,7 +100,19 @@ class SkipNet(keras.Model):
             )
         loss = keras.losses.get(loss)
         losses = getattr(loss, "call", loss)(ops.convert_to_tensor(y), y_pred)
-        return ops.mean(ops.reshape(losses, (ops.shape(y_pred)[0], -1)), axis=1)
+        if len(losses.shape) == 0:
+            raise ValueError(
+                f"The loss of '{self.name}' must be a number for each image, for its gates to be "
+                "rewarded by it; received one number for them all: leave the mean to Keras."
+            )
+        count = ops.shape(y_pred)[0]
+        losses = ops.reshape(losses, (count, -1))
+        if sample_weight is None:
+            return ops.mean(losses, axis=1), None
+        weights = ops.reshape(ops.cast(sample_weight, losses.dtype), (count, -1))
+        mean = ops.mean(weights, axis=1)
+        # Where an output has several positions, each with a weight of its own: their mean by those.
+        return ops.divide_no_nan(ops.mean(weights * losses, axis=1), mean), mean
 
     def _set_mode(self, mode: Mode) -> None:
         for switch in self.switches:
@@ -107,10 +120,12 @@ class SkipNet(keras.Model):
         refresh_functions(self)
 
 
-def policy_loss(logits: Any, actions: Any, losses: Any, alpha: float, gamma: float) -> Any:
+def policy_loss(
+    logits: Any, actions: Any, losses: Any, alpha: float, gamma: float, weights: Any = None
+) -> Any:
     """The loss whose gradient is REINFORCE's (SkipNet, section 3.3).
 
-        -mean over images of Σ_i R_i · log p(action_i),
+        -mean over images of weight · Σ_i R_i · log p(action_i),
         R_i = Σ_{j≥i} γ^(j-i) · α/N · (1 - action_j) - γ^(N-i+1) · loss,   i = 1 … N
 
     A gate answers for the rewards of the gates behind it, and for the loss.
@@ -121,6 +136,7 @@ def policy_loss(logits: Any, actions: Any, losses: Any, alpha: float, gamma: flo
         losses: of shape `(batch,)`; nothing of them is differentiated.
         alpha: α, the reward for skipping all N blocks.
         gamma: γ, the discount.
+        weights: what each image counts, of shape `(batch,)`, as in `fit`; None for 1.
 
     Returns:
         A scalar.
@@ -135,7 +151,7 @@ def policy_loss(logits: Any, actions: Any, losses: Any, alpha: float, gamma: flo
         returns.append(following)
     log_likelihoods = -ops.softplus((1 - 2 * actions) * logits)
     total = ops.sum(ops.stack(returns[::-1], axis=1) * log_likelihoods, axis=1)
-    return -ops.mean(total)
+    return -ops.mean(total if weights is None else weights * total)
 
 
 def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "rnn") -> SkipNet:

@@ -167,14 +167,47 @@ def test_a_large_reward_closes_the_gates_in_fit():
     assert skipnet.measure(network, images(32), LABELS).blocks_run < 0.2
 
 
-def test_the_loss_comes_from_the_right_images():
-    """Half of the images have no weight in the mean; their rewards are their own all the same."""
+@pytest.mark.parametrize("weights", [None, np.array([1.0, 0.0, 2.5], "float32")])
+def test_the_loss_comes_from_the_right_images(weights, monkeypatch):
+    """Rewards are of each image's own loss, and count as the image does in `fit`."""
     network = compiled(skipnet.add_gates(small(1)), run_eagerly=True)
+    network.reinforce(0.3, 1.0, 2.0)
+    random = np.random.default_rng(0)
+    y, scores = np.array([0, 1, 2]), random.normal(size=(3, 4)).astype("float32")
+    logits, actions = random.normal(size=(3, 1)).astype("float32"), np.float32([[1], [0], [1]])
+    monkeypatch.setattr(skipnet.Switch, "taken", lambda switch: (logits, actions))
+    got = network.compute_loss(images(3), y, ops.convert_to_tensor(scores), weights, training=True)
+    wanted = []
+    for i in range(3):
+        one = slice(i, i + 1)
+        loss = LOSS(y[one], scores[one])
+        policy = skipnet.policy_loss(logits[one], actions[one], loss[None], 0.3, 1.0)
+        wanted.append(float(loss + 2 * policy) * (1 if weights is None else weights[i]))
+    assert float(got) == pytest.approx(np.mean(wanted), rel=1e-5)
+
+
+def test_each_position_of_an_image_counts_as_it_does_in_fit(monkeypatch):
+    x = start = keras.Input((8, 8, 4))
+    x = keras.layers.Add()([x, keras.layers.Conv2D(4, 3, padding="same")(x)])
+    network = compiled(skipnet.add_gates(keras.Model(start, x)), run_eagerly=True)
     network.reinforce()
-    y, scores = np.array([0, 1, 2]), np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
-    losses = network._loss_of_each(y, ops.convert_to_tensor(scores))
-    each = [float(LOSS(y[i : i + 1], scores[i : i + 1])) for i in range(3)]
-    np.testing.assert_allclose(losses, each, rtol=1e-5)
+    random = np.random.default_rng(0)
+    y, weights = random.integers(0, 4, (2, 8, 8)), random.integers(0, 2, (2, 8, 8))
+    weights[1] = 0
+    scores = ops.convert_to_tensor(random.normal(size=(2, 8, 8, 4)).astype("float32"))
+    losses, mean = network._loss_of_each(y, scores, weights)
+    np.testing.assert_allclose(mean, weights.mean(axis=(1, 2)), rtol=1e-6)
+    of_all = ops.mean(losses * mean)
+    assert float(of_all) == pytest.approx(float(LOSS(y, scores, weights)), rel=1e-5)
+
+
+def test_images_without_weight_teach_the_gates_nothing():
+    network = compiled(skipnet.add_gates(small(1)))
+    network.reinforce(alpha=30, rl_weight=1)
+    before = network.get_layer("gates_logit").get_weights()
+    network.fit(images(32), LABELS, class_weight=dict.fromkeys(range(4), 0.0), verbose=0)
+    for old, new in zip(before, network.get_layer("gates_logit").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_reinforcing_needs_one_loss():
@@ -183,6 +216,14 @@ def test_reinforcing_needs_one_loss():
     network.reinforce()
     with pytest.raises(ValueError, match="must be compiled with one loss"):
         network.fit(images(8), LABELS[:8], verbose=0)
+
+
+def test_reinforcing_needs_a_loss_of_each_image():
+    network = skipnet.add_gates(small())
+    network.compile("sgd", lambda y, scores: ops.mean(ops.square(y - scores)))
+    network.reinforce()
+    with pytest.raises(ValueError, match="'small' must be a number for each image"):
+        network.fit(images(8), np.zeros((8, 4)), verbose=0)
 
 
 def test_files_hold_the_network_with_its_gates(tmp_path):
