@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Literal
 
@@ -9,9 +10,9 @@ import keras
 from keras import ops
 
 from ptkeras.channels.graph import functional_of
-from ptkeras.skipnet.blocks import Block, residual_blocks
+from ptkeras.skipnet.blocks import Block, gated_blocks, residual_blocks
 from ptkeras.skipnet.copying import Copier
-from ptkeras.skipnet.gates import GATES
+from ptkeras.skipnet.gates import GATES, Gate
 from ptkeras.skipnet.layers import Mode, Switch
 from ptkeras.surgery.reconfigure import refresh_functions
 
@@ -51,9 +52,11 @@ class SkipNet(keras.Model):
     def reinforce(self, alpha: float = 0.1, gamma: float = 1.0, rl_weight: float = 0.1) -> None:
         """From the next step on: hybrid reinforcement learning.
 
-        Actions are drawn, and to the loss comes that of `policy_loss`, times `rl_weight`. The
-        defaults are those of the authors' commands, whose sum over the images of a batch is a mean
-        here: their gates' `rl_weight` counts times the batch size.
+        Actions are drawn, and to the loss comes that of `policy_loss`, a mean over the images of a
+        batch, times `rl_weight`. In the authors' code it is 0.01 times the sum over 128 images in
+        `cifar/train_rl.py`, 1.28 here, with these defaults for alpha and gamma; and 0.01 times the
+        mean in `imagenet/train_rl.py`, which has an alpha of 0.01 and scales the loss in the
+        rewards by α/N as well. The default lies between the two.
 
         Args:
             alpha: the reward for skipping all blocks, from 0.
@@ -123,7 +126,7 @@ class SkipNet(keras.Model):
 def policy_loss(
     logits: Any, actions: Any, losses: Any, alpha: float, gamma: float, weights: Any = None
 ) -> Any:
-    """The loss whose gradient is REINFORCE's (SkipNet, section 3.3).
+    """The loss whose gradient is REINFORCE's (SkipNet, hybrid reinforcement learning).
 
         -mean over images of weight · Σ_i R_i · log p(action_i),
         R_i = Σ_{j≥i} γ^(j-i) · α/N · (1 - action_j) - γ^(N-i+1) · loss,   i = 1 … N
@@ -179,12 +182,16 @@ def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "
         The network with gates, of layers of its own, not compiled.
 
     Raises:
-        ValueError: there is no residual block, the name of the gate is not known, or the model has
-            no graph.
+        ValueError: there is no residual block, or there are gates already; the name of the gate is
+            not known, or the model has no graph.
     """
     if gate not in GATES:
         raise ValueError(f"gate must be one of {', '.join(GATES)}; received {gate!r}.")
     flat = Copier().copy(model)
+    if gated_blocks(flat):
+        raise ValueError(
+            f"'{model.name}' has gates already: ptkeras.skipnet.remove_gates takes them out."
+        )
     blocks = residual_blocks(flat)
     if not blocks:
         raise ValueError(
@@ -198,7 +205,13 @@ class _Gating(Copier):
     def __init__(self, model: keras.Model, blocks: list[Block], gate: str) -> None:
         super().__init__()
         self.blocks = {id(block.add): block for block in blocks}
-        self.gate = GATES[gate](_data_format(model))
+        self.kind = gate
+        self.data_format = _data_format(model)
+
+    @functools.cached_property
+    def gate(self) -> Gate:
+        """Made at the first block, when the names of the graph are known."""
+        return GATES[self.kind](self.data_format, self.fresh_name)
 
     def visit(self, node: Any, tensors: dict[int, Any]) -> list[Any]:
         block = self.blocks.get(id(node))
@@ -209,7 +222,7 @@ class _Gating(Copier):
         return super().visit(node, tensors | {id(block.branch): gated})
 
     def gated(self, name: str, shortcut: Any, branch: Any) -> Any:
-        logit = self.gate(shortcut, self.fresh_name(f"{name}_gate"))
+        logit = self.gate(shortcut, f"{name}_gate")
         decision = Switch(dtype="float32", name=self.fresh_name(f"{name}_switch"))(logit)
         shape = (1,) * (len(branch.shape) - 1)
         if len(shape) > 1:

@@ -101,6 +101,13 @@ def test_flags_reach_the_gates():
     assert network._rewards == (2, 0.5, 4)
 
 
+def test_the_flagfile_has_the_authors_rewards():
+    """0.01 times a sum over a batch, in their cifar/train_rl.py; here it is a mean."""
+    values = settings.parse(["--flagfile=flags/cifar10_resnet32_skipnet.flags"])
+    assert (values.alpha, values.gamma, values.rl_learning_rate) == (0.1, 1, 1e-4)
+    assert values.rl_weight == pytest.approx(0.01 * values.batch_size)
+
+
 @pytest.mark.parametrize(
     ("flag", "says"),
     [

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from ptkeras import channels, cost, models, skipnet, surgery
+from ptkeras.channels.graph import functional_of
 from tests.skipnet.networks import images, nested, series, single_pixels, small, undecided, vectors
 
 pytestmark = pytest.mark.compiles_much
@@ -15,6 +16,10 @@ LABELS = np.arange(32) % 4
 def compiled(network, **options):
     network.compile(keras.optimizers.SGD(0.05), LOSS, metrics=["accuracy"], **options)
     return network
+
+
+def names_of(model):
+    return [layer.name for layer in model.layers]
 
 
 @pytest.mark.parametrize("gate", ["ffgate1", "ffgate2", "rnn"])
@@ -89,6 +94,23 @@ def test_networks_of_keras_applications_get_gates(name, count):
     np.testing.assert_array_equal(network(x), model(x))
 
 
+def test_outputs_keep_their_names():
+    image = keras.Input((8, 8, 1))
+    outer = keras.Model(image, {"a": small(1)(image)})
+    network = skipnet.add_gates(outer, "ffgate2")
+    assert network.output_names == functional_of(outer).output_names == ["small"]
+    network.compile("sgd", {"a": LOSS})
+    network.fit(images(8), {"a": LABELS[:8]}, verbose=0)
+    again = skipnet.remove_gates(network)
+    assert again.output_names == ["small"]
+    start = keras.Input((8, 8, 4))
+    branch = keras.layers.Conv2D(4, 3, padding="same")(start)
+    network = skipnet.add_gates(keras.Model(start, keras.layers.Add(name="out")([start, branch])))
+    network.get_layer("gates_logit").bias.assign([-9.0])
+    settled = skipnet.settle(network, images(4, shape=(8, 8, 4)))
+    assert network.output_names == settled.output_names == ["out"]
+
+
 def test_a_projection_and_a_block_around_a_block_get_no_gate():
     x = start = keras.Input((8, 8, 4))
     y = keras.layers.Conv2D(4, 3, padding="same")(x)
@@ -117,6 +139,26 @@ def test_what_cannot_get_gates_is_told_of():
         skipnet.add_gates(small(), "lstm")
     with pytest.raises(ValueError, match="'small' has no gates"):
         skipnet.skipping(small())
+
+
+@pytest.mark.parametrize("gate", ["ffgate1", "ffgate2", "rnn"])
+def test_gates_of_gates_are_refused(gate):
+    with pytest.raises(ValueError, match="'small' has gates already"):
+        skipnet.add_gates(skipnet.add_gates(small(1)), gate)
+
+
+@pytest.mark.parametrize("gate", ["ffgate1", "rnn"])
+def test_layers_may_have_the_names_that_gates_would_have(gate):
+    bare = skipnet.add_gates(small(1), gate)
+    taken = [layer.name for layer in bare.layers if layer.name not in names_of(small(1))]
+    assert {"gates_lstm", "block0_add_gate_1_conv"} & set(taken)
+    model = small(1)
+    x = model.outputs[0]
+    for name in taken:
+        x = keras.layers.Identity(name=name)(x)
+    network = skipnet.add_gates(keras.Model(model.inputs, x), gate)
+    assert len(network.switches) == 1 and network.outputs[0]._keras_history.operation.name == name
+    assert {*names_of(network)} >= {*taken}
 
 
 @pytest.mark.parametrize(
