@@ -86,7 +86,7 @@ class Copier:
             return new
         # A nested model, or a block that is left out, has no copy that would have its name.
         name = self.fresh_name(op.name) if id(op) in self.made else op.name
-        self.made[id(op)] = identity = keras.layers.Identity(name=name)
+        self.made[id(op)] = identity = keras.layers.Identity(name=name, dtype=new.dtype)
         return identity(new)
 
     def operation(self, old: Any) -> Any:

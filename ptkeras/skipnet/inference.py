@@ -158,7 +158,7 @@ class _Skipping(Copier):
         block = self.blocks.get(id(node))
         if block is None:
             return super().visit(node, tensors)
-        skip = Skip(self.branch(block), name=block.name)
+        skip = Skip(self.branch(block), dtype=block.shortcut.dtype, name=block.name)
         return [skip([tensors[id(block.shortcut)], tensors[id(block.decision)]])]
 
     def branch(self, block: Block) -> keras.Model:

@@ -12,7 +12,7 @@ from keras import ops
 from ptkeras.channels.graph import functional_of
 from ptkeras.skipnet.blocks import Block, gated_blocks, residual_blocks
 from ptkeras.skipnet.copying import Copier
-from ptkeras.skipnet.gates import GATES, Gate
+from ptkeras.skipnet.gates import GATES, Gate, Maker
 from ptkeras.skipnet.layers import Mode, Switch
 from ptkeras.surgery.reconfigure import refresh_functions
 
@@ -206,12 +206,12 @@ class _Gating(Copier):
         super().__init__()
         self.blocks = {id(block.add): block for block in blocks}
         self.kind = gate
-        self.data_format = _data_format(model)
+        self.maker = Maker(_data_format(model), _policy(blocks[0].shortcut), self.fresh_name)
 
     @functools.cached_property
     def gate(self) -> Gate:
         """Made at the first block, when the names of the graph are known."""
-        return GATES[self.kind](self.data_format, self.fresh_name)
+        return GATES[self.kind](self.maker)
 
     def visit(self, node: Any, tensors: dict[int, Any]) -> list[Any]:
         block = self.blocks.get(id(node))
@@ -226,10 +226,18 @@ class _Gating(Copier):
         decision = Switch(dtype="float32", name=self.fresh_name(f"{name}_switch"))(logit)
         shape = (1,) * (len(branch.shape) - 1)
         if len(shape) > 1:
-            decision = keras.layers.Reshape(shape, name=self.fresh_name(f"{name}_each"))(decision)
-        return keras.layers.Multiply(name=self.fresh_name(f"{name}_gated"))([decision, branch])
+            each = {"dtype": branch.dtype, "name": self.fresh_name(f"{name}_each")}
+            decision = keras.layers.Reshape(shape, **each)(decision)
+        gated = {"dtype": branch.dtype, "name": self.fresh_name(f"{name}_gated")}
+        return keras.layers.Multiply(**gated)([decision, branch])
 
 
 def _data_format(model: keras.Model) -> str:
     found = (getattr(op, "data_format", None) for op in functional_of(model).operations)
     return next(filter(None, found), keras.config.image_data_format())
+
+
+def _policy(tensor: Any) -> str:
+    """The dtype policy of layers that compute as what has made a tensor does."""
+    half = tensor.dtype in ("float16", "bfloat16")
+    return f"mixed_{tensor.dtype}" if half else tensor.dtype

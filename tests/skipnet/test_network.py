@@ -51,6 +51,37 @@ def test_with_all_gates_open_the_network_is_the_original(build, count, gate):
     np.testing.assert_array_equal(skipnet.remove_gates(network)(x), wanted)
 
 
+@pytest.fixture
+def policy():
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize("gate", ["ffgate1", "rnn"])
+@pytest.mark.parametrize("built", ["mixed_bfloat16", "float32"])
+def test_the_policy_of_the_network_holds_and_not_that_of_the_process(built, gate, policy):
+    policy(built)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, padding="same")(image)
+    x = x + keras.layers.Conv2D(4, 3, padding="same")(x)
+    x = keras.layers.Add()([x, keras.layers.Conv2D(4, 3, padding="same")(x)])
+    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
+    wanted = model(images(9))
+    policy("float32" if built == "mixed_bfloat16" else "mixed_bfloat16")
+    network = skipnet.add_gates(model, gate)
+    for each in (network, skipnet.skipping(network), skipnet.plain(network)):
+        answer = each(images(9))
+        assert answer.dtype == wanted.dtype
+        np.testing.assert_array_equal(
+            *(ops.convert_to_numpy(ops.cast(y, "float32")) for y in (answer, wanted))
+        )
+    gates = [layer for layer in network.layers if "gate_" in layer.name and layer.weights]
+    assert gates[0].dtype_policy.name == built
+    assert {v.dtype for layer in gates for v in layer.weights} == {"float32"}
+    policy(built)
+
+
 def test_with_open_gates_a_step_is_that_of_the_original():
     model = compiled(small())
     network = compiled(skipnet.add_gates(model, "ffgate1"))
