@@ -26,7 +26,7 @@ def skipping(model: keras.Model) -> keras.Model:
     fast.save("fast.keras")  # needs `import ptkeras.skipnet` to be loaded
     ```
 
-    See `Skip` for what runs when. It is for inference: it does not train.
+    See `Skip` for what runs when. It is for inference: its `fit` raises a ValueError.
 
     Args:
         model: a network with gates, a `SkipNet` or what `plain` made of one; it is not changed.
