@@ -134,8 +134,10 @@ def directions(basis: Basis, importance: np.ndarray, count: int) -> np.ndarray:
 def stages(chain: Chain, form: Form, taken: set[str]) -> dict[int, list[Stage]]:
     """The plain Keras layers of a form, for `ptkeras.surgery.replace`.
 
-    The last layer has the name of the chain's last one, and its bias and activation; the others are
-    called by that and `_rotation_in` and `_core`.
+    The last layer has the name of the chain's last one, and its bias and activation. Each other one
+    has the name, the options and the regularizers of the layer that was in its place; those that
+    are new have the core's, and are called by the last one's name and `_rotation_in` and `_core`. A
+    rotation that stays as it is stays the layer that it is, slots of the optimiser and all.
 
     Args:
         chain: what they take the place of.
@@ -143,15 +145,18 @@ def stages(chain: Chain, form: Form, taken: set[str]) -> dict[int, list[Stage]]:
         taken: the names that the model has; new ones are added.
     """
     core, last = chain.core, chain.last
-    kernels = [form.before, form.core, form.behind]
-    end = max(i for i, kernel in enumerate(kernels) if kernel is not None)
-    first = min(i for i, kernel in enumerate(kernels) if kernel is not None)
-    own = {layer.name for layer in chain.layers}
-    made = []
-    for i, kernel in enumerate(kernels):
-        if kernel is None:
+    former, kernels = form_of(chain), (form.before, form.core, form.behind)
+    present = [i for i, kernel in enumerate(kernels) if kernel is not None]
+    first, end = present[0], present[-1]
+    own = (chain.before, None if last is core else core, None)
+    made, kept = [], set()
+    for i in present:
+        layer, kernel = (chain.before, core, chain.behind)[i], kernels[i]
+        if i != 1 and layer is not None and np.array_equal(kernel, former[i]):
+            kept.add(id(layer))
             continue
-        config = live_config(last if i == end else core)
+        like = last if i == end else own[i] or core
+        config = live_config(like)
         size = "units" if isinstance(core, keras.layers.Dense) else "filters"
         config[size] = kernel.shape[-1]
         if size == "filters":
@@ -160,15 +165,17 @@ def stages(chain: Chain, form: Form, taken: set[str]) -> dict[int, list[Stage]]:
         if i == end:
             config |= {"name": last.name, "use_bias": last.use_bias, "activation": last.activation}
         else:
-            name = _free(f"{last.name}_{('rotation_in', 'core')[i]}", taken - own)
-            taken.add(name)
-            config |= {"name": name, "use_bias": False, "activation": None}
-            config["activity_regularizer"] = None  # it is for what the whole makes
+            if own[i] is None:
+                config["name"] = _free(f"{last.name}_{('rotation_in', 'core')[i]}", taken)
+                taken.add(config["name"])
+                config["activity_regularizer"] = None  # it is for what the whole makes
+            config |= {"use_bias": False, "activation": None}
         bias = numbers(last.bias) if i == end and last.use_bias else None
         spatial = core.kernel.shape[:-2] if i == 1 else (1,) * (len(core.kernel.shape) - 2)
         shaped = kernel.reshape(*spatial, *kernel.shape[-2:]).astype("float32")
-        made.append(Stage(config, type(core), shaped, bias, last if i == end else core))
-    return {id(layer): made if layer is core else [] for layer in chain.layers}
+        made.append(Stage(config, type(core), shaped, bias, like))
+    gone = [layer for layer in chain.layers if id(layer) not in kept]
+    return {id(layer): made if layer is core else [] for layer in gone}
 
 
 def _geometry(core: Any, whole: bool) -> dict[str, Any]:
