@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+import numbers
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -89,8 +90,8 @@ def prune(
             likelihood that is known, or masks of `ptkeras.MagnitudePruning` or the lasso of
             `ptkeras.PruneTrain` are on the model. The model is as it was.
     """
-    _check("ratio", ratio, 0 <= ratio < 1, "from 0 and under 1")
-    _check("ratio_limit", ratio_limit, 0 < ratio_limit < 1, "over 0 and under 1")
+    _check("ratio", ratio, lambda value: 0 <= value < 1, "from 0 and under 1")
+    _check("ratio_limit", ratio_limit, lambda value: 0 < value < 1, "over 0 and under 1")
     refuse_masks(model)
     if lasso.is_attached(model):
         raise ValueError(
@@ -219,8 +220,8 @@ def _row(each: Importances, new: Form, stay: tuple[int, int], names: dict[int, s
     )
 
 
-def _check(name: str, value: Any, right: bool, wanted: str) -> None:
-    if not right:
+def _check(name: str, value: Any, right: Callable[[float], bool], wanted: str) -> None:
+    if not isinstance(value, numbers.Real) or not right(value):
         raise ValueError(
             f"The {name} of EigenDamage must be a number {wanted}; received {value!r}."
         )

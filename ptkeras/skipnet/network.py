@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from typing import Any, Literal
 
 import keras
@@ -64,12 +65,12 @@ class SkipNet(keras.Model):
             rl_weight: what the policy's loss is multiplied by, over 0.
         """
         for name, value, right, wanted in (
-            ("alpha", alpha, 0 <= alpha < math.inf, "from 0"),
-            ("gamma", gamma, 0 <= gamma <= 1, "from 0 to 1"),
-            ("rl_weight", rl_weight, 0 < rl_weight < math.inf, "over 0 and finite"),
+            ("alpha", alpha, lambda x: 0 <= x < math.inf, "from 0 and finite"),
+            ("gamma", gamma, lambda x: 0 <= x <= 1, "from 0 to 1"),
+            ("rl_weight", rl_weight, lambda x: 0 < x < math.inf, "over 0 and finite"),
         ):
-            if not right:
-                raise ValueError(f"{name} must be {wanted}; received {value!r}.")
+            if not isinstance(value, numbers.Real) or not right(value):
+                raise ValueError(f"{name} must be a number {wanted}; received {value!r}.")
         self._rewards = alpha, gamma, rl_weight
         self._set_mode("sample")
 

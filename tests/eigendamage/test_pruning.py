@@ -245,6 +245,7 @@ def test_survivors_are_as_many_as_the_ratio_and_its_limit_leave(sizes, ratio, li
     "options, says",
     [
         ({"ratio": 1}, "ratio of EigenDamage must be a number from 0 and under 1; received 1"),
+        ({"ratio": [0.5, 0.5]}, r"from 0 and under 1; received \[0.5, 0.5\]"),
         ({"ratio_limit": 0}, "ratio_limit .* over 0 and under 1; received 0"),
         ({"leave_alone": ["blok0_a"]}, "no layer 'blok0_a' .*did you mean 'block0_a'"),
         ({"leave_alone": "stem"}, "must be a list of layer names; received 'stem'"),

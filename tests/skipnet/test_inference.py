@@ -273,3 +273,17 @@ def test_int8_would_compute_what_is_skipped(network, tmp_path):
 def test_latency_is_told_for_each_network(network):
     times = skipnet.onnx_latency([network, small(1)], X[:5], rounds=2)
     assert len(times) == 2 and all(0 < each < 1e3 for each in times)
+    assert skipnet.onnx_latency([small(1)], np.zeros((2, 8, 8, 1), "uint8"), rounds=1)[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rounds": 0}, "rounds must be a whole number from 1; received 0"),
+        ({"threads": 0.5}, "threads must be a whole number from 1; received 0.5"),
+        ({"images": X[:0]}, "number of images .* received 0"),
+    ],
+)
+def test_latency_of_nothing_is_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        skipnet.onnx_latency([small(1)], **{"images": X[:2]} | options)

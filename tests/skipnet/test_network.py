@@ -194,7 +194,12 @@ def test_layers_may_have_the_names_that_gates_would_have(gate):
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"alpha": -1}, "from 0"), ({"gamma": 2}, "0 to 1"), ({"rl_weight": 0}, "0")],
+    [
+        ({"alpha": -1}, "from 0"),
+        ({"alpha": "0.1"}, "received '0.1'"),
+        ({"gamma": 2}, "0 to 1"),
+        ({"rl_weight": 0}, "0"),
+    ],
 )
 def test_rewards_that_make_no_sense(wrong, says):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be .*{says}"):
