@@ -59,8 +59,12 @@ def prune(
     bias and the activation. They are plain Keras layers that train on, save, load and export
     without ptkeras. Where fewer multiply-accumulates do, layers are merged or left as they were: a
     side that costs as much unpruned stays whole; a dense layer or 1x1 convolution becomes two of
-    low rank; and what would get dearer stays as it is, as in the paper. The next pruning of the
-    same model prunes the cores again and merges its rotations into those that are there.
+    low rank; and what would get dearer stays as it is. The next pruning of the same model prunes
+    the cores again and merges its rotations into those that are there.
+
+    In two things the authors' code does otherwise: it compares forms of a layer by their parameters
+    and not by their multiply-accumulates, and it never prunes the last layer, which here is ranked
+    with the others; `leave_alone` names it to have it spared.
 
     The widths between layers stay, so that shortcuts and all else in the network hold. The model
     that the caller holds is the pruned one; if it is compiled, new layers' slots of the optimiser
@@ -76,7 +80,7 @@ def prune(
             arrays. Targets are drawn from the model itself.
         ratio: the share of all rows and columns that goes, from 0 and under 1.
         ratio_limit: the largest share of one layer's rows, and of its columns, that goes, over 0
-            and under 1. The authors have 0.97 for one pass and 0.5 for iterations.
+            and under 1. The authors have 0.95 or 0.97 for one pass and 0.5 for iterations.
         loss: what the outputs predict, see `ptkeras.fisher.factors`.
         leave_alone: names or paths of layers that stay as they are and are not ranked.
         batch_size: the number of examples in a mini-batch.
