@@ -14,7 +14,7 @@ import numpy as np
 from ptkeras import fisher, lasso
 from ptkeras._held_mask import refuse_masks
 from ptkeras._layer_channels import paths
-from ptkeras.eigendamage.bottleneck import Form, cheapest, directions, form_of, stages
+from ptkeras.eigendamage.bottleneck import Form, cheapest, directions, form_of, pruned, stages
 from ptkeras.eigendamage.chains import Chain, chains
 from ptkeras.eigendamage.report import EigenDamageReport, LayerChange
 from ptkeras.fisher.basis import Basis
@@ -111,12 +111,7 @@ def prune(
     rows, changes = [], {}
     taken = {layer.name for layer in model._flatten_layers()}
     for each, (reads, makes) in zip(measured, counts, strict=True):
-        new = cheapest(
-            each.form,
-            directions(each.bases[0], each.damage[0], reads),
-            directions(each.bases[1], each.damage[1], makes),
-            each.positions,
-        )
+        new = _in_fewer(each, (reads, makes))
         if new is not each.form:
             changes |= stages(each.chain, new, taken)
         rows.append(_row(each, new, (reads, makes), names))
@@ -211,6 +206,18 @@ def _to_prune(model: keras.Model, leave_alone: Iterable[str], names: dict[int, s
             "Conv2D, Conv3D and Dense layers that the graph calls itself."
         )
     return found
+
+
+def _in_fewer(each: Importances, stay: tuple[int, int]) -> Form:
+    """The form of a chain with so many directions; the one it has if no other one is cheaper."""
+    ways = cheapest(each.form, stay, each.positions)
+    if ways is None:
+        return each.form
+    sides = [
+        directions(basis, damage, count) if way == "prune" else None
+        for basis, damage, count, way in zip(each.bases, each.damage, stay, ways, strict=True)
+    ]
+    return pruned(each.form, *sides, *ways)
 
 
 def _row(each: Importances, new: Form, stay: tuple[int, int], names: dict[int, str]) -> LayerChange:

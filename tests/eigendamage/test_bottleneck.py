@@ -163,7 +163,14 @@ def test_the_cheapest_form_is_never_dearer_than_what_was_there(sizes, kept, side
     )
     positions = (16.0 * stride, 16.0)
     p, r = orthonormal(reads, min(kept[0], reads)), orthonormal(makes, min(kept[1], makes))
-    best = cheapest(form, p, r, positions)
+    ways = cheapest(form, (p.shape[1], r.shape[1]), positions)
+    best = form if ways is None else pruned(form, p, r, *ways)
+    every = (
+        pruned(form, p, r, left, right)
+        for left in ("leave", "prune") + ("merge",) * sides[0]
+        for right in ("leave", "prune") + ("merge",) * sides[1]
+    )
+    assert best.macs(positions) == min(each.macs(positions) for each in (form, *every))
     assert best.macs(positions) <= min(form.macs(positions), pruned(form, p, r).macs(positions))
     assert best.widths[0] == form.widths[0] and best.widths[-1] == form.widths[-1]
     if places == 1 and best is not form:
