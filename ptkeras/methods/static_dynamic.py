@@ -23,14 +23,11 @@ import numpy as np
 from ptkeras import fisher, skipnet
 from ptkeras.methods import Start
 from ptkeras.methods.eigendamage import EigenDamage
-from ptkeras.methods.skipnet import Gates
+from ptkeras.methods.skipnet import TIMED_IMAGES, Gates
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
     from ptkeras.run_folder import RunFolder
-
-# How many test images latency is measured on.
-TIMED_IMAGES = 200
 
 
 def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:
@@ -101,6 +98,10 @@ class Stages(Gates):
         finished = super().finish(model)
         self._table = self._compare(finished)
         return finished
+
+    def times(self, dense: keras.Model, settled: keras.Model) -> dict[str, list[float]]:
+        """None: the table has them, of all three networks."""
+        return {}
 
     def result(self) -> dict[str, Any]:
         """What the gates decide, and the table of the three networks."""

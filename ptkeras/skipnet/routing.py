@@ -51,6 +51,13 @@ class Routing:
         return self.decisions.mean(axis=0)
 
     @property
+    def images_by_blocks(self) -> dict[int, float]:
+        """The share of images that take so many branches, for each number that there is."""
+        counts, images = np.unique(self.decisions.sum(axis=1), return_counts=True)
+        shares = images / len(self.decisions)
+        return dict(zip(counts.tolist(), shares.tolist(), strict=True))
+
+    @property
     def by_class(self) -> dict[int, float]:
         """For each class the share of branches that its images take."""
         if not self.blocks:
@@ -78,6 +85,8 @@ class Routing:
             f"quartiles {', '.join(middle)}",
         ]
         if self.blocks:
+            counts = (f"{n}: {share:.1%}" for n, share in self.images_by_blocks.items())
+            lines.append(f"images by blocks run, of {len(self.blocks)}: {', '.join(counts)}")
             lines += [
                 f"{name}: {share:.1%}"
                 for name, share in zip(self.blocks, self.by_block, strict=True)

@@ -118,6 +118,9 @@ def test_flops_are_those_of_what_an_image_takes(network):
     assert routing.by_class[2] == routing.decisions[Y == 2].mean()
     assert routing.quantiles()[0] == routing.flops.min()
     assert f"blocks run {routing.blocks_run:.1%}" in str(routing)
+    taken = routing.decisions.sum(axis=1)
+    assert routing.images_by_blocks == {n: np.mean(taken == n) for n in sorted({*taken.tolist()})}
+    assert f"of 3: {taken.min()}: {np.mean(taken == taken.min()):.1%}, " in str(routing)
     assert cost.inference_flops(skipnet.skipping(network)) == cost.inference_flops(network)
     with pytest.raises(ValueError, match=r"the network that .* was given"):
         skipnet.measure(skipnet.skipping(network), X, Y)
@@ -276,6 +279,20 @@ def test_latency_is_told_for_each_network(network):
     assert skipnet.onnx_latency([small(1)], np.zeros((2, 8, 8, 1), "uint8"), rounds=1)[0] > 0
 
 
+def test_latency_in_keras_is_that_of_what_is_computed():
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(32, 3, padding="same")(image)
+    y = x
+    for _ in range(6):
+        y = keras.layers.Conv2D(32, 9, padding="same")(y)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([x, y]))
+    network = skipnet.add_gates(keras.Model(image, keras.layers.Dense(4)(x)), "ffgate2")
+    next(x for x in network.layers if x.name.endswith("gate_logit")).bias.assign([-9.0])
+    models = [skipnet.remove_gates(network), skipnet.skipping(network)]
+    dense, fast = skipnet.keras_latency(models, X[:4], rounds=3)
+    assert 0 < fast < dense
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -287,3 +304,6 @@ def test_latency_is_told_for_each_network(network):
 def test_latency_of_nothing_is_refused(options, says):
     with pytest.raises(ValueError, match=says):
         skipnet.onnx_latency([small(1)], **{"images": X[:2]} | options)
+    if "threads" not in options:
+        with pytest.raises(ValueError, match=says):
+            skipnet.keras_latency([small(1)], **{"images": X[:2]} | options)
