@@ -54,6 +54,8 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         dense, now = result["inference_flops"][0], result["mean_inference_flops"]
         found.append(("… of an image, in mean", large(dense), large(now), removed(dense, now)))
         found.append(("residual branches run", "", f"{result['blocks_run']:.1%}", ""))
+        add("ms of an image, Keras", "milliseconds_keras", _milliseconds)
+        add("ms of an image, onnxruntime", "milliseconds_onnxruntime", _milliseconds)
     add("parameters", "params", _whole)
     if result["channels"][1] <= result["channels"][0]:  # rotations have channels of their own
         add("channels", "channels", _whole)
@@ -104,6 +106,10 @@ def removed(dense: float, now: float) -> str:
 
 def _whole(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.3f}"
 
 
 def _bytes(value: float) -> str:

@@ -84,6 +84,30 @@ def test_inference_takes_eight_lines_of_onnxruntime_and_numpy(tmp_path):
     assert done.stdout == f"{expected}\nset()\n", done.stderr
 
 
+def test_the_calls_of_skipnet_run(tmp_path, monkeypatch):
+    import keras
+
+    import ptkeras
+    from tests.skipnet.networks import images, small
+
+    monkeypatch.chdir(tmp_path)
+    [block] = [
+        block
+        for block in re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+        if "skipnet.add_gates" in block
+    ]
+    calls = re.findall(r"`((?:plain|settle)\(.*?\))`", README)
+    assert len(calls) == 2
+    x, y = images(16), np.arange(16) % 4
+    names = {"model": small(1), "x_train": x, "y_train": y, "x_test": x, "y_test": y}
+    if keras.config.backend() != "tensorflow":
+        block = "\n".join(line for line in block.splitlines() if "export" not in line)
+    exec(re.sub(r"epochs=\d+", "epochs=1, verbose=0", block), names | {"ptkeras": ptkeras})
+    network = ptkeras.skipnet.add_gates(names["model"])
+    for call in calls:
+        exec(f"ptkeras.skipnet.{call}", names | {"ptkeras": ptkeras, "network": network})
+
+
 def test_the_tables_are_those_of_the_results():
     from benchmarks import tables
 

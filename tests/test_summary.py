@@ -46,3 +46,10 @@ def test_a_dense_run_is_shown_alone():
     rows = shown(RESULT | {"method": "dense"})
     assert rows["training FLOPs"] == ["786.24 G"]
     assert rows["parameters"] == ["27,375"]
+
+
+def test_a_run_with_gates_tells_of_the_milliseconds():
+    gates = {"blocks_run": 0.4, "mean_inference_flops": 900_000}
+    rows = shown(RESULT | gates | {"milliseconds_keras": [2.0, 1.5]})
+    assert rows["ms of an image, Keras"] == ["2.000", "1.500", "25.0%"]
+    assert "ms of an image, onnxruntime" not in rows

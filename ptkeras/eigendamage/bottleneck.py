@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -41,15 +43,16 @@ class Form(NamedTuple):
             positions: how many an example has in what the chain reads, and in what it makes. The
                 stride of a 1x1 core is that of the first layer.
         """
-        read, made = positions
-        # A rotation ahead of a 1x1 core takes over its stride.
-        read = made if len(self.core) == 1 else read
-        total = made * self.core.size
-        if self.before is not None:
-            total += read * self.before.size
-        if self.behind is not None:
-            total += made * self.behind.size
-        return total
+        return _macs([x if x is None else x.shape for x in self], positions)
+
+
+def _macs(shapes: Sequence[tuple[int, ...] | None], positions: tuple[float, float]) -> float:
+    """`Form.macs` of a form whose matrices have these shapes."""
+    read, made = positions
+    before, core, behind = (x if x is None else math.prod(x) for x in shapes)
+    # A rotation ahead of a 1x1 core takes over its stride.
+    read = made if shapes[1][0] == 1 else read
+    return read * (before or 0) + made * (core + (behind or 0))
 
 
 def form_of(chain: Chain) -> Form:
@@ -64,7 +67,11 @@ def form_of(chain: Chain) -> Form:
 
 
 def pruned(
-    form: Form, reads: np.ndarray, makes: np.ndarray, left: str = "prune", right: str = "prune"
+    form: Form,
+    reads: np.ndarray | None,
+    makes: np.ndarray | None,
+    left: str = "prune",
+    right: str = "prune",
 ) -> Form:
     """A chain with its core in another basis.
 
@@ -72,7 +79,7 @@ def pruned(
 
     Args:
         form: the chain as it is. Where it has rotations, the new ones are merged into them.
-        reads: P, orthonormal columns: directions of what the core reads.
+        reads: P, orthonormal columns: directions of what the core reads; None if it is not pruned.
         makes: R, likewise of what it makes.
         left: what becomes of the side that it reads: `"prune"`; `"leave"`, as it is; or `"merge"`,
             the core takes in the rotation that is there.
@@ -93,9 +100,9 @@ def pruned(
 
 
 def cheapest(
-    form: Form, reads: np.ndarray, makes: np.ndarray, positions: tuple[float, float]
-) -> Form:
-    """The form of the fewest multiply-accumulates in which a core is pruned, or `form` itself.
+    form: Form, kept: tuple[int, int], positions: tuple[float, float]
+) -> tuple[str, str] | None:
+    """How to prune a core in the fewest multiply-accumulates; None if it is cheapest as it is.
 
     On each side the core is pruned, left as it is, or merged with the rotation that is there. A
     side without a rotation of its own is computed with all of its directions: what is as cheap
@@ -104,16 +111,34 @@ def cheapest(
 
     Args:
         form: the chain as it is.
-        reads: the directions that stay of what the core reads, orthonormal columns.
-        makes: likewise of what it makes.
+        kept: how many directions stay of what the core reads, and of what it makes.
         positions: as in `Form.macs`.
+
+    Returns:
+        The `left` and `right` of `pruned`.
     """
-    best = form
-    for left, right in itertools.product(_ways(form.before), _ways(form.behind)):
-        candidate = pruned(form, reads, makes, left, right)
-        if candidate.macs(positions) < best.macs(positions):
-            best = candidate
+    best, least = None, form.macs(positions)
+    for ways in itertools.product(_ways(form.before), _ways(form.behind)):
+        macs = _macs(_shapes(form, kept, *ways), positions)
+        if macs < least:
+            best, least = ways, macs
     return best
+
+
+def _shapes(form: Form, kept: tuple[int, int], left: str, right: str) -> list[tuple | None]:
+    """Those of what `pruned` makes: a rotation that is not worth it may be too large to compute."""
+    before, (places, reads, makes), behind = (x if x is None else x.shape for x in form)
+    if left == "prune":
+        before = (before[0] if before else reads, kept[0])
+        reads = kept[0]
+    elif left == "merge":
+        before, reads = None, before[0]
+    if right == "prune":
+        behind = (kept[1], behind[1] if behind else makes)
+        makes = kept[1]
+    elif right == "merge":
+        behind, makes = None, behind[1]
+    return [before, (places, reads, makes), behind]
 
 
 def _ways(rotation: np.ndarray | None) -> tuple[str, ...]:
@@ -134,8 +159,10 @@ def directions(basis: Basis, importance: np.ndarray, count: int) -> np.ndarray:
 def stages(chain: Chain, form: Form, taken: set[str]) -> dict[int, list[Stage]]:
     """The plain Keras layers of a form, for `ptkeras.surgery.replace`.
 
-    The last layer has the name of the chain's last one, and its bias and activation; the others are
-    called by that and `_rotation_in` and `_core`.
+    The last layer has the name of the chain's last one, and its bias and activation. Each other one
+    has the name, the options and the regularizers of the layer that was in its place; those that
+    are new have the core's, and are called by the last one's name and `_rotation_in` and `_core`. A
+    rotation that stays as it is stays the layer that it is, slots of the optimiser and all.
 
     Args:
         chain: what they take the place of.
@@ -143,15 +170,18 @@ def stages(chain: Chain, form: Form, taken: set[str]) -> dict[int, list[Stage]]:
         taken: the names that the model has; new ones are added.
     """
     core, last = chain.core, chain.last
-    kernels = [form.before, form.core, form.behind]
-    end = max(i for i, kernel in enumerate(kernels) if kernel is not None)
-    first = min(i for i, kernel in enumerate(kernels) if kernel is not None)
-    own = {layer.name for layer in chain.layers}
-    made = []
-    for i, kernel in enumerate(kernels):
-        if kernel is None:
+    former, kernels = form_of(chain), (form.before, form.core, form.behind)
+    present = [i for i, kernel in enumerate(kernels) if kernel is not None]
+    first, end = present[0], present[-1]
+    own = (chain.before, None if last is core else core, None)
+    made, kept = [], set()
+    for i in present:
+        layer, kernel = (chain.before, core, chain.behind)[i], kernels[i]
+        if i != 1 and layer is not None and np.array_equal(kernel, former[i]):
+            kept.add(id(layer))
             continue
-        config = live_config(last if i == end else core)
+        like = last if i == end else own[i] or core
+        config = live_config(like)
         size = "units" if isinstance(core, keras.layers.Dense) else "filters"
         config[size] = kernel.shape[-1]
         if size == "filters":
@@ -160,15 +190,17 @@ def stages(chain: Chain, form: Form, taken: set[str]) -> dict[int, list[Stage]]:
         if i == end:
             config |= {"name": last.name, "use_bias": last.use_bias, "activation": last.activation}
         else:
-            name = _free(f"{last.name}_{('rotation_in', 'core')[i]}", taken - own)
-            taken.add(name)
-            config |= {"name": name, "use_bias": False, "activation": None}
-            config["activity_regularizer"] = None  # it is for what the whole makes
+            if own[i] is None:
+                config["name"] = _free(f"{last.name}_{('rotation_in', 'core')[i]}", taken)
+                taken.add(config["name"])
+                config["activity_regularizer"] = None  # it is for what the whole makes
+            config |= {"use_bias": False, "activation": None}
         bias = numbers(last.bias) if i == end and last.use_bias else None
         spatial = core.kernel.shape[:-2] if i == 1 else (1,) * (len(core.kernel.shape) - 2)
         shaped = kernel.reshape(*spatial, *kernel.shape[-2:]).astype("float32")
-        made.append(Stage(config, type(core), shaped, bias, last if i == end else core))
-    return {id(layer): made if layer is core else [] for layer in chain.layers}
+        made.append(Stage(config, type(core), shaped, bias, like))
+    gone = [layer for layer in chain.layers if id(layer) not in kept]
+    return {id(layer): made if layer is core else [] for layer in gone}
 
 
 def _geometry(core: Any, whole: bool) -> dict[str, Any]:

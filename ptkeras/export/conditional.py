@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ptkeras.export.folding import all_inputs, copied
 
-# What a decision goes through on its way to the product: the numbers stay.
+# What a decision goes through on its way to the product, and that to the sum: the numbers stay.
 _MOVES = ("Reshape", "Unsqueeze", "Squeeze", "Transpose", "Cast", "Identity")
 
 
@@ -22,6 +22,7 @@ class _Block(NamedTuple):
         gate: the name of d, of one number an example.
         branch: the name of the other factor.
         shortcut: the name of x.
+        moves: the nodes between the product and the sum, which keep the numbers.
     """
 
     multiply: Any
@@ -31,6 +32,7 @@ class _Block(NamedTuple):
     gate: str
     branch: str
     shortcut: str
+    moves: list[Any]
 
 
 def branch_off(proto: Any) -> int:
@@ -89,23 +91,25 @@ def _conditional(graph: Any, block: _Block, body: list[Any], types: dict[str, An
         f"{output}__{name}" for name in ("taken", "left", "runs", "largest", "product", "sum")
     )
     logit = types[block.logit]
+    sources = [block.shortcut, *(name for move in block.moves for name in move.input[1:])]
     if [size.dim_value for size in logit.shape.dim] == [1, 1]:
-        largest = block.logit
-        needed, before = _makers(body, [block.branch]), []
-        then = [helper.make_node("Add", [block.shortcut, block.branch], [total])]
+        largest, product = block.logit, block.branch
+        needed, before, then = _makers(body, [block.branch, *sources]), [], []
     else:
-        needed = _makers(body, [block.branch, block.gate])
+        needed = _makers(body, [block.branch, block.gate, *sources])
         before = [helper.make_node("ReduceMax", [block.logit], [largest], keepdims=0)]
-        then = [
-            helper.make_node("Mul", [block.gate, block.branch], [product]),
-            helper.make_node("Add", [block.shortcut, product], [total]),
-        ]
+        then = [helper.make_node("Mul", [block.gate, block.branch], [product])]
+    for number, move in enumerate(block.moves):
+        then.append(copied(move))
+        then[-1].input[0], product = product, f"{output}__moved_{number}"
+        then[-1].output[0] = product
+    then.append(helper.make_node("Add", [block.shortcut, product], [total]))
     if block.relu:
         then.append(helper.make_node("Relu", [total], [taken]))
     else:
         then[-1].output[0] = taken
     then = [*(copied(node) for node in body if id(node) in needed), *then]
-    other = [helper.make_node("Identity", [block.shortcut], [left])]
+    other = _unchanged(graph, block.shortcut, left, body, types[output])
     kind = types[output].elem_type
 
     def branch(name: str, nodes: list[Any], result: str, weights: list[Any]) -> Any:
@@ -124,6 +128,24 @@ def _conditional(graph: Any, block: _Block, body: list[Any], types: dict[str, An
             else_branch=branch("else", other, left, []),
         ),
     ]
+
+
+def _unchanged(graph: Any, name: str, result: str, body: list[Any], whole: Any) -> list[Any]:
+    """The nodes that hand on what enters a block, in the shape of what leaves it.
+
+    Keras adds what has one axis longer than 1, of a single image, as a bias: without the others.
+    """
+    from onnx import TensorProto, helper
+
+    makers = {node.output[0]: node for node in body if node.op_type in ("Squeeze", "Reshape")}
+    if name not in makers:
+        return [helper.make_node("Identity", [name], [result])]
+    while name in makers:
+        name = makers[name].input[0]
+    sizes = [size.dim_value for size in whole.shape.dim]
+    shape = helper.make_tensor(f"{result}__shape", TensorProto.INT64, [len(sizes)], sizes)
+    graph.initializer.append(shape)
+    return [helper.make_node("Reshape", [name, shape.name], [result])]
 
 
 def _taken_weights(graph: Any, nodes: list[Any]) -> list[Any]:
@@ -179,13 +201,23 @@ class _Finder:
             if logit is None:
                 continue
             product, branch = self.turned_back(multiply.output[0], branch)
-            add = self.only_reader(product)
+            moves, add = self.moved(product)
             if add is not None and add.op_type == "Add":
-                shortcut = [name for name in add.input if name != product]
+                summand = moves[-1].output[0] if moves else product
+                shortcut = [name for name in add.input if name != summand]
                 if len(shortcut) == 1:
                     relu = self.relu_behind(add, shortcut[0])
-                    return _Block(multiply, add, relu, logit, gate, branch, shortcut[0])
+                    return _Block(multiply, add, relu, logit, gate, branch, shortcut[0], moves)
         return None
+
+    def moved(self, product: str) -> tuple[list[Any], Any]:
+        """The nodes that only move a product, and the one that reads what comes of it."""
+        moves, reader = [], self.only_reader(product)
+        while reader is not None and reader.op_type in _MOVES and reader.input[0] == product:
+            moves.append(reader)
+            product = reader.output[0]
+            reader = self.only_reader(product)
+        return moves, reader
 
     def relu_behind(self, add: Any, shortcut: str) -> Any:
         """The relu of a sum, if what enters the block is a relu's output and stays as it is."""

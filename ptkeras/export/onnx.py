@@ -119,10 +119,25 @@ def write(served: Served, request: Request, path: Path) -> None:
         with _quiet():
             feeds = served.feeds(request.calibration)
             proto = quantising.quantise(proto, feeds, served.inputs[0].shape[0])
-    conditional.branch_off(proto)
+    _branch_off(proto, served.model)
     _describe(proto, served, request.metadata)
     _check(proto)
     onnx.save(proto, path)
+
+
+def _branch_off(proto: Any, model: keras.Model) -> None:
+    """Puts what gates may skip into conditionals, all of it: who exports gates wants them to."""
+    from ptkeras.skipnet.blocks import gated_blocks
+
+    deciders = [block.decision._keras_history.operation for block in gated_blocks(model)]
+    gates = sum(getattr(op, "mode", "hard") != "open" for op in deciders)
+    found = conditional.branch_off(proto)
+    if found < gates:
+        raise ExportError(
+            f"'{model.name}' has {gates} gates, of which {gates - found} would skip nothing, since "
+            "their blocks are not found in what it was converted to: export it with another batch "
+            "size, or without gates (ptkeras.skipnet.remove_gates)."
+        )
 
 
 def convert(served: Served, opset: int) -> Any:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 import keras
+import numpy as np
+from keras.src.utils import io_utils
 
 from ptkeras import skipnet
+from ptkeras.export import ExportError
 from ptkeras.methods import Start
 from ptkeras.methods.dense import Accounts
 from ptkeras.skipnet.routing import Watch
@@ -14,6 +18,11 @@ from ptkeras.skipnet.routing import Watch
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
     from ptkeras.run_folder import RunFolder
+
+
+# How many test images latency is measured on, in onnxruntime and in Keras, which takes longer.
+TIMED_IMAGES = 200
+KERAS_IMAGES = 20
 
 
 def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:
@@ -71,6 +80,7 @@ class Gates(Accounts):
         if stage != self._stage:
             self.enter(stage)
             self._stage = stage
+            self._watch = None  # what it has compiled decides as the gates did before
         if stage == "reinforcement":
             self.model.optimizer.learning_rate = self.settings.rl_learning_rate
 
@@ -114,13 +124,36 @@ class Gates(Accounts):
             metrics=["accuracy"],
         )
         settled.optimizer.build(settled.trainable_variables)  # or loading warns that it was not
+        self._times = self.times(skipnet.remove_gates(model), settled)
         return settled
+
+    def times(self, dense: keras.Model, settled: keras.Model) -> dict[str, list[float]]:
+        """The milliseconds of a test image with all branches, and with those that it takes.
+
+        Args:
+            dense: the network without gates.
+            settled: the network of the run.
+        """
+        images = np.concatenate([x for x, _ in self.dataset.test.as_numpy_iterator()])
+        fast = skipnet.skipping(settled) if self._settled.blocks else settled
+        found = {"keras": skipnet.keras_latency([dense, fast], images[:KERAS_IMAGES])}
+        if importlib.util.find_spec("onnxruntime") is not None:
+            pair = [dense, settled]
+            try:
+                found["onnxruntime"] = skipnet.onnx_latency(pair, images[:TIMED_IMAGES])
+            except ExportError as error:  # the run is worth more than this figure
+                io_utils.print_msg(f"No milliseconds in onnxruntime: {error}")
+        return {
+            f"milliseconds_{name}": [round(each, 4) for each in pair]
+            for name, pair in found.items()
+        }
 
     def result(self) -> dict[str, Any]:
         """What the gates decide for the test images.
 
         The inference FLOPs of an image are a mean: those of what it takes, and of the gates that
-        are left.
+        are left. Milliseconds are those of one image at a time, on one thread in onnxruntime, where
+        that is installed.
         """
         routing, settled = self._routing, self._settled
         names = self.dataset.labels
@@ -129,8 +162,9 @@ class Gates(Accounts):
             "blocks_run_by_block": dict(
                 zip(routing.blocks, routing.by_block.tolist(), strict=True)
             ),
+            "images_by_blocks_run": routing.images_by_blocks,
             "blocks_run_by_class": {names[n]: share for n, share in routing.by_class.items()},
             "gates": [len(routing.blocks), len(settled.blocks)],
             "flops_quartiles": settled.quantiles(),
             "mean_inference_flops": round(float(settled.flops.mean())),
-        }
+        } | self._times

@@ -5,8 +5,8 @@ The stages, one behind the other in one `fit`:
 1. `--epochs`: the network trains with all gates open, as it would without them but for the order
    in which gradients are summed;
 2. `--pretraining_epochs`: supervised pre-training of the gates;
-3. for each of `--prune_ratio`, a pruning in the eigenbasis, and `--finetune_epochs` with all gates
-   open;
+3. with all gates open, for each of `--prune_ratio` a pruning in the eigenbasis, and
+   `--finetune_epochs`;
 4. `--rl_epochs`: hybrid reinforcement learning.
 
 What a stage is, the number of the epoch says, and so a run that was killed goes on in it.
@@ -23,14 +23,11 @@ import numpy as np
 from ptkeras import fisher, skipnet
 from ptkeras.methods import Start
 from ptkeras.methods.eigendamage import EigenDamage
-from ptkeras.methods.skipnet import Gates
+from ptkeras.methods.skipnet import TIMED_IMAGES, Gates
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
     from ptkeras.run_folder import RunFolder
-
-# How many test images latency is measured on.
-TIMED_IMAGES = 200
 
 
 def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:
@@ -102,6 +99,10 @@ class Stages(Gates):
         self._table = self._compare(finished)
         return finished
 
+    def times(self, dense: keras.Model, settled: keras.Model) -> dict[str, list[float]]:
+        """None: the table has them, of all three networks."""
+        return {}
+
     def result(self) -> dict[str, Any]:
         """What the gates decide, and the table of the three networks."""
         return super().result() | {"comparison": self._table}
@@ -141,3 +142,8 @@ class Static(EigenDamage):
         """The names of the layers that gates are made of."""
         kept = {op.name for op in skipnet.remove_gates(self.model).operations}
         return [layer.name for layer in fisher.layers(self.model) if layer.name not in kept]
+
+    def _prune(self, epoch: int, number: int) -> None:
+        # The static network runs all branches: what pre-training skips must not look unneeded.
+        self.model.open_gates()
+        super()._prune(epoch, number)

@@ -7,7 +7,7 @@ REINFORCE, with a reward for what is skipped (hybrid reinforcement learning).
 """
 
 from ptkeras.skipnet.inference import plain, remove_gates, settle, skipping
-from ptkeras.skipnet.latency import onnx_latency
+from ptkeras.skipnet.latency import keras_latency, onnx_latency
 from ptkeras.skipnet.layers import Skip, Switch
 from ptkeras.skipnet.network import SkipNet, add_gates, policy_loss
 from ptkeras.skipnet.routing import Routing, measure
@@ -18,6 +18,7 @@ __all__ = [
     "SkipNet",
     "Switch",
     "add_gates",
+    "keras_latency",
     "measure",
     "onnx_latency",
     "plain",

@@ -81,10 +81,13 @@ class Copier:
 
     def named(self, new: Any, old: Any) -> Any:
         """An output under its old name, which losses and metrics may be keyed by."""
-        name = old._keras_history.operation.name
-        if new._keras_history.operation.name == name:
+        op = old._keras_history.operation
+        if new._keras_history.operation.name == op.name:
             return new
-        return keras.layers.Identity(name=self.fresh_name(name))(new)
+        # A nested model, or a block that is left out, has no copy that would have its name.
+        name = self.fresh_name(op.name) if id(op) in self.made else op.name
+        self.made[id(op)] = identity = keras.layers.Identity(name=name, dtype=new.dtype)
+        return identity(new)
 
     def operation(self, old: Any) -> Any:
         """A layer or operation; made once."""

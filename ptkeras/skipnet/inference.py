@@ -13,7 +13,7 @@ from ptkeras.skipnet.blocks import PLAIN, Block, gated_blocks
 from ptkeras.skipnet.copying import Copier
 from ptkeras.skipnet.layers import Skip, Switch
 from ptkeras.skipnet.network import SkipNet
-from ptkeras.skipnet.routing import measure
+from ptkeras.skipnet.routing import Watch
 
 
 def skipping(model: keras.Model) -> keras.Model:
@@ -26,7 +26,7 @@ def skipping(model: keras.Model) -> keras.Model:
     fast.save("fast.keras")  # needs `import ptkeras.skipnet` to be loaded
     ```
 
-    See `Skip` for what runs when. It is for inference: it does not train.
+    See `Skip` for what runs when. It is for inference: its `fit` raises a ValueError.
 
     Args:
         model: a network with gates, a `SkipNet` or what `plain` made of one; it is not changed.
@@ -74,7 +74,7 @@ def remove_gates(model: keras.Model) -> keras.Model:
     return _Ungated(_blocks_of(model, open_too=True)).copy(model)
 
 
-def settle(model: keras.Model, x: Any, y: Any = None) -> keras.Model:
+def settle(model: keras.Model, x: Any) -> keras.Model:
     """The network without the gates that decide alike for all of these images.
 
     A branch that all of them take loses its gate, and one that none of them takes goes. What is
@@ -83,8 +83,7 @@ def settle(model: keras.Model, x: Any, y: Any = None) -> keras.Model:
 
     Args:
         model: a network with gates, a `SkipNet` or what `plain` made of one; it is not changed.
-        x: images, an array; or batches `(images, labels)`, such as a `tf.data.Dataset`.
-        y: their labels, where `x` is an array.
+        x: images, an array; or batches, with or without labels, such as a `tf.data.Dataset`.
 
     Returns:
         A new model, not compiled: a `SkipNet`, with hard gates, if some are left and `model` is
@@ -94,7 +93,7 @@ def settle(model: keras.Model, x: Any, y: Any = None) -> keras.Model:
         ValueError: the model has no gates, or they are held open.
     """
     blocks = _blocks_of(model)
-    by_block = measure(model, x, y).by_block
+    by_block = Watch(model).decisions(x).mean(axis=0)
     always = [block for block, share in zip(blocks, by_block, strict=True) if share == 1]
     never = [block for block, share in zip(blocks, by_block, strict=True) if share == 0]
     left = len(blocks) - len(always) - len(never)
@@ -159,7 +158,7 @@ class _Skipping(Copier):
         block = self.blocks.get(id(node))
         if block is None:
             return super().visit(node, tensors)
-        skip = Skip(self.branch(block), name=block.name)
+        skip = Skip(self.branch(block), dtype=block.shortcut.dtype, name=block.name)
         return [skip([tensors[id(block.shortcut)], tensors[id(block.decision)]])]
 
     def branch(self, block: Block) -> keras.Model:

@@ -1,12 +1,14 @@
-"""How long single images take in onnxruntime: real ones, since gates decide by what they see."""
+"""How long single images take: real ones, since gates decide by what they see."""
 
 from __future__ import annotations
 
+import numbers
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +24,7 @@ def onnx_latency(
 
     Args:
         models: the networks, of one input.
-        images: of shape `(images, …)`, float32; all of them are run in each round.
+        images: of shape `(images, …)`, as the networks take them; all are run in each round.
         threads: how many threads to compute with.
         rounds: how many turns each has, after one that is not counted.
 
@@ -31,30 +33,88 @@ def onnx_latency(
 
     Raises:
         ptkeras.export.ExportError: a network cannot be exported.
+        ValueError: there are no images, or `threads` or `rounds` is under 1.
     """
+    _check({"threads": threads, "rounds": rounds, "number of images": len(images)})
     import onnxruntime
 
     from ptkeras import export
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    sessions = []
+    runs = []
     with tempfile.TemporaryDirectory() as folder:
         for number, model in enumerate(models):
             path = Path(folder) / f"{number}.onnx"
             export.to_onnx(model, path, batch_size=1)
-            sessions.append(onnxruntime.InferenceSession(path, options))
-    feeds = [images[place : place + 1] for place in range(len(images))]
-    times: list[list[float]] = [[] for _ in sessions]
+            runs.append(_session(onnxruntime.InferenceSession(path, options)))
+    return _in_turns(runs, [_one_by_one(model, images) for model in models], rounds)
+
+
+def keras_latency(
+    models: Sequence[keras.Model], images: np.ndarray, *, rounds: int = 9
+) -> list[float]:
+    """Times networks on images, one after the other, in Keras.
+
+    ```python
+    dense = ptkeras.skipnet.remove_gates(network)
+    fast = ptkeras.skipnet.skipping(network)
+    ptkeras.skipnet.keras_latency([dense, fast], x_test[:20])
+    ```
+
+    Each is compiled for a batch of one image, without XLA, which has no branches. They take turns
+    as in `onnx_latency`.
+
+    Args:
+        models: the networks, of one input.
+        images: of shape `(images, …)`, as the networks take them; all are run in each round.
+        rounds: how many turns each has, after one that is not counted.
+
+    Returns:
+        For each network the milliseconds of an image, the median of the rounds' means.
+
+    Raises:
+        ValueError: there are no images, or `rounds` is under 1.
+    """
+    _check({"rounds": rounds, "number of images": len(images)})
+    runs = []
+    for model in models:
+        (given,) = model.inputs
+        image = keras.Input(batch_shape=(1, *given.shape[1:]), dtype=given.dtype)
+        single = keras.Model(image, model(image))
+        single.jit_compile = False
+        runs.append(single.predict_on_batch)
+    return _in_turns(runs, [_one_by_one(model, images) for model in models], rounds)
+
+
+def _check(counts: dict[str, Any]) -> None:
+    for name, value in counts.items():
+        if not isinstance(value, numbers.Integral) or value < 1:
+            raise ValueError(f"The {name} must be a whole number from 1; received {value!r}.")
+
+
+def _session(session: Any) -> Callable[[np.ndarray], Any]:
+    name = session.get_inputs()[0].name
+    return lambda image: session.run(None, {name: image})
+
+
+def _one_by_one(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
+    """The images of the type that a network, or its export, takes."""
+    dtype = model.inputs[0].dtype
+    images = np.asarray(images, "float32" if "float" in dtype else dtype)
+    return [images[place : place + 1] for place in range(len(images))]
+
+
+def _in_turns(runs: list[Callable], images: list[list[np.ndarray]], rounds: int) -> list[float]:
+    """The milliseconds that each function takes for one of its images."""
+    times: list[list[float]] = [[] for _ in runs]
     for number in range(-1, rounds):
-        start = number % len(sessions)
-        for place in [*range(start, len(sessions)), *range(start)]:
-            session = sessions[place]
-            name = session.get_inputs()[0].name
+        start = number % len(runs)
+        for place in [*range(start, len(runs)), *range(start)]:
             started = time.perf_counter()
-            for feed in feeds:
-                session.run(None, {name: feed})
+            for image in images[place]:
+                runs[place](image)
             seconds = time.perf_counter() - started
             if number >= 0:
-                times[place].append(1e3 * seconds / len(feeds))
+                times[place].append(1e3 * seconds / len(images[place]))
     return [statistics.median(each) for each in times]

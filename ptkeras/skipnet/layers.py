@@ -125,15 +125,24 @@ class Skip(keras.layers.Layer):
         self.branch = branch
         self.supports_jit = False  # XLA has no sizes that depend on numbers
 
-    def call(self, inputs: tuple[Any, Any]) -> Any:
+    def call(self, inputs: tuple[Any, Any], training: bool | None = None) -> Any:
         """Runs the block.
 
         Args:
             inputs: what enters the block, of shape `(batch, …)`, and the decisions, `(batch, 1)`.
+            training: must not be true.
 
         Returns:
             What leaves it, of the shape of what enters.
+
+        Raises:
+            ValueError: it is asked to train.
         """
+        if training:
+            raise ValueError(
+                f"'{self.name}' skips branches, for inference only: train the network that "
+                "ptkeras.skipnet.skipping was given."
+            )
         x, decision = inputs
         takes = ops.reshape(decision, (-1,)) > 0.5
         if (number := _numbers(takes)) is not None:
@@ -163,7 +172,7 @@ class Skip(keras.layers.Layer):
         takes = ops.reshape(takes, (-1, *[1] * (len(x.shape) - 1)))
         return x + ops.cast(takes, x.dtype) * self.branch(x, training=False)
 
-    def compute_output_spec(self, inputs: tuple[Any, Any]) -> Any:
+    def compute_output_spec(self, inputs: tuple[Any, Any], training: bool | None = None) -> Any:
         return keras.KerasTensor(inputs[0].shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import numbers
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
 from ptkeras.channels.graph import functional_of
-from ptkeras.skipnet.blocks import Block, residual_blocks
+from ptkeras.skipnet.blocks import Block, gated_blocks, residual_blocks
 from ptkeras.skipnet.copying import Copier
-from ptkeras.skipnet.gates import GATES
+from ptkeras.skipnet.gates import GATES, Gate, Maker
 from ptkeras.skipnet.layers import Mode, Switch
 from ptkeras.surgery.reconfigure import refresh_functions
 
@@ -51,9 +53,11 @@ class SkipNet(keras.Model):
     def reinforce(self, alpha: float = 0.1, gamma: float = 1.0, rl_weight: float = 0.1) -> None:
         """From the next step on: hybrid reinforcement learning.
 
-        Actions are drawn, and to the loss comes that of `policy_loss`, times `rl_weight`. The
-        defaults are those of the authors' commands, whose sum over the images of a batch is a mean
-        here: their gates' `rl_weight` counts times the batch size.
+        Actions are drawn, and to the loss comes that of `policy_loss`, a mean over the images of a
+        batch, times `rl_weight`. In the authors' code it is 0.01 times the sum over 128 images in
+        `cifar/train_rl.py`, 1.28 here, with these defaults for alpha and gamma; and 0.01 times the
+        mean in `imagenet/train_rl.py`, which has an alpha of 0.01 and scales the loss in the
+        rewards by α/N as well. The default lies between the two.
 
         Args:
             alpha: the reward for skipping all blocks, from 0.
@@ -61,12 +65,12 @@ class SkipNet(keras.Model):
             rl_weight: what the policy's loss is multiplied by, over 0.
         """
         for name, value, right, wanted in (
-            ("alpha", alpha, 0 <= alpha < math.inf, "from 0"),
-            ("gamma", gamma, 0 <= gamma <= 1, "from 0 to 1"),
-            ("rl_weight", rl_weight, 0 < rl_weight < math.inf, "over 0 and finite"),
+            ("alpha", alpha, lambda x: 0 <= x < math.inf, "from 0 and finite"),
+            ("gamma", gamma, lambda x: 0 <= x <= 1, "from 0 to 1"),
+            ("rl_weight", rl_weight, lambda x: 0 < x < math.inf, "over 0 and finite"),
         ):
-            if not right:
-                raise ValueError(f"{name} must be {wanted}; received {value!r}.")
+            if not isinstance(value, numbers.Real) or not right(value):
+                raise ValueError(f"{name} must be a number {wanted}; received {value!r}.")
         self._rewards = alpha, gamma, rl_weight
         self._set_mode("sample")
 
@@ -86,11 +90,12 @@ class SkipNet(keras.Model):
         alpha, gamma, rl_weight = self._rewards
         steps = [switch.taken() for switch in switches]
         logits, actions = (ops.concatenate(parts, axis=1) for parts in zip(*steps, strict=True))
-        losses = self._loss_of_each(y, y_pred)
-        return loss + rl_weight * policy_loss(logits, actions, losses, alpha, gamma)
+        losses, weights = self._loss_of_each(y, y_pred, sample_weight)
+        policy = policy_loss(logits, actions, losses, alpha, gamma, weights)
+        return loss + rl_weight * policy
 
-    def _loss_of_each(self, y: Any, y_pred: Any) -> Any:
-        """The loss of every image by itself."""
+    def _loss_of_each(self, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any]:
+        """The loss of every image by itself, and its weight; None where all weigh alike."""
         loss = getattr(self._compile_loss, "_user_loss", None)
         if loss is None or isinstance(loss, dict | list | tuple) or len(self.outputs) != 1:
             raise ValueError(
@@ -99,7 +104,19 @@ class SkipNet(keras.Model):
             )
         loss = keras.losses.get(loss)
         losses = getattr(loss, "call", loss)(ops.convert_to_tensor(y), y_pred)
-        return ops.mean(ops.reshape(losses, (ops.shape(y_pred)[0], -1)), axis=1)
+        if len(losses.shape) == 0:
+            raise ValueError(
+                f"The loss of '{self.name}' must be a number for each image, for its gates to be "
+                "rewarded by it; received one number for them all: leave the mean to Keras."
+            )
+        count = ops.shape(y_pred)[0]
+        losses = ops.reshape(losses, (count, -1))
+        if sample_weight is None:
+            return ops.mean(losses, axis=1), None
+        weights = ops.reshape(ops.cast(sample_weight, losses.dtype), (count, -1))
+        mean = ops.mean(weights, axis=1)
+        # Where an output has several positions, each with a weight of its own: their mean by those.
+        return ops.divide_no_nan(ops.mean(weights * losses, axis=1), mean), mean
 
     def _set_mode(self, mode: Mode) -> None:
         for switch in self.switches:
@@ -107,10 +124,12 @@ class SkipNet(keras.Model):
         refresh_functions(self)
 
 
-def policy_loss(logits: Any, actions: Any, losses: Any, alpha: float, gamma: float) -> Any:
-    """The loss whose gradient is REINFORCE's (SkipNet, section 3.3).
+def policy_loss(
+    logits: Any, actions: Any, losses: Any, alpha: float, gamma: float, weights: Any = None
+) -> Any:
+    """The loss whose gradient is REINFORCE's (SkipNet, hybrid reinforcement learning).
 
-        -mean over images of Σ_i R_i · log p(action_i),
+        -mean over images of weight · Σ_i R_i · log p(action_i),
         R_i = Σ_{j≥i} γ^(j-i) · α/N · (1 - action_j) - γ^(N-i+1) · loss,   i = 1 … N
 
     A gate answers for the rewards of the gates behind it, and for the loss.
@@ -121,6 +140,7 @@ def policy_loss(logits: Any, actions: Any, losses: Any, alpha: float, gamma: flo
         losses: of shape `(batch,)`; nothing of them is differentiated.
         alpha: α, the reward for skipping all N blocks.
         gamma: γ, the discount.
+        weights: what each image counts, of shape `(batch,)`, as in `fit`; None for 1.
 
     Returns:
         A scalar.
@@ -135,7 +155,7 @@ def policy_loss(logits: Any, actions: Any, losses: Any, alpha: float, gamma: flo
         returns.append(following)
     log_likelihoods = -ops.softplus((1 - 2 * actions) * logits)
     total = ops.sum(ops.stack(returns[::-1], axis=1) * log_likelihoods, axis=1)
-    return -ops.mean(total)
+    return -ops.mean(total if weights is None else weights * total)
 
 
 def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "rnn") -> SkipNet:
@@ -163,12 +183,16 @@ def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "
         The network with gates, of layers of its own, not compiled.
 
     Raises:
-        ValueError: there is no residual block, the name of the gate is not known, or the model has
-            no graph.
+        ValueError: there is no residual block, or there are gates already; the name of the gate is
+            not known, or the model has no graph.
     """
     if gate not in GATES:
         raise ValueError(f"gate must be one of {', '.join(GATES)}; received {gate!r}.")
     flat = Copier().copy(model)
+    if gated_blocks(flat):
+        raise ValueError(
+            f"'{model.name}' has gates already: ptkeras.skipnet.remove_gates takes them out."
+        )
     blocks = residual_blocks(flat)
     if not blocks:
         raise ValueError(
@@ -182,7 +206,13 @@ class _Gating(Copier):
     def __init__(self, model: keras.Model, blocks: list[Block], gate: str) -> None:
         super().__init__()
         self.blocks = {id(block.add): block for block in blocks}
-        self.gate = GATES[gate](_data_format(model))
+        self.kind = gate
+        self.maker = Maker(_data_format(model), _policy(blocks[0].shortcut), self.fresh_name)
+
+    @functools.cached_property
+    def gate(self) -> Gate:
+        """Made at the first block, when the names of the graph are known."""
+        return GATES[self.kind](self.maker)
 
     def visit(self, node: Any, tensors: dict[int, Any]) -> list[Any]:
         block = self.blocks.get(id(node))
@@ -193,14 +223,22 @@ class _Gating(Copier):
         return super().visit(node, tensors | {id(block.branch): gated})
 
     def gated(self, name: str, shortcut: Any, branch: Any) -> Any:
-        logit = self.gate(shortcut, self.fresh_name(f"{name}_gate"))
+        logit = self.gate(shortcut, f"{name}_gate")
         decision = Switch(dtype="float32", name=self.fresh_name(f"{name}_switch"))(logit)
         shape = (1,) * (len(branch.shape) - 1)
         if len(shape) > 1:
-            decision = keras.layers.Reshape(shape, name=self.fresh_name(f"{name}_each"))(decision)
-        return keras.layers.Multiply(name=self.fresh_name(f"{name}_gated"))([decision, branch])
+            each = {"dtype": branch.dtype, "name": self.fresh_name(f"{name}_each")}
+            decision = keras.layers.Reshape(shape, **each)(decision)
+        gated = {"dtype": branch.dtype, "name": self.fresh_name(f"{name}_gated")}
+        return keras.layers.Multiply(**gated)([decision, branch])
 
 
 def _data_format(model: keras.Model) -> str:
     found = (getattr(op, "data_format", None) for op in functional_of(model).operations)
     return next(filter(None, found), keras.config.image_data_format())
+
+
+def _policy(tensor: Any) -> str:
+    """The dtype policy of layers that compute as what has made a tensor does."""
+    half = tensor.dtype in ("float16", "bfloat16")
+    return f"mixed_{tensor.dtype}" if half else tensor.dtype

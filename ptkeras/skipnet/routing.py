@@ -51,6 +51,13 @@ class Routing:
         return self.decisions.mean(axis=0)
 
     @property
+    def images_by_blocks(self) -> dict[int, float]:
+        """The share of images that take so many branches, for each number that there is."""
+        counts, images = np.unique(self.decisions.sum(axis=1), return_counts=True)
+        shares = images / len(self.decisions)
+        return dict(zip(counts.tolist(), shares.tolist(), strict=True))
+
+    @property
     def by_class(self) -> dict[int, float]:
         """For each class the share of branches that its images take."""
         if not self.blocks:
@@ -78,6 +85,8 @@ class Routing:
             f"quartiles {', '.join(middle)}",
         ]
         if self.blocks:
+            counts = (f"{n}: {share:.1%}" for n, share in self.images_by_blocks.items())
+            lines.append(f"images by blocks run, of {len(self.blocks)}: {', '.join(counts)}")
             lines += [
                 f"{name}: {share:.1%}"
                 for name, share in zip(self.blocks, self.by_block, strict=True)
@@ -108,7 +117,8 @@ def measure(model: keras.Model, x: Any, y: Any = None, batch_size: int = 256) ->
         The `Routing`.
 
     Raises:
-        ValueError: the model has several outputs, or is what `skipping` has made.
+        ValueError: the model has several outputs, or is what `skipping` has made; or there are no
+            labels.
     """
     return Watch(model).measure(x, y, batch_size)
 
@@ -124,11 +134,6 @@ class Watch:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        if len(model.outputs) != 1:
-            raise ValueError(
-                f"'{model.name}' must have one output, a score for each class, to be measured; it "
-                f"has {len(model.outputs)}."
-            )
         if any(isinstance(layer, Skip) for layer in model.layers):
             raise ValueError(
                 f"'{model.name}' skips branches without a word of it: measure the network that "
@@ -140,19 +145,35 @@ class Watch:
         self.block_flops = _flops_of(model, blocks)
         self.base_flops = cost.inference_flops(model) - int(self.block_flops.sum())
         decisions = [block.decision for block in blocks]
-        self.model = Functional(model.inputs, [*model.outputs, *decisions])
+        self._outputs = len(model.outputs)
+        self.model = Functional(model.inputs, [*model.outputs, *decisions], name=model.name)
+
+    def decisions(self, x: Any, batch_size: int = 256) -> np.ndarray:
+        """Which images take which branches, as in `Routing.decisions`.
+
+        Args:
+            x: images, an array; or batches of images, or of `(images, labels)`.
+            batch_size: how many images to run at once, where `x` is an array.
+        """
+        batches = _batches(x, batch_size)
+        images = (batch[0] if isinstance(batch, tuple | list) else batch for batch in batches)
+        return np.concatenate([self._run(each)[1] for each in images])
 
     def measure(self, x: Any, y: Any = None, batch_size: int = 256) -> Routing:
         """As the function of this name."""
+        if self._outputs != 1:
+            raise ValueError(
+                f"'{self.model.name}' must have one output, a score for each class, to be "
+                f"measured; it has {self._outputs}."
+            )
         decisions, labels, correct = [], [], []
-        for images, classes in _batches(x, y, batch_size):
-            scores, *taken = keras.tree.flatten(self.model.predict_on_batch(images))
+        for images, classes in _labelled(x, y, batch_size):
+            [scores], taken = self._run(images)
             classes = np.asarray(classes)
             classes = classes.argmax(-1) if classes.ndim > 1 and classes.shape[-1] > 1 else classes
             labels.append(classes.reshape(-1))
             correct.append(scores.argmax(-1) == labels[-1])
-            taken = [np.zeros((len(scores), 0)), *(t.reshape(-1, 1) for t in taken)]
-            decisions.append(np.concatenate(taken, axis=1) > 0.5)
+            decisions.append(taken)
         return Routing(
             blocks=self.blocks,
             decisions=np.concatenate(decisions),
@@ -162,13 +183,38 @@ class Watch:
             block_flops=self.block_flops,
         )
 
+    def _run(self, images: Any) -> tuple[list[np.ndarray], np.ndarray]:
+        """The outputs for a batch, and its decisions."""
+        found = keras.tree.flatten(self.model.predict_on_batch(images))
+        outputs, taken = found[: self._outputs], found[self._outputs :]
+        none = np.zeros((len(outputs[0]), 0))
+        return outputs, np.concatenate([none, *(t.reshape(-1, 1) for t in taken)], axis=1) > 0.5
 
-def _batches(x: Any, y: Any, size: int) -> Iterator[tuple[Any, Any]]:
-    if y is None:
+
+def _labelled(x: Any, y: Any, size: int) -> Iterator[tuple[Any, Any]]:
+    if y is not None:
+        for start in range(0, len(x), size):
+            yield x[start : start + size], y[start : start + size]
+        return
+    for batch in _batches(x, size):
+        if not isinstance(batch, tuple | list) or len(batch) < 2:
+            raise ValueError(
+                "Accuracy is measured by labels, and there are none: give them as y, or batches "
+                f"(images, labels) as x; received {_described(x)}."
+            )
+        yield batch[0], batch[1]
+
+
+def _batches(x: Any, size: int) -> Iterator[Any]:
+    if not hasattr(x, "shape"):
         yield from x
         return
     for start in range(0, len(x), size):
-        yield x[start : start + size], y[start : start + size]
+        yield x[start : start + size]
+
+
+def _described(x: Any) -> str:
+    return f"an array of shape {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
 
 
 def _flops_of(model: keras.Model, blocks: list[Block]) -> np.ndarray:

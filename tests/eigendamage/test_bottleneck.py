@@ -163,7 +163,14 @@ def test_the_cheapest_form_is_never_dearer_than_what_was_there(sizes, kept, side
     )
     positions = (16.0 * stride, 16.0)
     p, r = orthonormal(reads, min(kept[0], reads)), orthonormal(makes, min(kept[1], makes))
-    best = cheapest(form, p, r, positions)
+    ways = cheapest(form, (p.shape[1], r.shape[1]), positions)
+    best = form if ways is None else pruned(form, p, r, *ways)
+    every = (
+        pruned(form, p, r, left, right)
+        for left in ("leave", "prune") + ("merge",) * sides[0]
+        for right in ("leave", "prune") + ("merge",) * sides[1]
+    )
+    assert best.macs(positions) == min(each.macs(positions) for each in (form, *every))
     assert best.macs(positions) <= min(form.macs(positions), pruned(form, p, r).macs(positions))
     assert best.widths[0] == form.widths[0] and best.widths[-1] == form.widths[-1]
     if places == 1 and best is not form:
@@ -333,3 +340,29 @@ def test_regularizers_and_options_of_a_layer_go_along():
     assert found["dense"].activity_regularizer is not None
     assert found["dense"].activation is keras.activations.swish
     assert not any(found[f"frozen{part}"].trainable for part in ("_rotation_in", "_core", ""))
+
+
+@pytest.mark.parametrize("way", ["prune", "leave"])
+def test_a_rotation_that_was_the_users_own_stays_theirs(way):
+    inputs = keras.Input((8, 8, 6))
+    l2 = keras.regularizers.L2(0.5)
+    own = layers.Conv2D(5, 1, use_bias=False, name="squeeze", kernel_regularizer=l2)
+    x = layers.Conv2D(4, 3, name="c")(own(inputs))
+    x = layers.Dense(2, name="d")(layers.GlobalAveragePooling2D()(x))
+    model = keras.Model(inputs, x)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), "mse")
+    model.fit(inputs_for(model, 8), np.zeros((8, 2)), verbose=0)
+    before = keras.ops.convert_to_numpy(slot_of(model, "squeeze/kernel"))
+    turned(model, ways=(way, "prune"))
+    squeeze = model.get_layer("squeeze")
+    assert names_of(model)[:3] == ["squeeze", "c_core", "c"]
+    assert squeeze.kernel_regularizer.l2 == squeeze.kernel.regularizer.l2 == 0.5
+    assert model.get_layer("c").kernel.regularizer is None
+    after = keras.ops.convert_to_numpy(slot_of(model, "squeeze/kernel"))
+    assert np.any(before)
+    np.testing.assert_array_equal(after, before if way == "leave" else 0 * before)
+
+
+def slot_of(model, path):
+    paths = [variable.path for variable in model.optimizer._trainable_variables]
+    return model.optimizer.momentums[paths.index(path)]

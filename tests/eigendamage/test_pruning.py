@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 
 import keras
 import numpy as np
@@ -14,7 +15,9 @@ import ptkeras
 from ptkeras import cost, eigendamage, export, lasso
 from ptkeras.channels import trace
 from ptkeras.data import digits
-from ptkeras.eigendamage.pruning import _survivors
+from ptkeras.eigendamage.bottleneck import Form
+from ptkeras.eigendamage.pruning import Importances, _in_fewer, _survivors
+from ptkeras.fisher.basis import BLOCK, Basis
 from tests.exactness import assert_same, inputs_for, outputs_of, randomise
 
 pytestmark = pytest.mark.compiles_much
@@ -245,6 +248,7 @@ def test_survivors_are_as_many_as_the_ratio_and_its_limit_leave(sizes, ratio, li
     "options, says",
     [
         ({"ratio": 1}, "ratio of EigenDamage must be a number from 0 and under 1; received 1"),
+        ({"ratio": [0.5, 0.5]}, r"from 0 and under 1; received \[0.5, 0.5\]"),
         ({"ratio_limit": 0}, "ratio_limit .* over 0 and under 1; received 0"),
         ({"leave_alone": ["blok0_a"]}, "no layer 'blok0_a' .*did you mean 'block0_a'"),
         ({"leave_alone": "stem"}, "must be a list of layer names; received 'stem'"),
@@ -259,6 +263,23 @@ def test_what_cannot_be_followed_is_said(options, says):
         eigendamage.prune(model, np.zeros((4, 8, 8, 1)), **{"ratio": 0.5} | options)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_rotations_that_would_cost_more_than_they_save_are_not_computed():
+    """A dense layer that reads 4,096 numbers: its rotation in would take 90 MB."""
+    size, width = 4096, 16
+    rng = np.random.default_rng(0)
+    form = Form(None, rng.normal(size=(1, size, width)), None)
+    blocks = [np.eye(BLOCK)] * (size // BLOCK)
+    bases = (Basis(blocks, np.ones(size)), Basis([np.eye(width)], np.ones(width)))
+    damage = (rng.random(size), rng.random(width))
+    tracemalloc.start()
+    try:
+        new = _in_fewer(Importances(None, form, bases, damage, (1.0, 1.0)), (2800, 10))
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+    assert new.widths == (size, 10, width)
 
 
 def test_a_model_without_such_layers_is_told_of():

@@ -106,6 +106,14 @@ def test_flags_go_round():
     assert "--prune_ratio=0.5,0.25\n" in settings.to_text(flags)
 
 
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_the_flagfiles_have_the_authors_schedule(dataset):
+    """Of their Ekfacf_eigen_base.json: second moments measured in the eigenbasis, as here."""
+    values = settings.parse([f"--flagfile=flags/{dataset}_resnet32_eigendamage.flags"])
+    assert values.prune_ratio == [0.55, 0.5, 0.45, *[0.4] * 6, 0.35, 0.35, 0.3]
+    assert (values.finetune_epochs, values.prune_ratio_limit) == (120, 0.5)
+
+
 @pytest.mark.parametrize(
     ("flag", "says"),
     [

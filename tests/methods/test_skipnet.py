@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
-from ptkeras import cost, data, settings, skipnet, train
+from ptkeras import cost, data, export, settings, skipnet, train
 from ptkeras.methods import skipnet as method
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
+from tests.skipnet.networks import images, small
 
 pytestmark = pytest.mark.tensorflow
 
@@ -57,6 +58,11 @@ def test_a_run_leaves_a_network_of_plain_keras_and_what_its_gates_decide(finishe
     for name, share in zip(routing.blocks, routing.by_block, strict=True):
         assert by_block[name] == pytest.approx(share)
     assert len(result["blocks_run_by_class"]) == 10
+    shares = {int(n): share for n, share in result["images_by_blocks_run"].items()}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert sum(n * share for n, share in shares.items()) == pytest.approx(7 * result["blocks_run"])
+    for runtime in ("keras", "onnxruntime"):
+        assert all(0 < each < 1e3 for each in result[f"milliseconds_{runtime}"])
     assert result["inference_flops"][0] == cost.inference_flops(build("resnet20", (8, 8, 1), 10))
 
 
@@ -99,6 +105,29 @@ def test_flags_reach_the_gates():
     gates.enter("reinforcement")
     assert {switch.mode for switch in network.switches} == {"sample"}
     assert network._rewards == (2, 0.5, 4)
+
+
+def test_a_network_that_is_not_exported_is_timed_in_keras_alone(monkeypatch, capsys):
+    def refuse(models, images):
+        raise export.ExportError("no such operation.")
+
+    monkeypatch.setattr(skipnet, "onnx_latency", refuse)
+    import tensorflow as tf
+
+    test = tf.data.Dataset.from_tensor_slices((images(8), np.arange(8) % 4)).batch(4)
+    values = settings.parse(["--method=skipnet"])
+    gates = method.Gates(values, types.SimpleNamespace(num_train=8, test=test))
+    network = skipnet.add_gates(small(1), "ffgate2")
+    gates._settled = skipnet.measure(network, test)
+    assert list(gates.times(skipnet.remove_gates(network), network)) == ["milliseconds_keras"]
+    assert "No milliseconds in onnxruntime: no such operation." in capsys.readouterr().out
+
+
+def test_the_flagfile_has_the_authors_rewards():
+    """0.01 times a sum over a batch, in their cifar/train_rl.py; here it is a mean."""
+    values = settings.parse(["--flagfile=flags/cifar10_resnet32_skipnet.flags"])
+    assert (values.alpha, values.gamma, values.rl_learning_rate) == (0.1, 1, 1e-4)
+    assert values.rl_weight == pytest.approx(0.01 * values.batch_size)
 
 
 @pytest.mark.parametrize(

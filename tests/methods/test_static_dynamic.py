@@ -2,12 +2,14 @@ import json
 import types
 
 import keras
+import numpy as np
 import pytest
 
 from ptkeras import cost, data, settings, skipnet, train
 from ptkeras.methods import static_dynamic
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
+from tests.skipnet.networks import images, small
 
 pytestmark = pytest.mark.tensorflow
 
@@ -89,3 +91,46 @@ def test_stages_follow_each_other():
     static.set_model(skipnet.add_gates(build("resnet20", (8, 8, 1), 10), "ffgate1"))
     assert len(static.left_alone()) == 7 * 3  # two convolutions and a dense layer
     assert all("_gate_" in name for name in static.left_alone())
+
+
+@pytest.fixture
+def begun():
+    """The callbacks of a run, on a small network, as they stand at the end of the pre-training."""
+    flags = ["--epochs=1", "--pretraining_epochs=1", "--prune_ratio=0.2", "--fisher_images=8"]
+    values = settings.parse(["--method=static_dynamic", "--finetune_epochs=1", *flags])
+    batches = [(images(8), np.arange(8) % 4)]
+    dataset = types.SimpleNamespace(num_train=8, test=batches)
+    network = skipnet.add_gates(small(), "ffgate2")
+    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    found = static_dynamic.callbacks(values, dataset)
+    for callback in found:
+        callback.set_model(network)
+        callback.on_train_begin()
+    return found
+
+
+def test_layers_are_pruned_with_the_gates_open(begun, monkeypatch):
+    stages, static = begun
+    modes = []
+
+    def prune(model, *args, **options):
+        modes.extend(switch.mode for switch in model.switches)
+        return types.SimpleNamespace(layers=[])
+
+    monkeypatch.setattr("ptkeras.eigendamage.prune", prune)
+    stages.on_epoch_begin(1)
+    assert {switch.mode for switch in stages.model.switches} == {"hard"}
+    static.on_epoch_end(1)
+    assert modes == ["open"] * 3
+
+
+def test_each_stage_tells_of_the_blocks_that_are_run_in_it(begun):
+    stages, _ = begun
+    for switch in stages.model.switches:
+        name = switch.name.replace("_switch", "_gate_logit")
+        stages.model.get_layer(name).bias.assign([-9.0])
+    told = []
+    for epoch in range(4):
+        stages.on_epoch_begin(epoch)
+        told.append(stages.watch().measure(stages.dataset.test).blocks_run)
+    assert told == [1.0, 0.0, 1.0, 0.0]

@@ -22,11 +22,43 @@ def small(blocks=3, width=8):
     return keras.Model(image, keras.layers.Dense(4, name="scores")(x), name="small")
 
 
+def nested():
+    """A residual network around another one that it calls twice."""
+    inner = small(1, 4)
+    body = keras.Model(inner.get_layer("stem").output, inner.get_layer("block0_add").output)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="block0_conv1")(image)
+    x = body(body(x))
+    return keras.Sequential([keras.Model(image, x), keras.layers.Flatten(), keras.layers.Dense(4)])
+
+
+def vectors():
+    """Blocks of dense layers; the sum of the second has its branch first."""
+    x = start = keras.Input((6,))
+    x = x + keras.layers.Dense(6)(keras.layers.Dense(9, activation="relu")(x))
+    x = keras.layers.Dense(6)(keras.layers.Dense(9, activation="relu")(x)) + x
+    return keras.Model(start, keras.layers.Dense(3)(x))
+
+
+def series():
+    """A block of one axis beside the channels'."""
+    x = start = keras.Input((12, 5))
+    y = keras.layers.Conv1D(5, 3, padding="same")(x)
+    return keras.Model(start, keras.layers.Flatten()(x + y))
+
+
+def single_pixels():
+    """A block that reads, adds and makes one number a channel."""
+    x = start = keras.Input((1, 1, 4))
+    y = keras.layers.Conv2D(4, 1)(x)
+    return keras.Model(start, keras.layers.Conv2D(2, 1)(keras.layers.Add()([y, x])))
+
+
 def undecided(model, gate="ffgate2", seed=0):
     """A network whose gates decide otherwise for one image than for another."""
     random = np.random.default_rng(seed)
     network = skipnet.add_gates(model, gate)
-    x = images(256)
+    x = images(256, shape=model.input_shape[1:])
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.moving_mean.assign(random.normal(0, 0.1, layer.moving_mean.shape))
@@ -39,8 +71,8 @@ def undecided(model, gate="ffgate2", seed=0):
     return network
 
 
-def images(count, seed=0):
+def images(count, seed=0, shape=(8, 8, 1)):
     """Images of standard normal numbers, of very different strength."""
     random = np.random.default_rng(seed)
-    strength = random.uniform(0.1, 3, (count, 1, 1, 1))
-    return (random.normal(size=(count, 8, 8, 1)) * strength).astype("float32")
+    strength = random.uniform(0.1, 3, (count, *[1] * len(shape)))
+    return (random.normal(size=(count, *shape)) * strength).astype("float32")

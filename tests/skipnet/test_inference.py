@@ -9,7 +9,7 @@ from keras import ops
 
 from ptkeras import cost, export, skipnet
 from ptkeras.skipnet.blocks import gated_blocks
-from tests.skipnet.networks import images, small, undecided
+from tests.skipnet.networks import images, nested, series, single_pixels, small, undecided, vectors
 
 pytestmark = pytest.mark.compiles_much
 
@@ -81,6 +81,14 @@ def test_the_same_in_a_compiled_function(network):
         np.testing.assert_allclose(got[0], wanted[place], atol=1e-5)
 
 
+def test_a_network_that_skips_does_not_train(network):
+    fast = skipnet.skipping(network)
+    fast.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    fast.evaluate(X, Y, verbose=0)
+    with pytest.raises(ValueError, match=r"'block\d_add' skips branches, for inference only"):
+        fast.fit(X, Y, verbose=0)
+
+
 def test_files_of_all_forms_answer_alike(network, tmp_path):
     wanted = answers(network)
     for make in (skipnet.skipping, skipnet.plain):
@@ -107,6 +115,9 @@ def test_flops_are_those_of_what_an_image_takes(network):
     assert routing.by_class[2] == routing.decisions[Y == 2].mean()
     assert routing.quantiles()[0] == routing.flops.min()
     assert f"blocks run {routing.blocks_run:.1%}" in str(routing)
+    taken = routing.decisions.sum(axis=1)
+    assert routing.images_by_blocks == {n: np.mean(taken == n) for n in sorted({*taken.tolist()})}
+    assert f"of 3: {taken.min()}: {np.mean(taken == taken.min()):.1%}, " in str(routing)
     assert cost.inference_flops(skipnet.skipping(network)) == cost.inference_flops(network)
     with pytest.raises(ValueError, match=r"the network that .* was given"):
         skipnet.measure(skipnet.skipping(network), X, Y)
@@ -119,17 +130,35 @@ def test_gates_that_are_always_alike_are_settled(network):
     decisions = skipnet.measure(network, X, Y).decisions
     chosen = decisions[:, 0] & ~decisions[:, 1]
     assert chosen.any() and len(set(decisions[chosen, 2])) == 2
-    settled = skipnet.settle(network, X[chosen], Y[chosen])
+    settled = skipnet.settle(network, X[chosen])
     assert isinstance(settled, skipnet.SkipNet) and len(settled.switches) == 1
     assert "block1_conv1" not in [layer.name for layer in settled.layers]
     np.testing.assert_allclose(answers(settled, X[chosen]), answers(network, X[chosen]), atol=1e-5)
     one = np.flatnonzero(chosen)[:1]
-    alone = skipnet.settle(network, X[one], Y[one])
+    alone = skipnet.settle(network, X[one])
     assert not gated_blocks(alone) and not isinstance(alone, skipnet.SkipNet)
     np.testing.assert_allclose(answers(alone, X[one]), answers(network, X[one]), atol=1e-5)
     routing = skipnet.measure(alone, X, Y)
     assert (routing.blocks, routing.blocks_run, routing.by_class) == ([], 1.0, {})
     np.testing.assert_array_equal(routing.flops, cost.inference_flops(alone))
+
+
+def test_gates_are_settled_by_images_in_any_form(network):
+    decisions = skipnet.measure(network, X, Y).decisions
+    alike = X[(decisions == decisions[0]).all(axis=1)]
+    pixels = np.zeros((len(alike), 8, 8), int)
+    for given in (alike, [alike[:1], alike[1:]], [(alike, pixels)]):
+        assert not gated_blocks(skipnet.settle(network, given))
+    inner = keras.Model(network.inputs, [network.outputs[0], network.get_layer("stem").output])
+    assert not gated_blocks(skipnet.settle(inner, alike))
+    with pytest.raises(ValueError, match="must have one output"):
+        skipnet.measure(inner, X, Y)
+
+
+def test_accuracy_needs_labels(network):
+    for given, says in ((X, r"an array of shape \(40, 8, 8, 1\)"), ([X[:3]], "received list")):
+        with pytest.raises(ValueError, match=f"by labels, and there are none: .*{says}"):
+            skipnet.measure(network, given)
 
 
 def test_gates_that_are_held_open_have_nothing_to_skip(network):
@@ -169,6 +198,35 @@ def test_onnx_skips_and_answers_as_keras(gate, batch_size, tmp_path):
         if batch_size is None:
             (got,) = session.run(None, {"image": X})
             np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("batch_size", [1, None])
+@pytest.mark.parametrize(
+    ("build", "count"), [(vectors, 2), (series, 1), (nested, 2), (single_pixels, 1)]
+)
+def test_onnx_skips_in_blocks_of_any_shape(build, count, batch_size, tmp_path):
+    network = undecided(build(), "rnn")
+    x = images(24, 1, network.input_shape[1:])
+    assert len({tuple(row) for row in skipnet.measure(network, x, np.zeros(24)).decisions}) > 1
+    export.to_onnx(network, tmp_path / "a.onnx", batch_size=batch_size)
+    assert len(ifs(tmp_path / "a.onnx")) == count
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    (name,) = (each.name for each in session.get_inputs())
+    for one, wanted in zip(x, answers(network, x), strict=True):
+        (got,) = session.run(None, {name: one[None]})
+        assert got.shape == (1, *wanted.shape)
+        np.testing.assert_allclose(got[0], wanted, atol=1e-4)
+
+
+@pytest.mark.tensorflow
+def test_an_export_that_would_not_skip_is_refused(network, tmp_path, monkeypatch):
+    monkeypatch.setattr("ptkeras.export.conditional.branch_off", lambda proto: 1)
+    with pytest.raises(export.ExportError, match="'small' has 3 gates, of which 2 would skip"):
+        export.to_onnx(network, tmp_path / "a.onnx", batch_size=1)
+    opened = skipnet.add_gates(small())
+    opened.open_gates()
+    export.to_onnx(opened, tmp_path / "a.onnx")
 
 
 @pytest.mark.tensorflow
@@ -215,3 +273,34 @@ def test_int8_would_compute_what_is_skipped(network, tmp_path):
 def test_latency_is_told_for_each_network(network):
     times = skipnet.onnx_latency([network, small(1)], X[:5], rounds=2)
     assert len(times) == 2 and all(0 < each < 1e3 for each in times)
+    assert skipnet.onnx_latency([small(1)], np.zeros((2, 8, 8, 1), "uint8"), rounds=1)[0] > 0
+
+
+def test_latency_in_keras_is_that_of_what_is_computed():
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(32, 3, padding="same")(image)
+    y = x
+    for _ in range(6):
+        y = keras.layers.Conv2D(32, 9, padding="same")(y)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Add()([x, y]))
+    network = skipnet.add_gates(keras.Model(image, keras.layers.Dense(4)(x)), "ffgate2")
+    next(x for x in network.layers if x.name.endswith("gate_logit")).bias.assign([-9.0])
+    models = [skipnet.remove_gates(network), skipnet.skipping(network)]
+    dense, fast = skipnet.keras_latency(models, X[:4], rounds=3)
+    assert 0 < fast < dense
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"rounds": 0}, "rounds must be a whole number from 1; received 0"),
+        ({"threads": 0.5}, "threads must be a whole number from 1; received 0.5"),
+        ({"images": X[:0]}, "number of images .* received 0"),
+    ],
+)
+def test_latency_of_nothing_is_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        skipnet.onnx_latency([small(1)], **{"images": X[:2]} | options)
+    if "threads" not in options:
+        with pytest.raises(ValueError, match=says):
+            skipnet.keras_latency([small(1)], **{"images": X[:2]} | options)

@@ -4,7 +4,8 @@ import pytest
 from keras import ops
 
 from ptkeras import channels, cost, models, skipnet, surgery
-from tests.skipnet.networks import images, small, undecided
+from ptkeras.channels.graph import functional_of
+from tests.skipnet.networks import images, nested, series, single_pixels, small, undecided, vectors
 
 pytestmark = pytest.mark.compiles_much
 
@@ -17,27 +18,8 @@ def compiled(network, **options):
     return network
 
 
-def nested():
-    """A residual network around another one that it calls twice."""
-    inner = small(1, 4)
-    body = keras.Model(inner.get_layer("stem").output, inner.get_layer("block0_add").output)
-    image = keras.Input((8, 8, 1))
-    x = keras.layers.Conv2D(4, 3, padding="same", name="block0_conv1")(image)
-    x = body(body(x))
-    return keras.Sequential([keras.Model(image, x), keras.layers.Flatten(), keras.layers.Dense(4)])
-
-
-def vectors():
-    x = start = keras.Input((6,))
-    for _ in range(2):
-        x = x + keras.layers.Dense(6)(keras.layers.Dense(9, activation="relu")(x))
-    return keras.Model(start, keras.layers.Dense(3)(x))
-
-
-def series():
-    x = start = keras.Input((12, 5))
-    y = keras.layers.Conv1D(5, 3, padding="same")(x)
-    return keras.Model(start, keras.layers.Flatten()(x + y))
+def names_of(model):
+    return [layer.name for layer in model.layers]
 
 
 @pytest.mark.parametrize("gate", ["ffgate1", "ffgate2", "rnn"])
@@ -49,6 +31,7 @@ def series():
         (nested, 2),
         (vectors, 2),
         (series, 1),
+        (single_pixels, 1),
     ],
 )
 def test_with_all_gates_open_the_network_is_the_original(build, count, gate):
@@ -66,6 +49,37 @@ def test_with_all_gates_open_the_network_is_the_original(build, count, gate):
     network.pretrain()
     assert not np.array_equal(network(x), wanted)
     np.testing.assert_array_equal(skipnet.remove_gates(network)(x), wanted)
+
+
+@pytest.fixture
+def policy():
+    before = keras.config.dtype_policy()
+    yield keras.config.set_dtype_policy
+    keras.config.set_dtype_policy(before)
+
+
+@pytest.mark.parametrize("gate", ["ffgate1", "rnn"])
+@pytest.mark.parametrize("built", ["mixed_bfloat16", "float32"])
+def test_the_policy_of_the_network_holds_and_not_that_of_the_process(built, gate, policy):
+    policy(built)
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(4, 3, padding="same")(image)
+    x = x + keras.layers.Conv2D(4, 3, padding="same")(x)
+    x = keras.layers.Add()([x, keras.layers.Conv2D(4, 3, padding="same")(x)])
+    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(x)))
+    wanted = model(images(9))
+    policy("float32" if built == "mixed_bfloat16" else "mixed_bfloat16")
+    network = skipnet.add_gates(model, gate)
+    for each in (network, skipnet.skipping(network), skipnet.plain(network)):
+        answer = each(images(9))
+        assert answer.dtype == wanted.dtype
+        np.testing.assert_array_equal(
+            *(ops.convert_to_numpy(ops.cast(y, "float32")) for y in (answer, wanted))
+        )
+    gates = [layer for layer in network.layers if "gate_" in layer.name and layer.weights]
+    assert gates[0].dtype_policy.name == built
+    assert {v.dtype for layer in gates for v in layer.weights} == {"float32"}
+    policy(built)
 
 
 def test_with_open_gates_a_step_is_that_of_the_original():
@@ -111,6 +125,23 @@ def test_networks_of_keras_applications_get_gates(name, count):
     np.testing.assert_array_equal(network(x), model(x))
 
 
+def test_outputs_keep_their_names():
+    image = keras.Input((8, 8, 1))
+    outer = keras.Model(image, {"a": small(1)(image)})
+    network = skipnet.add_gates(outer, "ffgate2")
+    assert network.output_names == functional_of(outer).output_names == ["small"]
+    network.compile("sgd", {"a": LOSS})
+    network.fit(images(8), {"a": LABELS[:8]}, verbose=0)
+    again = skipnet.remove_gates(network)
+    assert again.output_names == ["small"]
+    start = keras.Input((8, 8, 4))
+    branch = keras.layers.Conv2D(4, 3, padding="same")(start)
+    network = skipnet.add_gates(keras.Model(start, keras.layers.Add(name="out")([start, branch])))
+    network.get_layer("gates_logit").bias.assign([-9.0])
+    settled = skipnet.settle(network, images(4, shape=(8, 8, 4)))
+    assert network.output_names == settled.output_names == ["out"]
+
+
 def test_a_projection_and_a_block_around_a_block_get_no_gate():
     x = start = keras.Input((8, 8, 4))
     y = keras.layers.Conv2D(4, 3, padding="same")(x)
@@ -141,9 +172,34 @@ def test_what_cannot_get_gates_is_told_of():
         skipnet.skipping(small())
 
 
+@pytest.mark.parametrize("gate", ["ffgate1", "ffgate2", "rnn"])
+def test_gates_of_gates_are_refused(gate):
+    with pytest.raises(ValueError, match="'small' has gates already"):
+        skipnet.add_gates(skipnet.add_gates(small(1)), gate)
+
+
+@pytest.mark.parametrize("gate", ["ffgate1", "rnn"])
+def test_layers_may_have_the_names_that_gates_would_have(gate):
+    bare = skipnet.add_gates(small(1), gate)
+    taken = [layer.name for layer in bare.layers if layer.name not in names_of(small(1))]
+    assert {"gates_lstm", "block0_add_gate_1_conv"} & set(taken)
+    model = small(1)
+    x = model.outputs[0]
+    for name in taken:
+        x = keras.layers.Identity(name=name)(x)
+    network = skipnet.add_gates(keras.Model(model.inputs, x), gate)
+    assert len(network.switches) == 1 and network.outputs[0]._keras_history.operation.name == name
+    assert {*names_of(network)} >= {*taken}
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"alpha": -1}, "from 0"), ({"gamma": 2}, "0 to 1"), ({"rl_weight": 0}, "0")],
+    [
+        ({"alpha": -1}, "from 0"),
+        ({"alpha": "0.1"}, "received '0.1'"),
+        ({"gamma": 2}, "0 to 1"),
+        ({"rl_weight": 0}, "0"),
+    ],
 )
 def test_rewards_that_make_no_sense(wrong, says):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be .*{says}"):
@@ -189,14 +245,47 @@ def test_a_large_reward_closes_the_gates_in_fit():
     assert skipnet.measure(network, images(32), LABELS).blocks_run < 0.2
 
 
-def test_the_loss_comes_from_the_right_images():
-    """Half of the images have no weight in the mean; their rewards are their own all the same."""
+@pytest.mark.parametrize("weights", [None, np.array([1.0, 0.0, 2.5], "float32")])
+def test_the_loss_comes_from_the_right_images(weights, monkeypatch):
+    """Rewards are of each image's own loss, and count as the image does in `fit`."""
     network = compiled(skipnet.add_gates(small(1)), run_eagerly=True)
+    network.reinforce(0.3, 1.0, 2.0)
+    random = np.random.default_rng(0)
+    y, scores = np.array([0, 1, 2]), random.normal(size=(3, 4)).astype("float32")
+    logits, actions = random.normal(size=(3, 1)).astype("float32"), np.float32([[1], [0], [1]])
+    monkeypatch.setattr(skipnet.Switch, "taken", lambda switch: (logits, actions))
+    got = network.compute_loss(images(3), y, ops.convert_to_tensor(scores), weights, training=True)
+    wanted = []
+    for i in range(3):
+        one = slice(i, i + 1)
+        loss = LOSS(y[one], scores[one])
+        policy = skipnet.policy_loss(logits[one], actions[one], loss[None], 0.3, 1.0)
+        wanted.append(float(loss + 2 * policy) * (1 if weights is None else weights[i]))
+    assert float(got) == pytest.approx(np.mean(wanted), rel=1e-5)
+
+
+def test_each_position_of_an_image_counts_as_it_does_in_fit(monkeypatch):
+    x = start = keras.Input((8, 8, 4))
+    x = keras.layers.Add()([x, keras.layers.Conv2D(4, 3, padding="same")(x)])
+    network = compiled(skipnet.add_gates(keras.Model(start, x)), run_eagerly=True)
     network.reinforce()
-    y, scores = np.array([0, 1, 2]), np.random.default_rng(0).normal(size=(3, 4)).astype("float32")
-    losses = network._loss_of_each(y, ops.convert_to_tensor(scores))
-    each = [float(LOSS(y[i : i + 1], scores[i : i + 1])) for i in range(3)]
-    np.testing.assert_allclose(losses, each, rtol=1e-5)
+    random = np.random.default_rng(0)
+    y, weights = random.integers(0, 4, (2, 8, 8)), random.integers(0, 2, (2, 8, 8))
+    weights[1] = 0
+    scores = ops.convert_to_tensor(random.normal(size=(2, 8, 8, 4)).astype("float32"))
+    losses, mean = network._loss_of_each(y, scores, weights)
+    np.testing.assert_allclose(mean, weights.mean(axis=(1, 2)), rtol=1e-6)
+    of_all = ops.mean(losses * mean)
+    assert float(of_all) == pytest.approx(float(LOSS(y, scores, weights)), rel=1e-5)
+
+
+def test_images_without_weight_teach_the_gates_nothing():
+    network = compiled(skipnet.add_gates(small(1)))
+    network.reinforce(alpha=30, rl_weight=1)
+    before = network.get_layer("gates_logit").get_weights()
+    network.fit(images(32), LABELS, class_weight=dict.fromkeys(range(4), 0.0), verbose=0)
+    for old, new in zip(before, network.get_layer("gates_logit").get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_reinforcing_needs_one_loss():
@@ -205,6 +294,14 @@ def test_reinforcing_needs_one_loss():
     network.reinforce()
     with pytest.raises(ValueError, match="must be compiled with one loss"):
         network.fit(images(8), LABELS[:8], verbose=0)
+
+
+def test_reinforcing_needs_a_loss_of_each_image():
+    network = skipnet.add_gates(small())
+    network.compile("sgd", lambda y, scores: ops.mean(ops.square(y - scores)))
+    network.reinforce()
+    with pytest.raises(ValueError, match="'small' must be a number for each image"):
+        network.fit(images(8), np.zeros((8, 4)), verbose=0)
 
 
 def test_files_hold_the_network_with_its_gates(tmp_path):
