@@ -313,7 +313,8 @@ def test_two_of_four_go_along_the_inputs():
     assert model.get_layer("depthwise").kernel.numpy().all()
     assert model.get_layer("separable").depthwise_kernel.numpy().all()
     assert np.mean(model.get_layer("separable").pointwise_kernel.numpy() == 0) == 0.5
-    alone = compiled(keras.Sequential([keras.Input((6, 6, 8)), layers.DepthwiseConv2D(6)]))
+    body = [keras.Input((6, 6, 8)), layers.DepthwiseConv2D(6), layers.Flatten()]
+    alone = compiled(keras.Sequential(body))
     with pytest.raises(ValueError, match="are all depthwise: give MagnitudePruning a schedule"):
         alone.fit(np.ones((8, 6, 6, 8)), Y[:8], verbose=0, callbacks=[callback])
 
