@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.gated_network import GatedNetwork
 from ptkeras.signals import Signals
 from ptkeras.surgery.reconfigure import scope_of
-from ptkeras.survival import InterruptedTrainingError, NonFiniteLossError
+from ptkeras.survival import InterruptedTrainingError
 
 _GATES, _SLOT, _OTHER, _BEST = "gates", "slot_", "other_", "best"
 
@@ -50,7 +49,6 @@ class GateSurvival(keras.callbacks.Callback):
         seconds: what those took that were done before `fit`.
 
     Raises:
-        NonFiniteLossError: in `fit`, once a figure of an epoch is NaN or infinite.
         InterruptedTrainingError: in `fit`, a KeyboardInterrupt: a signal has ended it.
         ValueError: no file can be read, or it is that of another search.
     """
@@ -86,13 +84,6 @@ class GateSurvival(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves."""
-        for name, value in (logs or {}).items():
-            if name.endswith("loss") and not math.isfinite(value):
-                saved = f"what was saved after epoch {epoch} stays" if epoch else "unsaved"
-                raise NonFiniteLossError(
-                    f"The {name} of the gates became {float(value)} in epoch {epoch + 1}: the "
-                    f"search has stopped, {saved}; a lower learning rate may help."
-                )
         self.epoch = epoch + 1
         self._save()
         self._stop_if_told()
