@@ -1,5 +1,4 @@
 import json
-import pathlib
 
 import keras
 import numpy as np
@@ -10,38 +9,9 @@ import ptkeras
 from ptkeras import importance
 from ptkeras.callbacks import describe
 from ptkeras.lasso import AttachedLasso
+from tests.digits_network import compiled, digits, network
 from tests.exactness import outputs_of
 from tests.forced import Forced
-
-
-def digits(n=256):
-    # Not through ptkeras.data, which needs TensorFlow.
-    with np.load(pathlib.Path(ptkeras.__file__).parent / "data" / "digits.npz") as file:
-        images, labels = file["images"], file["labels"]
-    return images[:n].reshape(-1, 8, 8, 1).astype("float32") / 16.0, labels[:n]
-
-
-def network(width=8):
-    inputs = keras.Input((8, 8, 1))
-    x = layers.Conv2D(width, 3, padding="same", use_bias=False, name="stem")(inputs)
-    x = layers.BatchNormalization()(x)
-    x = layers.ReLU()(x)
-    y = layers.Conv2D(width, 3, padding="same", use_bias=False, name="inner")(x)
-    y = layers.BatchNormalization()(y)
-    y = layers.ReLU()(y)
-    y = layers.Conv2D(width, 3, padding="same", use_bias=False, name="outer")(y)
-    y = layers.BatchNormalization()(y)
-    x = layers.ReLU()(layers.Add()([x, y]))
-    x = layers.GlobalAveragePooling2D()(x)
-    return keras.Model(inputs, layers.Dense(10, name="head")(x))
-
-
-def compiled(model=None, optimizer=None, **kwargs):
-    model = model or network()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizer = optimizer or keras.optimizers.SGD(0.05, momentum=0.9)
-    model.compile(optimizer, loss, metrics=["accuracy"], **kwargs)
-    return model
 
 
 class Spy(keras.callbacks.Callback):

@@ -8,9 +8,9 @@ from keras import layers
 import ptkeras
 from ptkeras import lasso
 from ptkeras.channels import trace
+from tests.digits_network import compiled, digits, network
 from tests.exactness import outputs_of
 from tests.forced import Forced
-from tests.test_callbacks import compiled, digits, network
 
 
 def norms(model):

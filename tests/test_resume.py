@@ -14,21 +14,7 @@ import ptkeras
 from ptkeras.checkpoint import Checkpoints
 from ptkeras.survival import InterruptedTrainingError, Survival
 from tests.forced import Forced
-
-
-class StoppedError(Exception):
-    """Stands for whatever ends a process."""
-
-
-class StopAt(keras.callbacks.Callback):
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise StoppedError
-
+from tests.stopping import StopAt, StoppedError
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.normal(size=(64, 6)).astype("float32"), RANDOM.integers(0, 3, 64)

@@ -14,8 +14,9 @@ import pytest
 from ptkeras._finite import broken_loss, broken_variable
 from ptkeras._past import keep_rows
 from ptkeras.survival import InterruptedTrainingError, NonFiniteLossError, Survival
+from tests.digits_network import digits
 from tests.forced import Forced
-from tests.test_survival import (
+from tests.stopping import (
     BatchSize,
     Signal,
     StopAfter,
@@ -23,7 +24,6 @@ from tests.test_survival import (
     StoppedError,
     assert_same,
     compiled,
-    digits,
     new_process,
 )
 
@@ -58,7 +58,7 @@ def run(path, *stateful, first=(), last=(), seed=0, epochs=4):
         The model, and what `fit` returned, if it did.
     """
     new_process(seed)
-    x, y = digits()
+    x, y = digits(192)
     model, history = compiled("momentum"), None
     callbacks = [*first, *stateful, Survival(path, stateful), *last]
     with contextlib.suppress(StoppedError):
@@ -103,7 +103,7 @@ def test_a_signal_behind_the_last_step_ends_the_program_too(tmp_path):
 @pytest.mark.parametrize("ends", ["fails", "is stopped"])
 def test_behind_a_resumed_fit_that_did_not_end_a_plain_one_begins_at_its_beginning(tmp_path, ends):
     run(tmp_path / "a.keras", last=[StopAt(2)])
-    x, y = digits()
+    x, y = digits(192)
     model = compiled("momentum")
     last = StopAt(3) if ends == "fails" else Signal(signal.SIGTERM, 2, 1)
     with pytest.raises((StoppedError, InterruptedTrainingError)):
@@ -120,7 +120,7 @@ def test_all_replicas_go_on_where_those_of_a_whole_run_go_on(tmp_path):
 
     def fit(path, *more):
         new_process(0)
-        x, y = digits()
+        x, y = digits(192)
         with strategy.scope():
             model = compiled("momentum")
         with contextlib.suppress(StoppedError):

@@ -14,86 +14,27 @@ from keras import layers
 import ptkeras
 from ptkeras.lasso import AttachedLasso
 from ptkeras.survival import InterruptedTrainingError, NonFiniteLossError, Survival
+from tests.digits_network import digits
 from tests.forced import Forced
-
-
-class StoppedError(Exception):
-    """Stands for whatever ends a process."""
-
-
-class StopAt(keras.callbacks.Callback):
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise StoppedError
-
-
-class FailIn(StopAt):
-    """Ends a process behind the second step of an epoch."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.now = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.now, batch) == (self.epoch, 1):
-            raise StoppedError
-
-
-class BatchSize:
-    """A batch size that a pipeline would read."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def assign(self, value):
-        self.value = value
-
-    def __int__(self):
-        return self.value
-
-
-def digits(n=192):
-    with np.load(pathlib.Path(ptkeras.__file__).parent / "data" / "digits.npz") as file:
-        images, labels = file["images"], file["labels"]
-    return images[:n].reshape(-1, 8, 8, 1).astype("float32") / 16.0, labels[:n]
-
-
-def network(width=8):
-    inputs = keras.Input((8, 8, 1))
-    x = layers.Conv2D(width, 3, padding="same", name="stem")(inputs)
-    x = layers.BatchNormalization(name="stem_bn")(x)
-    y = layers.Conv2D(width, 3, padding="same", activation="relu", name="inner")(x)
-    # Without a seed PyTorch draws from a generator of its own, whose state no file holds.
-    y = layers.Dropout(0.2, seed=5, name="dropout")(y)
-    y = layers.Conv2D(width, 3, padding="same", name="outer")(y)
-    x = layers.ReLU(name="relu")(layers.Add(name="add")([x, y]))
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, layers.Dense(10, name="head")(x))
-
-
-def compiled(optimizer="adam", model=None):
-    model = model or network()
-    optimizer = {
-        "adam": lambda: keras.optimizers.Adam(0.01),
-        "momentum": lambda: keras.optimizers.SGD(0.05, momentum=0.9),
-        "ema": lambda: keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9),
-    }[optimizer]()
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    return model
-
-
-def new_process(seed):
-    keras.utils.clear_session(free_memory=False)  # names count from zero
-    keras.utils.set_random_seed(seed)
+from tests.stopping import (
+    BatchSize,
+    FailIn,
+    Signal,
+    StopAfter,
+    StopAt,
+    StoppedError,
+    array,
+    assert_same,
+    compiled,
+    network,
+    new_process,
+)
 
 
 def fit(path, seed=0, stop_at=None, optimizer="adam", epochs=3, prune=None, l2=None, **options):
     """One process's part of a training; the seed makes what the file does not hold differ."""
     new_process(seed)
-    x, y = digits()
+    x, y = digits(192)
     model = compiled(optimizer)
     if l2 is not None:
         for variable in model.trainable_variables:
@@ -106,19 +47,6 @@ def fit(path, seed=0, stop_at=None, optimizer="adam", epochs=3, prune=None, l2=N
     with contextlib.suppress(StoppedError):
         model.fit(x, y, epochs=epochs, batch_size=64, shuffle=False, verbose=0, callbacks=callbacks)
     return model, pruning, survival
-
-
-def array(variable):
-    return keras.ops.convert_to_numpy(variable)
-
-
-def assert_same(one, other):
-    assert [v.path for v in one.weights] == [v.path for v in other.weights]
-    for a, b in zip(one.variables, other.variables, strict=True):  # generators' states among them
-        np.testing.assert_array_equal(array(a), array(b), err_msg=a.path)
-    ours = {v.path: v for v in one.optimizer.variables}
-    for b in other.optimizer.variables:
-        np.testing.assert_array_equal(array(ours[b.path]), array(b), err_msg=b.path)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +78,7 @@ def test_a_stopped_fit_ends_where_one_that_was_not_stopped_ends(tmp_path, optimi
 def test_a_fit_that_failed_is_taken_up_in_the_same_process(tmp_path):
     whole, *_ = fit(tmp_path / "whole.keras")
     new_process(0)
-    x, y = digits()
+    x, y = digits(192)
     model, pruning = compiled(), Forced()
     survival = Survival(tmp_path / "parts.keras", [pruning])
     how = {"epochs": 3, "batch_size": 64, "shuffle": False, "verbose": 0}
@@ -200,7 +128,7 @@ def test_a_finished_fit_trains_no_more(tmp_path):
 
 def test_a_further_fit_of_the_same_model_begins_at_its_own_first_epoch(tmp_path):
     model, *_ = fit(tmp_path / "a.keras", epochs=2)
-    x, y = digits()
+    x, y = digits(192)
     history = model.fit(x, y, epochs=3, batch_size=64, verbose=0)
     assert history.epoch == [0, 1, 2]
 
@@ -208,7 +136,7 @@ def test_a_further_fit_of_the_same_model_begins_at_its_own_first_epoch(tmp_path)
 def test_the_file_is_one_of_plain_keras(tmp_path):
     model, *_ = fit(tmp_path / "a.keras", stop_at=2)
     loaded = keras.models.load_model(tmp_path / "a.keras")
-    x, _ = digits()
+    x, _ = digits(192)
     np.testing.assert_array_equal(
         loaded.predict(x, verbose=0, batch_size=64), model.predict(x, verbose=0, batch_size=64)
     )
@@ -217,7 +145,7 @@ def test_the_file_is_one_of_plain_keras(tmp_path):
 
 
 def test_any_fit_survives_without_a_graph_that_changes(tmp_path):
-    x, y = digits()
+    x, y = digits(192)
 
     def run(path, *others, seed=0):
         new_process(seed)
@@ -265,7 +193,7 @@ class Poison(keras.callbacks.Callback):
 
 @pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_test_begin"])
 def test_a_loss_that_is_no_number_stops_before_the_file_is_replaced(tmp_path, hook):
-    x, y = digits()
+    x, y = digits(192)
     model = compiled()
     survival = Survival(tmp_path / "a.keras")
     with pytest.raises(NonFiniteLossError, match=r"became nan in epoch 3.* after epoch 2 stays"):
@@ -297,25 +225,6 @@ def test_the_path_has_to_end_in_keras(tmp_path):
         Survival(tmp_path / "a.h5")
 
 
-class Signal(keras.callbacks.Callback):
-    """Sends this process a signal behind a step, or in a validation."""
-
-    def __init__(self, number, epoch, step=None):
-        super().__init__()
-        self.number, self.at, self.step = number, epoch, step
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.now = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        if (self.now, batch) == (self.at, self.step):
-            os.kill(os.getpid(), self.number)
-
-    def on_test_begin(self, logs=None):
-        if self.now == self.at and self.step is None:
-            os.kill(os.getpid(), self.number)
-
-
 def fit_pipeline(path, seed=0, others=(), **how):
     """A fit whose data can leave out the beginning of an epoch."""
     from ptkeras.data import EpochSeed, load
@@ -342,7 +251,7 @@ def fit_pipeline(path, seed=0, others=(), **how):
 def fit_early(path, stop_at=None, seed=0, best=1, patience=2, prune=True):
     """A fit that early stopping ends, with the weights of its best epoch: `best`, from 0."""
     new_process(seed)
-    x, y = digits()
+    x, y = digits(192)
     model, pruning = compiled("momentum"), Forced(share=0.2)
 
     class Figure(keras.callbacks.Callback):
@@ -361,17 +270,6 @@ def fit_early(path, stop_at=None, seed=0, best=1, patience=2, prune=True):
     with contextlib.suppress(StoppedError):
         model.fit(x, y, callbacks=callbacks, **how)
     return model, early
-
-
-class StopAfter(StopAt):
-    """Ends a process behind the checkpoint of an epoch."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        pass
-
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise StoppedError
 
 
 @pytest.mark.parametrize("prune", [True, False])
@@ -425,7 +323,7 @@ def test_a_signal_in_a_validation_lets_the_epoch_end(tmp_path):
 
 
 def test_without_a_pipeline_that_can_skip_the_epoch_begins_anew(tmp_path):
-    x, y = digits()
+    x, y = digits(192)
     model = compiled()
     stop = Signal(signal.SIGTERM, 0, 1)
     with pytest.raises(InterruptedTrainingError, match="goes on from the beginning"):
@@ -434,7 +332,7 @@ def test_without_a_pipeline_that_can_skip_the_epoch_begins_anew(tmp_path):
 
 
 def test_behind_a_fit_that_failed_ctrl_c_is_what_it_was(tmp_path):
-    x, y = digits()
+    x, y = digits(192)
     # A shell has processes in the background ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(StoppedError):
@@ -448,7 +346,7 @@ def test_a_model_that_keras_would_not_load_is_refused_before_the_training(tmp_pa
     inputs = keras.Input((8, 8, 1))
     x = layers.Lambda(lambda x: x * 2)(layers.Flatten()(inputs))
     model = compiled(model=keras.Model(inputs, layers.Dense(10)(x)))
-    x, y = digits()
+    x, y = digits(192)
     with pytest.raises(ValueError, match=r"safe mode .* write a Lambda as a layer"):
         model.fit(x, y, verbose=0, callbacks=[Survival(tmp_path / "a.keras")])
 
@@ -482,7 +380,7 @@ def test_layers_in_rows_go_on_too(tmp_path):
             variable.regularizer = keras.regularizers.L2(0.01)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(0.01), loss)
-        images, labels = digits()
+        images, labels = digits(192)
         x = images.reshape(len(images), -1).astype("float32") / 16
         model.fit(x, labels, epochs=epochs, shuffle=False, verbose=0, callbacks=list(others))
         return model
@@ -507,7 +405,7 @@ def test_zeros_that_are_held_stay_so(tmp_path):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(keras.optimizers.Adam(0.01), loss)
         ptkeras.magnitude.prune(model, 0.5)
-        images, labels = digits()
+        images, labels = digits(192)
         x = images.reshape(len(images), -1).astype("float32") / 16
         survival = Survival(tmp_path / "last.keras")
         with contextlib.suppress(StoppedError):
