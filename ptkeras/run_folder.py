@@ -109,7 +109,8 @@ class RunFolder:
             if path.exists() and not path.is_dir():
                 raise SettingsError(f"flag --output_dir={self.path}: '{path}' is a file; {remedy}")
         for path in self._contents():
-            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            odd = path.is_symlink() or not (path.is_file() or path.is_dir())
+            if odd and os.path.lexists(path):  # a run at work puts files in their places meanwhile
                 kind = "a link" if path.is_symlink() else "neither a file nor a folder"
                 raise SettingsError(
                     f"flag --output_dir={self.path}: '{path}' is {kind}, and a run writes into its "

@@ -133,6 +133,9 @@ class Survival(keras.callbacks.Callback):
         self.checkpoints = Checkpoints(self.path)
         self.epoch = 0
         self._steps_before = 0
+        self._asked_at = 0
+        self._last_step = -1
+        self._strategy: Any = None
         self._is_as_resumed = False
         self._state: dict[str, Any] | None = None
         self._arrays: dict[str, Any] = {}
@@ -155,10 +158,10 @@ class Survival(keras.callbacks.Callback):
             The number of epochs that it has been trained for.
         """
         self._resumed = model
+        self._strategy = multi_worker.strategy_of(model)
         check_built(model)
         self._origin = origin_of(model, self.stateful)
-        strategy = multi_worker.strategy_of(model)
-        with multi_worker.file_of_chief(strategy, self.checkpoints.find) as path:
+        with multi_worker.file_of_chief(self._strategy, self.checkpoints.find) as path:
             if path is None:
                 check_loads(model)
             else:
@@ -186,11 +189,12 @@ class Survival(keras.callbacks.Callback):
         """Resumes, before any callback's `on_train_begin`: they are to see the pruned network."""
         super().set_model(model)
         self._beside = callbacks_beside(self)
+        self._strategy = multi_worker.strategy_of(model)
         with self._leaving_if_it_fails():
-            multi_worker.from_chief(multi_worker.strategy_of(model), self._lock.take)
+            multi_worker.from_chief(self._strategy, self._lock.take)
             if self._resumed is not model or self._unfinished:
                 self.resume(model)
-            if self._state is not None and multi_worker.is_chief(model):
+            if self._state is not None:
                 keep_rows(self._beside, self.epoch)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -219,15 +223,19 @@ class Survival(keras.callbacks.Callback):
         if self._steps_before:
             self._restore_metrics(state["metrics"])
             self._set_generators()  # behind what the beginning of an epoch draws
+        self._asked_at = self._steps_before
+        self._last_step = -1  # which data of another kind do not tell
         if self.dataset is not None:
             self.dataset.first_step.assign(self._steps_before)
+            self._last_step = self._steps_before + int(self.dataset.train.cardinality())
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Ends the training, if a signal has come."""
         with self._leaving_if_it_fails():
             self._check_loss(logs)
         step = self._steps_before + batch + 1
-        if self._is_told_to_stop(step):
+        # Behind the last step the end of the epoch is near, and nothing to begin an epoch with.
+        if step != self._last_step and self._is_told_to_stop(step):
             self._interrupt(step)
 
     def on_test_end(self, logs: dict | None = None) -> None:
@@ -265,9 +273,13 @@ class Survival(keras.callbacks.Callback):
             "origin": self._origin,
         }
         state |= state_of(self.model)
-        if multi_worker.is_chief(self.model):
+
+        def write() -> None:
             with savable(self.model):
                 self.checkpoints.write(self.model, state, self._get_arrays())
+
+        # The others wait, so that none ends before the file is whole, and learn if it can't be.
+        multi_worker.from_chief(self._strategy, write)
         self.epoch, self._state, self._is_as_resumed = epoch, state, False
 
     def _give_past(self) -> None:
@@ -286,16 +298,23 @@ class Survival(keras.callbacks.Callback):
         if is_short and multi_worker.is_chief(self.model):
             io_utils.print_msg(f"The training was stopped behind epoch {self.epoch}, {meaning}.")
 
-    def _is_told_to_stop(self, step: int = 0) -> bool:
-        """Whether a signal has come, to whichever worker: they stop behind the same step."""
-        strategy = multi_worker.strategy_of(self.model)
-        if strategy is not None:
-            if step % _STEPS_BETWEEN_QUESTIONS:
+    def _is_told_to_stop(self, step: int | None = None) -> bool:
+        """Whether a signal has come, to whichever worker: they stop behind the same step.
+
+        Args:
+            step: of the epoch; None at the end of an epoch or of the training.
+        """
+        if self._strategy is None:
+            return self._signals.received is not None
+        if step is not None:
+            if step - self._asked_at < _STEPS_BETWEEN_QUESTIONS:
                 return False
-            with self._leaving_if_it_fails():
-                number = multi_worker.largest(strategy, self._signals.received or 0)
-            self._signals.received = number or None
-        return self._signals.received is not None
+            self._asked_at = step
+        with self._leaving_if_it_fails():
+            number = multi_worker.largest(self._strategy, self._signals.received or 0)
+        if number:  # a signal that came meanwhile to this one alone has to wait for the next time
+            self._signals.received = number
+        return number > 0
 
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
@@ -346,8 +365,8 @@ class Survival(keras.callbacks.Callback):
         } | {f"{_RANDOM}{name}": state for name, state in generators().items()}
 
     def _set_generators(self) -> None:
-        states = {k.removeprefix(_RANDOM): v for k, v in self._arrays.items() if _RANDOM in k}
-        set_generators(self.model, states)
+        own = {k: v for k, v in self._arrays.items() if k.startswith(_RANDOM)}
+        set_generators(self.model, {k.removeprefix(_RANDOM): v for k, v in own.items()})
 
     def _set_arrays(self) -> None:
         for i, (one, state) in enumerate(zip(self.stateful, self._state["states"], strict=True)):

@@ -314,12 +314,14 @@ def test_a_signal_saves_the_epoch_so_far(tmp_path, number):
 
 
 @pytest.mark.tensorflow
-def test_a_signal_in_a_validation_lets_the_epoch_end(tmp_path):
-    whole, _ = fit_pipeline(tmp_path / "whole.keras")
+@pytest.mark.parametrize("step", [5, None], ids=["the last step", "the validation"])
+def test_a_signal_near_the_end_of_an_epoch_lets_it_end(tmp_path, step):
+    whole, logs = fit_pipeline(tmp_path / "whole.keras")
     with pytest.raises(InterruptedTrainingError, match=r"SIGTERM; .* from epoch 2"):
-        fit_pipeline(tmp_path / "parts.keras", others=[Signal(signal.SIGTERM, 1)])
-    parts, _ = fit_pipeline(tmp_path / "parts.keras", seed=1)
+        fit_pipeline(tmp_path / "parts.keras", others=[Signal(signal.SIGTERM, 1, step)])
+    parts, rest = fit_pipeline(tmp_path / "parts.keras", seed=1)
     assert_same(parts, whole)
+    assert logs == rest
 
 
 def test_without_a_pipeline_that_can_skip_the_epoch_begins_anew(tmp_path):
