@@ -26,6 +26,7 @@ from tests.stopping import (
     compiled,
     new_process,
 )
+from tests.two_devices import mirrored_strategy
 
 
 class StopsEarly(keras.callbacks.EarlyStopping):
@@ -114,9 +115,7 @@ def test_behind_a_resumed_fit_that_did_not_end_a_plain_one_begins_at_its_beginni
 
 @pytest.mark.tensorflow
 def test_all_replicas_go_on_where_those_of_a_whole_run_go_on(tmp_path):
-    import tensorflow as tf
-
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = mirrored_strategy()
 
     def fit(path, *more):
         new_process(0)
