@@ -204,7 +204,7 @@ class MagnitudePruning(keras.callbacks.Callback):
             "thresholds": self.thresholds,
             "masks": [_packed(mask) for mask in self._masks.read()],
             "lifted": self._lifted,
-            "left": self._steps - self._done if self._done and self._steps else None,
+            "left": self._steps - self._done if 0 < self._done < (self._steps or 0) else None,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
