@@ -120,9 +120,9 @@ class PruneTrain(keras.callbacks.Callback):
         _check("measure", measure, measure in ("max", "mean"), '"max" or "mean"')
         for name, value in (("min_channels", min_channels), ("channel_multiple", channel_multiple)):
             _check(name, value, value == int(value) >= 1, "a whole number from 1")
-        self.ratio = ratio
+        self.ratio = float(ratio)  # JSON holds no numbers of NumPy
         self.interval = int(interval)
-        self.threshold = threshold
+        self.threshold = float(threshold)
         self.measure = measure
         self.channel_gating = channel_gating
         self.remove_dead_branches = remove_dead_branches

@@ -134,10 +134,11 @@ def learn_gates(
         network.compile(adam, loss, loss_weights=weights, metrics=metrics)
     best = _Best(sparsity_ratio)
     arguments = {
-        "sparsity_ratio": sparsity_ratio,
-        "balance_factor": balance_factor,
-        "channel_expansion": channel_expansion,
-        "learning_rate": learning_rate,
+        "sparsity_ratio": float(sparsity_ratio),  # JSON holds no numbers of NumPy
+        "balance_factor": float(balance_factor),
+        "channel_expansion": float(channel_expansion),
+        "learning_rate": float(learning_rate),
+        "loss": _kind_of(loss),
     }
     survival = [] if checkpoint is None else [GateSurvival(checkpoint, best, arguments)]
     network.fit(
@@ -225,7 +226,8 @@ class Search:
             for _ in range(TRIES):
                 guess = _guess_of(self.channel_map, nearest, flops(nearest))
                 nearest = _filled_up(near.copy(), order[low:], guess, goal)
-                if abs(flops(nearest) / goal - 1) <= NEAR:
+                right = guess(nearest) == flops(nearest)  # the next guess would be the same
+                if right or abs(flops(nearest) / goal - 1) <= NEAR:
                     break
         share = flops(nearest) / self.flops
         if abs(share / budget - 1) > NEAR:
@@ -320,8 +322,16 @@ def _flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
     prediction = Prediction(channel_map)
     if prediction.exact:
         return lambda keep: 2 * sum(prediction.macs(keep))
-    # Products without a kernel (attention scores) are counted on the graph as it would be.
-    return lambda keep: 2 * weighted_macs(rebuild(channel_map, keep).model, None)
+    known: dict[bytes, int] = {}
+
+    def flops(keep: np.ndarray) -> int:
+        """Products without a kernel (attention scores) are counted on the graph as it would be."""
+        key = keep.tobytes()
+        if key not in known:
+            known[key] = 2 * weighted_macs(rebuild(channel_map, keep).model, None)
+        return known[key]
+
+    return flops
 
 
 def _guess_of(channel_map: ChannelMap, near: np.ndarray, flops: int) -> Callable[[np.ndarray], int]:
@@ -329,6 +339,18 @@ def _guess_of(channel_map: ChannelMap, near: np.ndarray, flops: int) -> Callable
     prediction = Prediction(channel_map)
     missing = flops - 2 * sum(prediction.macs(near))  # 0 if the prediction is exact
     return lambda keep: 2 * sum(prediction.macs(keep)) + missing
+
+
+def _kind_of(loss: Any) -> Any:
+    """What tells losses apart, for JSON: their names, since functions have no config."""
+    if isinstance(loss, dict):
+        return {name: _kind_of(each) for name, each in loss.items()}
+    if isinstance(loss, (list, tuple)):
+        return [_kind_of(each) for each in loss]
+    if loss is None:
+        return None
+    loss = keras.losses.get(loss)
+    return getattr(loss, "__name__", type(loss).__name__)
 
 
 def _compiled_loss(model: keras.Model) -> tuple[Any, Any]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
+from ptkeras._fits import is_in_fit
+from ptkeras._lock import Lock
+from ptkeras._resume import generators, set_generators
 from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.gated_network import GatedNetwork
 from ptkeras.signals import Signals
@@ -17,6 +22,7 @@ from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.survival import InterruptedTrainingError
 
 _GATES, _SLOT, _OTHER, _BEST = "gates", "slot_", "other_", "best"
+_RANDOM = "random_"  # begins the names of the states of random generators
 
 
 class Best(Protocol):
@@ -50,6 +56,7 @@ class GateSurvival(keras.callbacks.Callback):
 
     Raises:
         InterruptedTrainingError: in `fit`, a KeyboardInterrupt: a signal has ended it.
+        LockedError: in `fit`, a ValueError: another search writes the same file.
         ValueError: no file can be read, or it is that of another search.
     """
 
@@ -67,15 +74,18 @@ class GateSurvival(keras.callbacks.Callback):
         self._begun = time.perf_counter()
         self._checkpoints = Checkpoints(self.path)
         self._signals = Signals(self)
+        self._lock = Lock(self.path, in_use=lambda: is_in_fit(self))
 
     # The hooks of Keras, in the order in which fit calls them.
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Goes on where the file ends, if there is one."""
-        path = self._checkpoints.find()
-        if path is not None:
-            self._restore(path)
-            self.model._initial_epoch = self.epoch  # as Keras's BackupAndRestore does
+        with self._leaving_if_it_fails():
+            self._lock.take()
+            path = self._checkpoints.find()
+            if path is not None:
+                self._restore(path)
+                self.model._initial_epoch = self.epoch  # as Keras's BackupAndRestore does
         self._signals.catch()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -85,22 +95,35 @@ class GateSurvival(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Saves."""
         self.epoch = epoch + 1
-        self._save()
+        with self._leaving_if_it_fails():
+            self._save()
         self._stop_if_told()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Leaves signals to whoever had them before."""
-        self.model._initial_epoch = None
         self._stop_if_told()
-        self._signals.release()
+        self._leave()
 
     # What they are made of.
+
+    def _leave(self) -> None:
+        self.model._initial_epoch = None
+        self._signals.release()
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def _leaving_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._leave()
+            raise
 
     def _stop_if_told(self) -> None:
         number = self._signals.received
         if number is None:
             return
-        self._signals.release()
+        self._leave()
         where = f"epoch {self.epoch}" if self.epoch else "the beginning"
         raise InterruptedTrainingError(
             number,
@@ -119,6 +142,7 @@ class GateSurvival(keras.callbacks.Callback):
             "shapes": self._shapes(),
         }
         arrays = {name: keras.ops.convert_to_numpy(v.value) for name, v in self._variables()}
+        arrays |= {f"{_RANDOM}{name}": drawn for name, drawn in generators().items()}
         self._checkpoints.write(model.network, state, arrays | {_BEST: self.best.gates})
 
     def _restore(self, path: Path) -> None:
@@ -129,6 +153,8 @@ class GateSurvival(keras.callbacks.Callback):
             self.model.network.load_weights(path)
             for name, variable in self._variables():
                 variable.assign(arrays[name])
+        drawn = {k.removeprefix(_RANDOM): v for k, v in arrays.items() if k.startswith(_RANDOM)}
+        set_generators(self.model, drawn)
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.best.history = list(state["history"])
         self.best.epoch, self.best.gates = state["best_epoch"], arrays[_BEST]

@@ -391,3 +391,8 @@ def test_a_gated_network_from_a_file_can_be_pruned_on(tmp_path):
     assert ptkeras.channels.trace(loaded).prunable.sum() < channels
     names = [op.name for op in loaded.operations]
     assert len(set(names)) == len(names)
+
+
+def test_numbers_of_numpy_are_saved():
+    settings = ptkeras.PruneTrain(ratio=np.float32(0.2), threshold=np.float32(1e-4)).get_settings()
+    assert json.loads(json.dumps(settings)) == settings

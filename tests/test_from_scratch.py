@@ -276,6 +276,8 @@ def test_few_graphs_are_built_where_flops_are_counted_on_them(budget, monkeypatc
     small = found.build(budget)
     share = cost.inference_flops(small) / cost.inference_flops(model)
     assert share == pytest.approx(budget, rel=0.01)
+    masks = [keep.tobytes() for _, keep in built]
+    assert len(set(masks)) == len(masks)
     assert 5 < len(built) <= 2 * np.log2(len(channel_map)) + 5
     before = len(built)
     found.keep(budget)[:] = True

@@ -58,10 +58,9 @@ def search(path, callbacks=(), model=None, scale=1.0, **options):
         x[:64],
         y[:64],
         validation_data=(x[64:], y[64:]),
-        loss=LOSS,
         callbacks=callbacks,
         checkpoint=path,
-        **{"epochs": EPOCHS, "learning_rate": 0.1, "balance_factor": 8.0} | options,
+        **{"loss": LOSS, "epochs": EPOCHS, "learning_rate": 0.1, "balance_factor": 8.0} | options,
         batch_size=64 // STEPS,
         shuffle=False,
         verbose=0,
@@ -139,6 +138,8 @@ def test_another_search_is_refused(tmp_path):
     stopped(path, 1, 1, die)
     with pytest.raises(ValueError, match=r"another search \(sparsity_ratio is 0.5 there and 0.4"):
         search(path, sparsity_ratio=0.4)
+    with pytest.raises(ValueError, match=r"another search \(loss is SparseCategoricalCrossentropy"):
+        search(path, loss="sparse_categorical_crossentropy")
     x = keras.Input((6, 6, 2))
     y = layers.Conv2D(8, 1)(layers.Conv2D(12, 3)(x))
     other = keras.Model(x, layers.Dense(3)(layers.GlobalMaxPooling2D()(y)))
@@ -153,3 +154,30 @@ def test_a_loss_that_is_no_number_ends_it_before_it_is_saved(tmp_path):
     with pytest.raises(ValueError, match=r"The loss is (nan|inf) in the gate search"):
         search(path, scale=np.inf)
     assert not path.exists()
+
+
+def test_what_keras_draws_goes_on(tmp_path):
+    class Draw(At):
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch)
+            drawn.append(float(keras.random.uniform(())))
+
+    path, drawn = tmp_path / "gates.keras", []
+    keras.utils.set_random_seed(1)
+    search(None, [Draw(0, 0, lambda: None)])
+    whole, drawn = drawn, []
+    keras.utils.set_random_seed(1)
+    with pytest.raises(RuntimeError):
+        search(path, [Draw(1, 2, die)])
+    keras.utils.set_random_seed(2)
+    drawn = []
+    search(path, [Draw(0, 0, die)], sparsity_ratio=np.float32(0.5))
+    assert drawn == whole[1:]
+
+
+def test_two_searches_do_not_write_one_file(tmp_path):
+    path = tmp_path / "gates.keras"
+    with pytest.raises(ValueError, match="Another training is at work on"):
+        search(path, [At(0, 1, lambda: search(path))])
+    search(path, epochs=1)  # the one that broke off has it no longer
+    assert not (tmp_path / ".lock_gates.keras").exists()

@@ -105,6 +105,10 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._looked_at = 0
         self._coming: tuple[int, float | None] | None = None
         self._saved: tuple[list[np.ndarray], bool] | None = None
+        self._steps: int | None = None  # of what this fit does of the epoch at hand
+        self._done = 0
+        self._left: int | None = None  # of an epoch that another fit has begun
+        self._is_rest = False
         self._served: int | None = None
         self._masks: Masks | None = None
         self._lifted = False
@@ -126,25 +130,30 @@ class MagnitudePruning(keras.callbacks.Callback):
         if self.sparsity_m_by_n is not None:
             self._kernels = m_by_n_kernels(self.model, self._kernels)
         self._masks = Masks(self.model, self._kernels)
-        self._masks.take_hold()
         self._lifted = False
+        if self._saved is None:
+            self._masks.take_hold()
+        else:  # those that a fit which broke off has left are not for the weights of the file
+            self._put_on_saved()
         if keras.config.backend() == "jax":
             board(self.model, self._masks.variables)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Puts on the masks of a run that goes on, maybe in the middle of an epoch."""
         self._epoch = epoch
-        if self._saved is not None:
-            masks, lifted = self._saved
-            self._saved = None
-            self._lift(lifted)
-            self._masks.write(masks, apply=not lifted)
+        self._is_rest = self._left is not None
+        self._steps = self._left if self._is_rest else self.params["steps"]
+        self._done, self._left = 0, None
+        if self._saved is not None:  # set behind on_train_begin
+            self._put_on_saved()
         elif epoch > 0 and self.step == 0:
             self._tell_of_lost_masks(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Prunes where the schedule says so."""
         self._first = batch
+        if self._is_rest and batch >= self._steps:
+            return  # Keras, which knows of whole epochs alone, asks for data that is not there
         due = self._dues(self.step + 1)
         if due is not None:
             self._prune(due)
@@ -157,11 +166,11 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts the steps; behind the last of an epoch, leaves zeros for callbacks before it."""
-        if not self._ends_epoch(batch):
-            self.step += batch + 1 - self._first
-            return
-        self.step += self.params["steps"] - self._first  # Keras counts a cut execution as whole
-        self._settle()
+        ends = self._ends_epoch(batch)
+        self._done = self._steps if ends else batch + 1  # Keras counts a cut execution as whole
+        self.step += self._done - self._first
+        if ends:
+            self._settle()
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Validates with the masks on."""
@@ -170,6 +179,7 @@ class MagnitudePruning(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Leaves zeros for whoever saves the model, and adds to the logs."""
         self._settle()
+        self._done = 0
         if logs is not None:
             held = [k for k in kernels(self.model) if mask_of(k.variable) is not None]
             zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in held)
@@ -179,6 +189,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         """Takes the masks out of the optimiser, and tells of weights that came back."""
         self._sync()
         self._masks.take_hold()
+        self._saved = self._left = None  # where no epoch was left
         leave(self.model)
 
     # What survives beside the model.
@@ -193,6 +204,7 @@ class MagnitudePruning(keras.callbacks.Callback):
             "thresholds": self.thresholds,
             "masks": [_packed(mask) for mask in self._masks.read()],
             "lifted": self._lifted,
+            "left": self._steps - self._done if 0 < self._done < (self._steps or 0) else None,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -201,8 +213,15 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._sparsity, self.thresholds = state["sparsity"], dict(state["thresholds"])
         self._coming = None
         self._saved = [_unpacked(text) for text in state["masks"]], state["lifted"]
+        self._left = state.get("left")
 
     # What they are made of.
+
+    def _put_on_saved(self) -> None:
+        masks, lifted = self._saved
+        self._saved = None
+        self._lift(lifted)
+        self._masks.write(masks, apply=not lifted)
 
     def _tell_of_lost_masks(self, epoch: int) -> None:
         """Warns of a run that goes on without its masks, as far as that can be seen."""
@@ -217,8 +236,8 @@ class MagnitudePruning(keras.callbacks.Callback):
             )
 
     def _ends_epoch(self, batch: int) -> bool:
-        """Whether a step is the last of its epoch, as far as Keras knows their number."""
-        return self.params["steps"] is not None and batch + 1 >= self.params["steps"]
+        """Whether a step is the last of its epoch, as far as their number is known."""
+        return self._steps is not None and self._first < self._steps <= batch + 1
 
     def _dues(self, step: int) -> float | None:
         """The sparsity that the steps up to this one, not looked at yet, ask for last."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -174,6 +174,7 @@ def averages_of(model: keras.Model) -> dict[int, keras.Variable]:
 # On JAX a compiled step sees the optimiser's variables as they are, and any others as they were
 # when it was compiled. So masks travel with the optimiser's own, but go into no file.
 _ABOARD: weakref.WeakKeyDictionary[Any, list[keras.Variable]] = weakref.WeakKeyDictionary()
+_OF_FILES = ("save_own_variables", "load_own_variables")
 
 
 def board(model: keras.Model, variables: Iterable[keras.Variable]) -> None:
@@ -183,43 +184,56 @@ def board(model: keras.Model, variables: Iterable[keras.Variable]) -> None:
         model: a compiled model whose optimiser is built.
         variables: the variables; those that are aboard already stay so.
     """
-    outer, inner = _optimizers(model)
-    if outer not in _ABOARD:
-        _ABOARD[outer] = []
-        for name in ("save_own_variables", "load_own_variables"):
-            setattr(outer, name, _alone(outer, inner, getattr(outer, name)))
-    aboard = _ABOARD[outer]
+    outer = model.optimizer
+    aboard = _ABOARD.setdefault(outer, [])
+    for part in (_whole, _inside):  # a file holds both, where the outer scales losses
+        for name in _OF_FILES:
+            setattr(part(outer), name, _alone(outer, part, name))
     for variable in variables:
-        if not any(variable is other for other in aboard):
-            inner._track_variable(variable)
+        # A fit that broke off leaves its list, and what resumes it an optimiser without them.
+        if not _is_among(variable, _inside(outer).variables):
+            _inside(outer)._track_variable(variable)
+        if not _is_among(variable, aboard):
             aboard.append(variable)
     refresh_functions(model)
 
 
 def leave(model: keras.Model) -> None:
     """Takes away from a model's optimiser whatever is aboard."""
-    outer, inner = _optimizers(model) if model.compiled else (None, None)
+    outer = model.optimizer if model.compiled else None
     if outer is None or outer not in _ABOARD:
         return
     for variable in _ABOARD.pop(outer):
-        inner._untrack_variable(variable)
-    for name in ("save_own_variables", "load_own_variables"):
-        vars(outer).pop(name, None)
+        _inside(outer)._untrack_variable(variable)
+    for part in (_whole, _inside):
+        for name in _OF_FILES:
+            vars(part(outer)).pop(name, None)
     refresh_functions(model)
 
 
-def _optimizers(model: keras.Model) -> tuple[Any, Any]:
-    """The optimiser, and that inside: only it sees its variables where the outer scales losses."""
-    return model.optimizer, getattr(model.optimizer, "inner_optimizer", model.optimizer)
+def _whole(optimizer: Any) -> Any:
+    return optimizer
 
 
-def _alone(outer: Any, inner: Any, method: Any) -> Any:
+def _inside(optimizer: Any) -> Any:
+    """The optimiser that sees its variables in a step, where the outer scales losses."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _is_among(variable: keras.Variable, others: Iterable[keras.Variable]) -> bool:
+    return any(variable is other for other in others)
+
+
+def _alone(outer: Any, part: Callable[[Any], Any], name: str) -> Callable[[Any], None]:
+    """A method of an optimiser, or of that inside, that sees nothing of what is aboard."""
+
     def call(store: Any) -> None:
-        aboard = _ABOARD.get(outer, [])
+        now, inner = part(outer), _inside(outer)  # a resumed optimiser has another one inside
+        aboard = [v for v in _ABOARD.get(outer, []) if _is_among(v, inner.variables)]
         for variable in aboard:
             inner._untrack_variable(variable)
         try:
-            method(store)
+            getattr(type(now), name)(now, store)
         finally:
             for variable in aboard:
                 inner._track_variable(variable)

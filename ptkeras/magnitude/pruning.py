@@ -79,7 +79,9 @@ def prune(
         _mask(v, found[i], share) for i, (v, share) in enumerate(zip(values, shares, strict=True))
     ]
     _tell_of_averages(model)
-    Masks(model, chosen).write(masks)
+    held = Masks(model, chosen)
+    held.write(masks)
+    held.lift(False)  # a fit that broke off in a step before masks change has left them lifted
     if keras.config.backend() == "jax":
         refresh_functions(model)  # a compiled step holds the masks as they were
     return report(model, {k.path: found[i] for i, k in enumerate(chosen)})

@@ -90,7 +90,7 @@ def settle(model: keras.Model, x: Any) -> keras.Model:
         one.
 
     Raises:
-        ValueError: the model has no gates, or they are held open.
+        ValueError: the model has no gates, or they are held open; or there are no images.
     """
     blocks = _blocks_of(model)
     by_block = Watch(model).decisions(x).mean(axis=0)

@@ -62,8 +62,9 @@ def keras_latency(
     ptkeras.skipnet.keras_latency([dense, fast], x_test[:20])
     ```
 
-    Each is compiled for a batch of one image, without XLA, which has no branches. They take turns
-    as in `onnx_latency`.
+    Each is run on a batch of one image. On TensorFlow it is compiled without XLA, which has no
+    branches; on JAX, where XLA is all that compiles, and on PyTorch it is not compiled. They take
+    turns as in `onnx_latency`.
 
     Args:
         models: the networks, of one input.

@@ -118,7 +118,7 @@ def measure(model: keras.Model, x: Any, y: Any = None, batch_size: int = 256) ->
 
     Raises:
         ValueError: the model has several outputs, or is what `skipping` has made; or there are no
-            labels.
+            labels or no images.
     """
     return Watch(model).measure(x, y, batch_size)
 
@@ -157,7 +157,9 @@ class Watch:
         """
         batches = _batches(x, batch_size)
         images = (batch[0] if isinstance(batch, tuple | list) else batch for batch in batches)
-        return np.concatenate([self._run(each)[1] for each in images])
+        decisions = [self._run(each)[1] for each in images]
+        self._check_some(decisions)
+        return np.concatenate(decisions)
 
     def measure(self, x: Any, y: Any = None, batch_size: int = 256) -> Routing:
         """As the function of this name."""
@@ -174,6 +176,7 @@ class Watch:
             labels.append(classes.reshape(-1))
             correct.append(scores.argmax(-1) == labels[-1])
             decisions.append(taken)
+        self._check_some(decisions)
         return Routing(
             blocks=self.blocks,
             decisions=np.concatenate(decisions),
@@ -182,6 +185,13 @@ class Watch:
             base_flops=self.base_flops,
             block_flops=self.block_flops,
         )
+
+    def _check_some(self, batches: list[np.ndarray]) -> None:
+        if not batches:
+            raise ValueError(
+                f"There are no images to watch the gates of '{self.model.name}' with: x is empty, "
+                "or an iterator that has been read already."
+            )
 
     def _run(self, images: Any) -> tuple[list[np.ndarray], np.ndarray]:
         """The outputs for a batch, and its decisions."""

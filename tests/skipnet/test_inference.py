@@ -161,6 +161,14 @@ def test_accuracy_needs_labels(network):
             skipnet.measure(network, given)
 
 
+@pytest.mark.parametrize("nothing", [[], X[:0]], ids=["batches", "array"])
+def test_no_images_are_told_of(network, nothing):
+    with pytest.raises(ValueError, match="There are no images to watch the gates of"):
+        skipnet.settle(network, nothing)
+    with pytest.raises(ValueError, match="There are no images to watch the gates of"):
+        skipnet.measure(network, nothing, None if isinstance(nothing, list) else Y[:0])
+
+
 def test_gates_that_are_held_open_have_nothing_to_skip(network):
     network = skipnet.add_gates(small())
     network.open_gates()
