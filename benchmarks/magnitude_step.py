@@ -6,7 +6,9 @@ The same network, ResNet-20 with the same weights, in four forms: Keras 3 as it 
 `ptkeras.MagnitudePruning`, Keras 2 as it is and under TF-MOT's `prune_low_magnitude`, with one
 schedule. All train in `fit` on the same batches, in rounds that take turns, since the speed of a
 machine drifts; the figures are medians over the rounds. They are printed, and written to
-benchmarks/results/magnitude_step.json. The goal: our step costs no more than TF-MOT's.
+benchmarks/results/magnitude_step.json. The goal: our step costs no more than TF-MOT's. Keras 3 has
+no fused batch normalisation on TensorFlow, and its steps are slower than those of Keras 2 before
+anything is pruned; hence the second ratio, in which each is measured against its own Keras.
 """
 
 import argparse
@@ -74,7 +76,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--frequency", type=int, default=10)
     options = parser.parse_args()
@@ -96,7 +98,15 @@ def main():
             cpu[name].append((time.process_time() - busy) / options.steps)
             seconds[name].append((time.perf_counter() - started) / options.steps)
     what = "a step of magnitude pruning, ResNet-20, over TF-MOT's in Keras 2"
-    ratio = measuring.ratio(what, seconds["ptkeras"], seconds["tfmot"], "≤ 1")
+    own = "the same, each as a multiple of a step of its Keras without pruning"
+    ours, theirs = (
+        [pruned / plain for pruned, plain in zip(seconds[a], seconds[b], strict=True)]
+        for a, b in (("ptkeras", "keras3"), ("tfmot", "keras2"))
+    )
+    ratios = [
+        measuring.ratio(what, seconds["ptkeras"], seconds["tfmot"], "≤ 1"),
+        measuring.ratio(own, ours, theirs, "≤ 1"),
+    ]
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     # On a machine that others work on too, the steadier figure.
     processors = {name: statistics.median(times) for name, times in cpu.items()}
@@ -108,7 +118,7 @@ def main():
         "magnitude_step",
         vars(options),
         ("keras", "tensorflow", "tf_keras", "tensorflow-model-optimization"),
-        ratios=[ratio],
+        ratios=ratios,
         seconds_a_step=medians,
         cpu_seconds_a_step=processors,
         overhead=overhead,
@@ -116,7 +126,8 @@ def main():
     for name, time_ in medians.items():
         busy = processors[name]
         print(f"{name:8} {1e3 * time_:7.1f} ms a step, of processors {1e3 * busy:7.1f} ms")
-    measuring.say(ratio)
+    for line in ratios:
+        measuring.say(line)
     print(
         f"over the network as it is: ptkeras {overhead['ptkeras']:+.1%}, "
         f"TF-MOT {overhead['tfmot']:+.1%}"
