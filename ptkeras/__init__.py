@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         surgery,
     )
     from ptkeras.callbacks import PruneTrain
+    from ptkeras._batch_norm import fused_batch_norm
     from ptkeras.magnitude import MagnitudePruning
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
@@ -43,6 +44,7 @@ __all__ = [
     "export",
     "fisher",
     "from_scratch",
+    "fused_batch_norm",
     "importance",
     "latency",
     "magnitude",
@@ -68,6 +70,7 @@ _HOMES = {
     "export": None,
     "fisher": None,
     "from_scratch": None,
+    "fused_batch_norm": "ptkeras._batch_norm",
     "importance": None,
     "latency": None,
     "magnitude": None,

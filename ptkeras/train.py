@@ -46,7 +46,10 @@ def train(settings: Settings) -> dict[str, Any]:
         if devices.from_chief(lambda: stack.enter_context(folder).finished):
             print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
         else:
-            _train(settings, folder, devices)
+            from ptkeras._batch_norm import fused_batch_norm
+
+            with fused_batch_norm():
+                _train(settings, folder, devices)
         result = devices.from_chief(lambda: _finish(settings, folder))
     return result if devices.is_chief else {}
 

@@ -1,0 +1,88 @@
+"""Batch normalisation in training by TensorFlow's fused kernels."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.layers import BatchNormalization
+
+_KERNEL_MULTIPLE = 4  # a CPU's kernel takes a slow way, slower than Keras's, for other counts
+
+
+@contextlib.contextmanager
+def fused_batch_norm() -> Iterator[None]:
+    """Trains `keras.layers.BatchNormalization` by TensorFlow's fused kernel within `with`.
+
+    Keras 3 computes mean, variance and output in operations of their own on TensorFlow; Keras 2 and
+    TensorFlow have one kernel for all three, and one for their gradient, which pass over the
+    activations fewer times. The layer computes what it does anyway, up to rounding: also its moving
+    variance, for which the kernel has the unbiased estimate, N / (N − 1) times the variance.
+
+    Training functions that are traced within `with` keep the kernel. Layers that it does not fit are
+    computed by Keras as ever: where the batch is not of images with their channels last, under
+    float64, with a mask, `renorm` or `synchronized`; and on CPUs where the number of channels is no
+    multiple of 4. Other backends than TensorFlow have nothing to change.
+
+        with ptkeras.fused_batch_norm():
+            model.fit(dataset, callbacks=[ptkeras.PruneTrain(channel_multiple=4)])
+    """
+    if keras.config.backend() != "tensorflow":
+        yield
+        return
+    plain = BatchNormalization.call
+
+    @functools.wraps(plain)
+    def call(self: BatchNormalization, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+        if training and self.trainable and mask is None and _fits(self, inputs):
+            return _normalize(self, inputs)
+        return plain(self, inputs, training=training, mask=mask)
+
+    BatchNormalization.call = call
+    try:
+        yield
+    finally:
+        BatchNormalization.call = plain
+
+
+def _fits(layer: BatchNormalization, inputs: Any) -> bool:
+    import tensorflow as tf
+
+    rank = len(inputs.shape)
+    if rank != 4 or layer.axis not in (-1, rank - 1):
+        return False
+    if (
+        layer.synchronized
+        or layer.renorm
+        or type(layer)._moments is not BatchNormalization._moments
+    ):
+        return False
+    if keras.backend.result_type(inputs.dtype, "float32") != "float32":
+        return False
+    return inputs.shape[-1] % _KERNEL_MULTIPLE == 0 or bool(tf.config.list_logical_devices("GPU"))
+
+
+def _normalize(layer: BatchNormalization, inputs: Any) -> Any:
+    """What the layer's own `call` returns in training; it updates the moving statistics, too."""
+    import tensorflow as tf
+
+    inputs = keras.ops.cast(inputs, "float32")
+    channels = inputs.shape[-1]
+    outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        inputs,
+        keras.ops.cast(layer.gamma, "float32") if layer.scale else tf.ones(channels),
+        keras.ops.cast(layer.beta, "float32") if layer.center else tf.zeros(channels),
+        epsilon=layer.epsilon,
+    )
+    count = tf.cast(tf.size(inputs) // channels, "float32")
+    _move(layer.moving_mean, mean, layer.momentum)
+    _move(layer.moving_variance, variance * (count - 1) / count, layer.momentum)
+    return keras.ops.cast(outputs, layer.compute_dtype)
+
+
+def _move(average: keras.Variable, value: Any, momentum: float) -> None:
+    """Moves the average as Keras does, whose variables may be of a narrower type."""
+    average.assign(keras.ops.cast(average, value.dtype) * momentum + value * (1.0 - momentum))
