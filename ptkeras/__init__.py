@@ -24,8 +24,8 @@ if TYPE_CHECKING:
         skipnet,
         surgery,
     )
-    from ptkeras.callbacks import PruneTrain
     from ptkeras._batch_norm import fused_batch_norm
+    from ptkeras.callbacks import PruneTrain
     from ptkeras.magnitude import MagnitudePruning
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso

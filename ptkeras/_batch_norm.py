@@ -22,10 +22,10 @@ def fused_batch_norm() -> Iterator[None]:
     activations fewer times. The layer computes what it does anyway, up to rounding: also its moving
     variance, for which the kernel has the unbiased estimate, N / (N − 1) times the variance.
 
-    Training functions that are traced within `with` keep the kernel. Layers that it does not fit are
-    computed by Keras as ever: where the batch is not of images with their channels last, under
-    float64, with a mask, `renorm` or `synchronized`; and on CPUs where the number of channels is no
-    multiple of 4. Other backends than TensorFlow have nothing to change.
+    Training functions that are traced within `with` keep the kernel. Keras computes as ever what it
+    does not fit: batches that are not of images with their channels last, float64, masks, `renorm`,
+    `synchronized`; and on CPUs layers whose number of channels is no multiple of 4. Other backends
+    than TensorFlow have nothing to change.
 
         with ptkeras.fused_batch_norm():
             model.fit(dataset, callbacks=[ptkeras.PruneTrain(channel_multiple=4)])
