@@ -46,7 +46,12 @@ FLAGS = {
         ]
         for method, more in {
             "dense": [],
-            "prunetrain": ["--interval=1", "--ratio=0.3", "--threshold=0.1"],
+            "prunetrain": [
+                "--interval=1",
+                "--ratio=0.5",
+                "--threshold=0.03",
+                "--channel_multiple=4",
+            ],
             "pruning_from_scratch": ["--gate_epochs=1"],
             "magnitude": ["--pruning_begin=2", "--pruning_end=3"],
         }.items()
