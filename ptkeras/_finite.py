@@ -44,8 +44,9 @@ def broken_variable(model: keras.Model) -> str | None:
         (slots, np.isfinite),
     ):
         for variable in variables:
-            values = keras.ops.convert_to_numpy(variable)
-            if "float" in variable.dtype and not is_fine(values).all():
+            if "float" not in variable.dtype:
+                continue
+            if not is_fine(keras.ops.convert_to_numpy(variable)).all():
                 return variable.path
     return None
 

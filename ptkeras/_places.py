@@ -14,13 +14,8 @@ def has_graph(model: Any) -> bool:
     return isinstance(model, (Functional, keras.Sequential))
 
 
-def places_of(model: keras.Model) -> dict[int, str]:
-    """For the `id` of each variable where it is; of several places the first in the alphabet."""
-    return {id(variable): place for place, variable in by_place(model).items()}
-
-
 def by_place(model: keras.Model) -> dict[str, keras.Variable]:
-    """All variables of a model's layers by where they are."""
+    """All variables of a model's layers by where they are; of several places the first by name."""
     found: dict[int, tuple[str, keras.Variable]] = {}
     for place, variable in sorted(_ways(model), key=lambda pair: pair[0]):
         found.setdefault(id(variable), (place, variable))

@@ -15,10 +15,12 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_g
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras._held_mask import HeldMask, mask_of
-from ptkeras._places import by_place, has_graph, places_of
+from ptkeras._places import by_place, has_graph
 from ptkeras.surgery.adopt import adopt, as_graph, graph_config, graph_from_config
 from ptkeras.surgery.optimizers import carry_over, renew
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
+
+_KERAS, _TORCH, _CUDA = "random_keras", "random_torch", "random_cuda_"
 
 
 def check_built(model: keras.Model) -> None:
@@ -121,38 +123,42 @@ def restore(model: keras.Model, path: Path, state: Mapping[str, Any]) -> None:
 
 
 def generators() -> dict[str, np.ndarray]:
-    """The states of the generators that `keras.random` draws from where it is given no seed."""
+    """The states of the generators that `keras.random` draws from where it is given no seed.
+
+    By names under which they may lie among other arrays of a checkpoint.
+    """
     found = {}
     own = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
     if own is not None:
-        found["keras"] = keras.ops.convert_to_numpy(own.state)
+        found[_KERAS] = keras.ops.convert_to_numpy(own.state)
     if keras.config.backend() == "torch":
         import torch
 
-        found["torch"] = torch.get_rng_state().numpy()
+        found[_TORCH] = torch.get_rng_state().numpy()
         if torch.cuda.is_available():
             for number, state in enumerate(torch.cuda.get_rng_state_all()):
-                found[f"cuda_{number}"] = state.numpy()
+                found[f"{_CUDA}{number}"] = state.numpy()
     return found
 
 
-def set_generators(model: keras.Model, states: Mapping[str, np.ndarray]) -> None:
+def set_generators(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
     """Takes back what `generators` returned.
 
     Args:
         model: the model, in whose scope a generator is made.
-        states: from the same backend; a GPU that is no longer there is left out.
+        arrays: from the same backend, maybe among others; a GPU that is no longer there is left
+            out.
     """
-    if "keras" in states:
+    if _KERAS in arrays:
         with scope_of(model):
-            global_seed_generator().state.assign(states["keras"])
-    if "torch" in states:
+            global_seed_generator().state.assign(arrays[_KERAS])
+    if _TORCH in arrays:
         import torch
 
-        torch.set_rng_state(torch.from_numpy(states["torch"]))
+        torch.set_rng_state(torch.from_numpy(arrays[_TORCH]))
         for number in range(torch.cuda.device_count()):
-            if f"cuda_{number}" in states:
-                torch.cuda.set_rng_state(torch.from_numpy(states[f"cuda_{number}"]), number)
+            if f"{_CUDA}{number}" in arrays:
+                torch.cuda.set_rng_state(torch.from_numpy(arrays[f"{_CUDA}{number}"]), number)
 
 
 def to_list(variable: keras.Variable) -> Any:
@@ -165,7 +171,7 @@ def _places_of_slots(model: keras.Model) -> list[str] | None:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return None
-    places = places_of(model)
+    places = {id(variable): place for place, variable in by_place(model).items()}
     for variable in optimizer._trainable_variables:
         if id(variable) not in places:
             raise ValueError(

@@ -12,11 +12,9 @@ small.fit(x, y, epochs=search.budget_epochs(160, 0.5))
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import numbers
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +23,17 @@ import numpy as np
 
 from ptkeras import cost
 from ptkeras._accuracy import accuracies, is_accuracy
-from ptkeras._plan import protected
-from ptkeras._prediction import Prediction, has_open_sizes, weighted_macs
+from ptkeras._arguments import check_number
+from ptkeras._prediction import has_open_sizes
+from ptkeras._search import Search
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import functional_of
 from ptkeras.gate_survival import GateSurvival
 from ptkeras.gated_network import GatedNetwork
-from ptkeras.surgery.fresh import fresh, scaled_norms, widen
-from ptkeras.surgery.rebuild import rebuild
+from ptkeras.surgery.fresh import scaled_norms, widen
 from ptkeras.surgery.reconfigure import scope_of
 
 __all__ = ["Search", "learn_gates"]
-
-# How near to the budget a structure is to come, as a share of the budget.
-NEAR = 0.01
-
-# How often FLOPs that are guessed are set right by those of the structure that came of them.
-TRIES = 4
 
 
 def learn_gates(
@@ -112,11 +104,14 @@ def learn_gates(
             loss or no accuracy, or leaves sizes of its inputs open; a loss is not finite; or the
             checkpoint is damaged or of another search.
     """
-    _check("sparsity_ratio", sparsity_ratio, lambda r: 0 < r <= 1, "over 0 and at most 1")
-    _check("balance_factor", balance_factor, lambda b: b >= 0, "a number from 0")
-    _check("channel_expansion", channel_expansion, lambda c: 1 <= c < 16, "from 1")
-    _check("learning_rate", learning_rate, lambda r: r > 0, "a number over 0")
-    _check("epochs", epochs, lambda n: n == int(n) >= 1, "a whole number from 1")
+    for name, value, right, wanted in (
+        ("sparsity_ratio", sparsity_ratio, lambda r: 0 < r <= 1, "over 0 and at most 1"),
+        ("balance_factor", balance_factor, lambda b: b >= 0, "a number from 0"),
+        ("channel_expansion", channel_expansion, lambda c: 1 <= c < 16, "from 1"),
+        ("learning_rate", learning_rate, lambda r: r > 0, "a number over 0"),
+        ("epochs", epochs, lambda n: n == int(n) >= 1, "a whole number from 1"),
+    ):
+        check_number(f"{name} of Pruning from Scratch", value, right, wanted)
     _check_fit(validation_data, epochs, fit_options)
     callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else callbacks
     weights = None
@@ -159,111 +154,6 @@ def learn_gates(
     )
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Search:
-    """What `learn_gates` found.
-
-    Attributes:
-        channel_map: the channels of the network that was searched, the expanded one.
-        flops: the FLOPs of one forward pass of the model as it was given.
-        gates: an array of a number per channel of the map: its gate; infinite for those that stay.
-        epoch: the number of the epoch, counted from 1, that the gates are of.
-        history: a dict for each epoch: `accuracy`, that on the validation data, and `open`, the
-            share of gates that are not zero.
-        seconds: what the search took.
-    """
-
-    channel_map: ChannelMap
-    flops: int
-    gates: np.ndarray
-    epoch: int
-    history: list[dict[str, float]]
-    seconds: float
-    _kept: dict[float, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
-
-    def keep(self, budget: float) -> np.ndarray:
-        """The structure whose FLOPs come nearest to a budget, by bisection on the gates' threshold.
-
-        Channels go in the order of their gates; of equal gates, such as closed ones, in a random
-        order that is always the same. One channel of every layer stays. Where the threshold's steps
-        are coarser than 1 %, as in narrow networks whose shortcuts tie a channel of many layers,
-        channels next in the order stand in for one that would take too much.
-
-        Args:
-            budget: the share of the model's FLOPs, over 0.
-
-        Returns:
-            A bool per channel of `channel_map`.
-
-        Raises:
-            ValueError: no structure comes within 1 % of the budget.
-        """
-        wanted = "a share of the model's FLOPs, over 0"
-        _check("budget", budget, lambda b: b > 0, wanted)
-        if budget not in self._kept:
-            self._kept[budget] = self._nearest(budget)
-        return self._kept[budget].copy()
-
-    def _nearest(self, budget: float) -> np.ndarray:
-        free = np.isfinite(self.gates) & ~protected(self.channel_map, self.gates, 1)
-        candidates = np.random.default_rng(0).permutation(np.flatnonzero(free))
-        order = candidates[np.argsort(self.gates[candidates], kind="stable")]
-        flops = _flops_of(self.channel_map)
-        goal = budget * self.flops
-
-        def without(count: int) -> np.ndarray:
-            keep = np.ones(len(self.gates), bool)
-            keep[order[:count]] = False
-            return keep
-
-        low, high = 0, len(order)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if flops(without(middle)) > goal else (low, middle)
-        nearest = min((without(n) for n in (low, high)), key=lambda k: abs(flops(k) - goal))
-        if abs(flops(nearest) / goal - 1) > NEAR:
-            nearest = near = without(low)
-            for _ in range(TRIES):
-                guess = _guess_of(self.channel_map, nearest, flops(nearest))
-                nearest = _filled_up(near.copy(), order[low:], guess, goal)
-                right = guess(nearest) == flops(nearest)  # the next guess would be the same
-                if right or abs(flops(nearest) / goal - 1) <= NEAR:
-                    break
-        share = flops(nearest) / self.flops
-        if abs(share / budget - 1) > NEAR:
-            raise ValueError(
-                f"The structure of '{self.channel_map.model.name}' nearest to a budget of {budget} "
-                f"of the FLOPs has {share:.4f} of them: choose a budget near that, or another "
-                "channel_expansion."
-            )
-        return nearest
-
-    def build(self, budget: float) -> keras.Model:
-        """The network for a budget, with fresh weights, to be compiled and trained from scratch.
-
-        Args:
-            budget: the share of the model's FLOPs, over 0; met within 1 %.
-
-        Returns:
-            A new model of plain Keras.
-
-        Raises:
-            ValueError: as `keep` does.
-        """
-        return fresh(self.channel_map, self.keep(budget))
-
-    def budget_epochs(self, epochs: int, budget: float) -> int:
-        """Budget training: epochs that cost a built network what `epochs` cost the model.
-
-            epochs · FLOPs of the model / FLOPs of the network
-
-        Args:
-            epochs: for which the model would be trained.
-            budget: the share of the model's FLOPs.
-        """
-        return round(epochs * self.flops / _flops_of(self.channel_map)(self.keep(budget)))
-
-
 class _Best(keras.callbacks.Callback):
     """Keeps the gates of the best epoch."""
 
@@ -296,19 +186,6 @@ class _Best(keras.callbacks.Callback):
         return (sparse, row["accuracy"] if sparse else -row["open"])
 
 
-def _filled_up(
-    keep: np.ndarray, order: np.ndarray, flops: Callable[[np.ndarray], int], goal: float
-) -> np.ndarray:
-    """The mask without those channels, first to go first, that leave the goal or more."""
-    for channel in order:
-        keep[channel] = False
-        left = flops(keep)
-        keep[channel] = left < goal * (1 - NEAR)
-        if not keep[channel] and left <= goal * (1 + NEAR):
-            break
-    return keep
-
-
 def _gateable(channel_map: ChannelMap) -> ChannelMap:
     """The map of a network of the same channels in which every batch norm has a scale to gate."""
     norms = (row.layer for row in channel_map.slices)
@@ -316,29 +193,6 @@ def _gateable(channel_map: ChannelMap) -> ChannelMap:
     if all(norm.scale for norm in norms):
         return channel_map
     return trace(scaled_norms(channel_map))
-
-
-def _flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
-    prediction = Prediction(channel_map)
-    if prediction.exact:
-        return lambda keep: 2 * sum(prediction.macs(keep))
-    known: dict[bytes, int] = {}
-
-    def flops(keep: np.ndarray) -> int:
-        """Products without a kernel (attention scores) are counted on the graph as it would be."""
-        key = keep.tobytes()
-        if key not in known:
-            known[key] = 2 * weighted_macs(rebuild(channel_map, keep).model, None)
-        return known[key]
-
-    return flops
-
-
-def _guess_of(channel_map: ChannelMap, near: np.ndarray, flops: int) -> Callable[[np.ndarray], int]:
-    """FLOPs of masks close to one whose FLOPs are known, without building any graph."""
-    prediction = Prediction(channel_map)
-    missing = flops - 2 * sum(prediction.macs(near))  # 0 if the prediction is exact
-    return lambda keep: 2 * sum(prediction.macs(keep)) + missing
 
 
 def _kind_of(loss: Any) -> Any:
@@ -397,12 +251,4 @@ def _check_finite(name: str, value: Any) -> None:
         raise ValueError(
             f"The {name} is {float(value)} in the gate search of Pruning from Scratch, so that its "
             "gates say nothing: look for NaN in the examples, or lower the learning rate."
-        )
-
-
-def _check(name: str, value: Any, right: Callable[[float], bool], wanted: str) -> None:
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not right(value):
-        raise ValueError(
-            f"The {name} of Pruning from Scratch must be {wanted}; received {value!r}."
         )

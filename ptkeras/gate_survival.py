@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
-from ptkeras._fits import is_in_fit
-from ptkeras._lock import Lock
 from ptkeras._resume import generators, set_generators
-from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
+from ptkeras._saving_fit import InterruptedTrainingError, SavingFit
+from ptkeras.checkpoint import read_arrays, read_state
 from ptkeras.gated_network import GatedNetwork
-from ptkeras.signals import Signals
 from ptkeras.surgery.reconfigure import scope_of
-from ptkeras.survival import InterruptedTrainingError
 
 _GATES, _SLOT, _OTHER, _BEST = "gates", "slot_", "other_", "best"
-_RANDOM = "random_"  # begins the names of the states of random generators
 
 
 class Best(Protocol):
@@ -33,7 +26,7 @@ class Best(Protocol):
     epoch: int
 
 
-class GateSurvival(keras.callbacks.Callback):
+class GateSurvival(SavingFit):
     """Saves a search for gates at the end of each epoch, and takes it up again where it ended.
 
     `Survival` wants a graph, which a `GatedNetwork` has not. Here the `.keras` file holds the
@@ -61,20 +54,12 @@ class GateSurvival(keras.callbacks.Callback):
     """
 
     def __init__(self, path: str | Path, best: Best, arguments: dict[str, Any]) -> None:
-        super().__init__()
-        self.path = Path(path)
-        if self.path.suffix != ".keras":
-            raise ValueError(
-                f"The checkpoint of learn_gates must end in .keras; received '{path}'."
-            )
+        super().__init__(path, "checkpoint of learn_gates")
         self.best = best
         self.arguments = arguments
         self.epoch = 0
         self.seconds = 0.0
         self._begun = time.perf_counter()
-        self._checkpoints = Checkpoints(self.path)
-        self._signals = Signals(self)
-        self._lock = Lock(self.path, in_use=lambda: is_in_fit(self))
 
     # The hooks of Keras, in the order in which fit calls them.
 
@@ -82,7 +67,7 @@ class GateSurvival(keras.callbacks.Callback):
         """Goes on where the file ends, if there is one."""
         with self._leaving_if_it_fails():
             self._lock.take()
-            path = self._checkpoints.find()
+            path = self.checkpoints.find()
             if path is not None:
                 self._restore(path)
                 self.model._initial_epoch = self.epoch  # as Keras's BackupAndRestore does
@@ -106,19 +91,6 @@ class GateSurvival(keras.callbacks.Callback):
 
     # What they are made of.
 
-    def _leave(self) -> None:
-        self.model._initial_epoch = None
-        self._signals.release()
-        self._lock.release()
-
-    @contextlib.contextmanager
-    def _leaving_if_it_fails(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self._leave()
-            raise
-
     def _stop_if_told(self) -> None:
         number = self._signals.received
         if number is None:
@@ -126,9 +98,7 @@ class GateSurvival(keras.callbacks.Callback):
         self._leave()
         where = f"epoch {self.epoch}" if self.epoch else "the beginning"
         raise InterruptedTrainingError(
-            number,
-            f"Stopped by {signal.Signals(number).name} while gates were learned; the same call "
-            f"goes on from {where} of that.",
+            number, f" while gates were learned; the same call goes on from {where} of that."
         )
 
     def _save(self) -> None:
@@ -142,8 +112,8 @@ class GateSurvival(keras.callbacks.Callback):
             "shapes": self._shapes(),
         }
         arrays = {name: keras.ops.convert_to_numpy(v.value) for name, v in self._variables()}
-        arrays |= {f"{_RANDOM}{name}": drawn for name, drawn in generators().items()}
-        self._checkpoints.write(model.network, state, arrays | {_BEST: self.best.gates})
+        arrays |= generators() | {_BEST: self.best.gates}
+        self.checkpoints.write(model.network, state, arrays)
 
     def _restore(self, path: Path) -> None:
         state, arrays = read_state(path), read_arrays(path)
@@ -153,8 +123,7 @@ class GateSurvival(keras.callbacks.Callback):
             self.model.network.load_weights(path)
             for name, variable in self._variables():
                 variable.assign(arrays[name])
-        drawn = {k.removeprefix(_RANDOM): v for k, v in arrays.items() if k.startswith(_RANDOM)}
-        set_generators(self.model, drawn)
+        set_generators(self.model, arrays)
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.best.history = list(state["history"])
         self.best.epoch, self.best.gates = state["best_epoch"], arrays[_BEST]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +11,7 @@ from keras.src.utils import io_utils
 
 from ptkeras import multi_worker
 from ptkeras._finite import broken_loss, broken_variable
-from ptkeras._fits import callbacks_beside, is_in_fit, stopped_for_good
-from ptkeras._lock import Lock
+from ptkeras._fits import callbacks_beside, stopped_for_good
 from ptkeras._origin import check_origin, origin_of, take_names
 from ptkeras._past import give_history, history_of, keep_rows
 from ptkeras._replicas import average_statistics
@@ -28,29 +25,16 @@ from ptkeras._resume import (
     state_of,
     to_list,
 )
-from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
+from ptkeras._saving_fit import InterruptedTrainingError, SavingFit
+from ptkeras.checkpoint import read_arrays, read_state
 from ptkeras.keras_state import KerasState
-from ptkeras.signals import Signals
 from ptkeras.surgery.reconfigure import scope_of
 
 _STEPS_BETWEEN_QUESTIONS = 10  # to the other workers: each question is a message and an answer
-_RANDOM = "random_"  # begins the names of the states of random generators
 
 
 class NonFiniteLossError(ValueError):
     """The loss, a weight or a slot of the optimiser has become NaN or infinite."""
-
-
-class InterruptedTrainingError(KeyboardInterrupt):
-    """A signal has ended the training; what was done is saved.
-
-    Attributes:
-        signal: its number.
-    """
-
-    def __init__(self, signal_number: int, message: str) -> None:
-        super().__init__(message)
-        self.signal = signal_number
 
 
 class Stateful(Protocol):
@@ -66,7 +50,7 @@ class Stateful(Protocol):
         """
 
 
-class Survival(keras.callbacks.Callback):
+class Survival(SavingFit):
     """Saves all of a training at the end of each epoch, and takes it up again where it ended.
 
     Keras's BackupAndRestore saves weights alone, and they no longer fit once the network has been
@@ -124,13 +108,9 @@ class Survival(keras.callbacks.Callback):
     """
 
     def __init__(self, path: str | Path, stateful: Sequence[Any] = (), dataset: Any = None) -> None:
-        super().__init__()
-        self.path = Path(path)
-        if self.path.suffix != ".keras":
-            raise ValueError(f"The path of Survival must end in .keras; received '{path}'.")
+        super().__init__(path, "path of Survival")
         self.stateful = [one if hasattr(one, "get_state") else KerasState(one) for one in stateful]
         self.dataset = dataset
-        self.checkpoints = Checkpoints(self.path)
         self.epoch = 0
         self._steps_before = 0
         self._asked_at = 0
@@ -143,8 +123,6 @@ class Survival(keras.callbacks.Callback):
         self._unfinished = False  # whether a fit has begun and not come to its end
         self._past: dict[str, Any] | None = None  # what Keras's History is still to be given
         self._beside: list[keras.callbacks.Callback] = [self]  # the callbacks of the fit
-        self._signals = Signals(self)
-        self._lock = Lock(self.path, in_use=lambda: is_in_fit(self))
 
     def resume(self, model: keras.Model) -> int:
         """Makes a model, compiled and as it was built first, what is in the file.
@@ -203,7 +181,7 @@ class Survival(keras.callbacks.Callback):
         if self._state is not None:
             self._set_states()  # what another callback's on_train_begin has started anew
             self._set_arrays()
-            self._set_generators()
+            set_generators(self.model, self._arrays)
             self._past = self._state["history"]
             # As Keras's BackupAndRestore does. Early stopping may have come before the kill.
             is_over = self._state["stopped_by"] is not None
@@ -222,7 +200,7 @@ class Survival(keras.callbacks.Callback):
         self._steps_before = state.get("step", 0) if epoch == state.get("epoch") else 0
         if self._steps_before:
             self._restore_metrics(state["metrics"])
-            self._set_generators()  # behind what the beginning of an epoch draws
+            set_generators(self.model, self._arrays)  # behind what the beginning of an epoch draws
         self._asked_at = self._steps_before
         self._last_step = -1  # which data of another kind do not tell
         if self.dataset is not None:
@@ -319,29 +297,14 @@ class Survival(keras.callbacks.Callback):
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
         number = self._signals.received
-        with self._leaving_if_it_fails():
+        try:
             if steps and self.dataset is not None:
                 metrics = [to_list(v) for v in self.model.metrics_variables]
                 self._save(self.epoch, step=steps, metrics=metrics, history=history_of(self.model))
-        self._leave()
-        where = self.progress or "the beginning"
-        raise InterruptedTrainingError(
-            number, f"Stopped by {signal.Signals(number).name}; the same call goes on from {where}."
-        )
-
-    def _leave(self) -> None:
-        """Takes back what a fit must not leave behind."""
-        self.model._initial_epoch = None
-        self._signals.release()
-        self._lock.release()
-
-    @contextlib.contextmanager
-    def _leaving_if_it_fails(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
+        finally:
             self._leave()
-            raise
+        where = self.progress or "the beginning"
+        raise InterruptedTrainingError(number, f"; the same call goes on from {where}.")
 
     def _restore_metrics(self, values: list[Any]) -> None:
         """Gives the metrics what they had counted in the part of an epoch that is not run again."""
@@ -362,11 +325,7 @@ class Survival(keras.callbacks.Callback):
             for i, one in enumerate(self.stateful)
             if isinstance(one, KerasState)
             for j, array in enumerate(one.get_arrays())
-        } | {f"{_RANDOM}{name}": state for name, state in generators().items()}
-
-    def _set_generators(self) -> None:
-        own = {k: v for k, v in self._arrays.items() if k.startswith(_RANDOM)}
-        set_generators(self.model, {k.removeprefix(_RANDOM): v for k, v in own.items()})
+        } | generators()
 
     def _set_arrays(self) -> None:
         for i, (one, state) in enumerate(zip(self.stateful, self._state["states"], strict=True)):

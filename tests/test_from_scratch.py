@@ -10,6 +10,7 @@ from keras import layers
 
 import ptkeras
 from ptkeras import cost, from_scratch
+from ptkeras._search import flops_of
 from ptkeras.channels import trace
 from ptkeras.gated_network import GatedNetwork, SparsityBalance, gated_rows
 from ptkeras.models import build
@@ -291,7 +292,7 @@ def test_narrow_networks_with_shortcuts_meet_any_budget(seed, budget):
     gates = np.random.default_rng(seed).random(len(found.gates))
     gates = np.where(np.isfinite(found.gates), gates, np.inf)
     found = dataclasses.replace(found, gates=gates)
-    flops = from_scratch._flops_of(found.channel_map)(found.keep(budget))
+    flops = flops_of(found.channel_map)(found.keep(budget))
     assert flops / found.flops == pytest.approx(budget, rel=0.01)
 
 

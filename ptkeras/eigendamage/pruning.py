@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
-import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from ptkeras import fisher, lasso
+from ptkeras._arguments import check_number
 from ptkeras._held_mask import refuse_masks
 from ptkeras._layer_channels import paths
 from ptkeras.eigendamage.bottleneck import Form, cheapest, directions, form_of, pruned, stages
@@ -94,8 +94,13 @@ def prune(
             likelihood that is known, or masks of `ptkeras.MagnitudePruning` or the lasso of
             `ptkeras.PruneTrain` are on the model. The model is as it was.
     """
-    _check("ratio", ratio, lambda value: 0 <= value < 1, "from 0 and under 1")
-    _check("ratio_limit", ratio_limit, lambda value: 0 < value < 1, "over 0 and under 1")
+    check_number("ratio of EigenDamage", ratio, lambda r: 0 <= r < 1, "a number from 0 and under 1")
+    check_number(
+        "ratio_limit of EigenDamage",
+        ratio_limit,
+        lambda r: 0 < r < 1,
+        "a number over 0 and under 1",
+    )
     refuse_masks(model)
     if lasso.is_attached(model):
         raise ValueError(
@@ -229,10 +234,3 @@ def _row(each: Importances, new: Form, stay: tuple[int, int], names: dict[int, s
         widths=(each.form.widths, new.widths),
         macs=tuple(round(form.macs(each.positions)) for form in (each.form, new)),
     )
-
-
-def _check(name: str, value: Any, right: Callable[[float], bool], wanted: str) -> None:
-    if not isinstance(value, numbers.Real) or not right(value):
-        raise ValueError(
-            f"The {name} of EigenDamage must be a number {wanted}; received {value!r}."
-        )

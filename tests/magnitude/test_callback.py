@@ -8,6 +8,7 @@ from keras import layers
 import ptkeras
 from ptkeras import MagnitudePruning
 from ptkeras.magnitude.kernels import kernels
+from tests.magnitude.zeros import Zeros, zeros
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(48, 6, 6, 2)).astype("float32")
@@ -49,23 +50,6 @@ def fit(model, callback, epochs=1, others=(), batch_size=8):
         verbose=0,
         callbacks=[callback, *others],
     )
-
-
-def zeros(model):
-    return [np.mean(kernel.values == 0) for kernel in kernels(model)]
-
-
-class Zeros(keras.callbacks.Callback):
-    """The zeros behind each step."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        if hasattr(self.model, "jax_state_sync"):
-            self.model.jax_state_sync()
-        self.seen.append(zeros(self.model))
 
 
 OPTIMIZERS = {

@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from ptkeras import MagnitudePruning, Survival, magnitude
-from ptkeras.magnitude.kernels import kernels
+from tests.magnitude.zeros import Zeros
 from tests.stopping import FailIn, StoppedError, array
 
 RANDOM = np.random.default_rng(0)
@@ -20,19 +20,6 @@ OPTIMIZERS = {
     ),
     "average": lambda: keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.9),
 }
-
-
-class Zeros(keras.callbacks.Callback):
-    """The share of zeros behind each step."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def on_train_batch_end(self, batch, logs=None):
-        if hasattr(self.model, "jax_state_sync"):
-            self.model.jax_state_sync()
-        self.seen.append(np.mean([np.mean(kernel.values == 0) for kernel in kernels(self.model)]))
 
 
 def compiled(optimizer):

@@ -1,0 +1,25 @@
+"""Numbers that a caller gave, in their range or told of."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+
+def check_number(name: str, value: Any, right: Callable[[float], bool], wanted: str) -> None:
+    """Refuses what is no finite number in its range.
+
+    Args:
+        name: what to call it, such as "ratio of EigenDamage".
+        value: what was given.
+        right: whether a finite number is in the range.
+        wanted: the range in words, such as "over 0 and under 1".
+
+    Raises:
+        ValueError: so it is.
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not right(value):
+        raise ValueError(f"The {name} must be {wanted}; received {value!r}.")

@@ -1,0 +1,63 @@
+"""What the callbacks have in common that save a `fit` and end it where a signal asks for that."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+
+from ptkeras._fits import is_in_fit
+from ptkeras._lock import Lock
+from ptkeras.checkpoint import Checkpoints
+from ptkeras.signals import Signals
+
+
+class InterruptedTrainingError(KeyboardInterrupt):
+    """A signal has ended the training; what was done is saved.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        name = signal.Signals(signal_number).name
+        super().__init__(f"Stopped by {name}{message}")
+        self.signal = signal_number
+
+
+class SavingFit(keras.callbacks.Callback):
+    """A callback with a file that only one `fit` at a time writes, and an ear for signals.
+
+    Args:
+        path: the file, ending in `.keras`.
+        name: what to call the path in a message.
+
+    Raises:
+        ValueError: the path ends otherwise.
+    """
+
+    def __init__(self, path: str | Path, name: str) -> None:
+        super().__init__()
+        self.path = Path(path)
+        if self.path.suffix != ".keras":
+            raise ValueError(f"The {name} must end in .keras; received '{path}'.")
+        self.checkpoints = Checkpoints(self.path)
+        self._signals = Signals(self)
+        self._lock = Lock(self.path, in_use=lambda: is_in_fit(self))
+
+    def _leave(self) -> None:
+        """Takes back what a fit must not leave behind."""
+        self.model._initial_epoch = None
+        self._signals.release()
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def _leaving_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._leave()
+            raise
