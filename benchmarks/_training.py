@@ -1,8 +1,11 @@
 """A network and a batch to train it on, for benchmarks of training steps."""
 
+import contextlib
+
 import keras
 import numpy as np
 
+import ptkeras
 from ptkeras.models import build
 
 PACKAGES = ("keras", keras.config.backend())
@@ -27,11 +30,13 @@ def compiled(model, jit_compile=False):
     return model
 
 
-def steps(model, data, count):
-    """A job: so many training steps."""
+def steps(model, data, count, fused=True):
+    """A job: so many training steps, with fused batch norm, as `ptkeras.train` has it, or not."""
+    kernels = ptkeras.fused_batch_norm if fused else contextlib.nullcontext
 
     def run():
-        for _ in range(count):
-            model.train_on_batch(*data)
+        with kernels():
+            for _ in range(count):
+                model.train_on_batch(*data)
 
     return run

@@ -142,6 +142,16 @@ def _static_dynamic(result: dict) -> str:
     return _table(["", "test accuracy", "parameters", "inference FLOPs", "ms, onnxruntime"], rows)
 
 
+def _batch_norm_step(result: dict) -> str:
+    """A row a network: milliseconds as Keras computes it and fused."""
+    rows = []
+    for row in result["networks"]:
+        plain, fused = row["milliseconds"]
+        share = f"{row['flops']:.0%}"
+        rows.append([f"{row['model']}, {row['channels']}", share, f"{plain:.0f}", f"{fused:.0f}"])
+    return _table(["network, channels", "FLOPs", "Keras", "fused"], rows)
+
+
 def _overview(_: dict) -> str:
     """The ratios of all results that are there, in the order of `OVERVIEW`."""
     rows = []
@@ -158,8 +168,9 @@ OVERVIEW = (
     "lasso_step",
     "pruned_step",
     "reconfiguration",
-    "speed_up_digits",
-    "speed_up_cifar10",
+    "speed_up_digits_resnet20",
+    "speed_up_cifar10_resnet20",
+    "speed_up_cifar10_vgg11",
     "peers",
     "magnitude_step",
     "memory",
@@ -176,6 +187,7 @@ METHODS = {
 TABLES = {
     "overview": _overview,
     "applications": _applications,
+    "batch_norm_step": _batch_norm_step,
     "export_speed": export_speed,
     "magnitude_sweep": _magnitude_sweep,
     "static_dynamic_cifar10": _static_dynamic,
