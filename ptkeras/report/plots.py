@@ -89,7 +89,7 @@ def heat_map(run: Run) -> Figure:
                 cells.append([begin, stretch.end, count])
         cells[-1][1] = end
         for begin, stop, count in cells:
-            share = count / full if full else 0.0
+            share = min(1.0, count / full) if full else 0.0  # Pruning from Scratch widens some
             axes.barh(y, stop - begin, 0.9, left=begin, color=PAGE.blue, alpha=share, linewidth=0)
             # Text of its own colour on the strong cells.
             colour = PAGE.paper if share > 0.6 else PAGE.ink
