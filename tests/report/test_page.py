@@ -148,6 +148,19 @@ def test_names_of_layers_are_no_formulas(pruned, tmp_path):
     assert "$x_2$<i>" in Reader(page).texts and "<i>" not in page
 
 
+def test_a_layer_may_be_wider_than_the_dense_one(pruned, tmp_path):
+    """Pruning from Scratch searches an expanded network."""
+    folder = tmp_path / "run"
+    shutil.copytree(pruned, folder)
+    told = json.loads((folder / "architecture.json").read_text())
+    wide = told["initial"]["layers"]["second"] + 1
+    told["final"]["layers"]["second"] = wide
+    for change in told["reconfigurations"]:
+        change["layers"]["second"] = [wide, wide]
+    (folder / "architecture.json").write_text(json.dumps(told))
+    assert str(wide) in Reader(report.write(folder).read_text(encoding="utf-8")).texts
+
+
 def test_a_page_is_whole_or_what_it_was(pruned, monkeypatch):
     before = report.write(pruned).read_bytes()
     assert report.write(pruned).read_bytes() == before  # the same run is the same page
