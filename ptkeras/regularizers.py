@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -68,7 +68,7 @@ class GroupLasso(keras.regularizers.Regularizer):
         kept = sorted(axes)
         others = [a for a in range(rank) if a not in axes]
         # Both sums start from the kernel without its spatial axes: a ninth of the work at 3x3.
-        squares = ops.sum(ops.square(kernel), axis=others) if others else ops.square(kernel)
+        squares = _square_sums(kernel, others)
         total = 0.0
         for axis, ids in axes.items():
             rest = [i for i, a in enumerate(kept) if a != axis]
@@ -86,6 +86,25 @@ class GroupLasso(keras.regularizers.Regularizer):
             "groups": groups,
             "base": keras.regularizers.serialize(self.base),
         }
+
+
+def _square_sums(kernel: Any, axes: list[int]) -> Any:
+    """Sums of squares over some axes.
+
+    Their gradient is written out, since automatic differentiation passes over a kernel three times
+    for it: to spread the gradient of the sums, to double the kernel, and to multiply both.
+    """
+
+    @ops.custom_gradient
+    def sums(kernel: Any) -> tuple[Any, Callable[..., Any]]:
+        def gradient(*gradients: Any, upstream: Any = None) -> Any:
+            of_sums = gradients[0] if upstream is None else upstream
+            return kernel * ops.expand_dims(2 * of_sums, axes)
+
+        return ops.sum(ops.square(kernel), axis=axes), gradient
+
+    # Reshaping reads a variable, which TensorFlow's custom gradients do not take, without a copy.
+    return sums(ops.reshape(kernel, kernel.shape)) if axes else ops.square(kernel)
 
 
 def _by_group(sums: Any, ids: np.ndarray | None) -> Any:

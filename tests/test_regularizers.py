@@ -62,6 +62,27 @@ def test_the_gradient_at_zero_is_zero():
     assert (keras.ops.convert_to_numpy(layer.kernel) == 0).all()
 
 
+@pytest.mark.parametrize("groups", [None, {0: None, 3: [0, 0, -1, 1]}, {2: None}])
+def test_its_gradient_is_that_of_the_formula(groups):
+    """A weight over the norm of its group: what a step of 1 takes off where no other loss is."""
+    start = np.random.default_rng(0).normal(size=(3, 2, 5, 4)).astype("float32")
+    regularizer = ptkeras.GroupLasso(0.5, groups)
+    layer = layers.Conv2D(4, (3, 2), use_bias=False, kernel_regularizer=regularizer)
+    model = keras.Sequential([keras.Input((3, 2, 5)), layer])
+    layer.kernel.assign(start)
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    model.fit(np.zeros((2, 3, 2, 5)), np.zeros((2, 1, 1, 4)), verbose=0)
+    expected = np.zeros_like(start)
+    for axis, ids in regularizer.groups.items():
+        lines = np.moveaxis(start, axis, 0)
+        ids = np.arange(len(lines)) if ids is None else ids
+        own = np.moveaxis(expected, axis % 4, 0)  # a view
+        for group in set(ids) - {-1}:
+            own[ids == group] += 0.5 * lines[ids == group] / np.linalg.norm(lines[ids == group])
+    taken = start - keras.ops.convert_to_numpy(layer.kernel)
+    np.testing.assert_allclose(taken, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("groups", [None, {0: None, 2: [0, 0, -1, 1]}])
 def test_it_survives_json(groups):
     config = keras.regularizers.serialize(ptkeras.GroupLasso(0.25, groups, base="l1"))
