@@ -54,11 +54,9 @@ def _fits(layer: BatchNormalization, inputs: Any) -> bool:
     rank = len(inputs.shape)
     if rank != 4 or layer.axis not in (-1, rank - 1):
         return False
-    if (
-        layer.synchronized
-        or layer.renorm
-        or type(layer)._moments is not BatchNormalization._moments
-    ):
+    renorm = getattr(layer, "renorm", False)  # which Keras 3.12, the last for Python 3.10, has not
+    own_moments = type(layer)._moments is not BatchNormalization._moments
+    if layer.synchronized or renorm or own_moments:
         return False
     if keras.backend.result_type(inputs.dtype, "float32") != "float32":
         return False
