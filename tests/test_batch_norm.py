@@ -1,5 +1,6 @@
 """Batch normalisation by the fused kernel is Keras's, in fewer operations."""
 
+import contextlib
 import inspect
 
 import keras
@@ -8,6 +9,7 @@ import pytest
 from keras.layers import BatchNormalization
 
 import ptkeras
+from tests.two_devices import mirrored_strategy
 
 BACKEND = keras.backend.backend()
 needs_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="a kernel of TensorFlow's")
@@ -16,7 +18,7 @@ needs_renorm = pytest.mark.skipif(
 )
 
 
-def network(**settings):
+def network(jit_compile=False, **settings):
     """A small network whose batch norm has statistics and scales of its own."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
@@ -31,7 +33,7 @@ def network(**settings):
     )
     random = np.random.default_rng(0)
     model.set_weights([w + random.uniform(0.1, 0.5, w.shape) for w in model.get_weights()])
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse", jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse", jit_compile=jit_compile)
     return model
 
 
@@ -50,7 +52,10 @@ def kernels(layer, shape):
     return [one.type for one in operations.get_operations()].count("FusedBatchNormV3")
 
 
-@pytest.mark.parametrize("settings", [{}, {"scale": False}, {"center": False, "momentum": 0.5}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"scale": False}, {"center": False, "momentum": 0.5}, {"jit_compile": True}],
+)
 def test_trains_to_the_same_weights(settings):
     """All variables, moving statistics among them, after some steps."""
     plain, fused = network(**settings), network(**settings)
@@ -61,6 +66,20 @@ def test_trains_to_the_same_weights(settings):
     start = network(**settings).get_weights()
     for before, one, other in zip(start, plain.get_weights(), fused.get_weights(), strict=True):
         assert np.abs(one - before).max() > 1e-3
+        np.testing.assert_allclose(other, one, rtol=2e-4, atol=2e-5)
+
+
+@needs_tensorflow
+def test_replicas_train_to_the_same_weights():
+    x, y = data()
+    found = []
+    for context in (contextlib.nullcontext, ptkeras.fused_batch_norm):
+        with mirrored_strategy().scope():
+            model = network()
+        with context():
+            model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+        found.append(model.get_weights())
+    for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(other, one, rtol=2e-4, atol=2e-5)
 
 

@@ -207,6 +207,20 @@ def test_its_flags_repeat_a_run_bit_for_bit(pruned, tmp_path):
     assert_same_run(pruned, again)
 
 
+def test_a_run_trains_by_the_fused_kernel(tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    kernel, seen = tf.compat.v1.nn.fused_batch_norm, []
+
+    def counted(*args, **kwargs):
+        seen.append(args[0].shape[-1])
+        return kernel(*args, **kwargs)
+
+    monkeypatch.setattr(tf.compat.v1.nn, "fused_batch_norm", counted)
+    run(tmp_path / "run", "--method=dense", "--epochs=1", "--learning_rate_drops=")
+    assert seen
+
+
 def test_another_seed_is_another_run(pruned, tmp_path):
     assert run(tmp_path / "other", "--seed=1") == 0
     assert rows(tmp_path / "other")[0]["loss"] != rows(pruned)[0]["loss"]
