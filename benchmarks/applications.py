@@ -10,20 +10,16 @@ benchmarks/results/applications.json.
 """
 
 import argparse
-import json
-import os
-import pathlib
-import platform
 import time
 
 import keras
 import numpy as np
 
+from benchmarks import measuring
 from ptkeras import reconfigure
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.surgery.initial_values import InitialValues
 
-RESULT = pathlib.Path(__file__).parent / "results" / "applications.json"
 NAMES = sorted(name for name in dir(keras.applications) if name[0].isupper())
 SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all others: 32
 
@@ -93,14 +89,8 @@ def main() -> None:
             flush=True,
         )
         keras.utils.clear_session()
-    setting = {
-        "keras": keras.version(),
-        "backend": keras.backend.backend(),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({"setting": setting, "networks": rows}, indent=1) + "\n")
+    packages = ("keras", keras.config.backend())
+    measuring.write("applications", vars(arguments), packages, networks=rows)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,8 @@ whole command. Also writes them to benchmarks/results/digits.json. Some 10 minut
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,8 +19,9 @@ import time
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import measuring
+
 FLAGFILE = "flags/digits_resnet20.flags"
-RESULT = pathlib.Path(__file__).parent / "results" / "digits.json"
 
 
 def run(method, seed):
@@ -61,7 +59,8 @@ def show(runs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
-    seeds = range(parser.parse_args().seeds)
+    options = parser.parse_args()
+    seeds = range(options.seeds)
     runs = [run(method, seed) for seed in seeds for method in ("dense", "prunetrain")]
     show(runs)
     accuracy = {
@@ -72,14 +71,9 @@ def main():
         f"mean accuracy: dense {accuracy['dense']:.2%}, PruneTrain {accuracy['prunetrain']:.2%}; "
         f"ratio {accuracy['prunetrain'] / accuracy['dense']:.4f}"
     )
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "mean_accuracy": accuracy,
-        "runs": runs,
-    }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    settings = vars(options) | {"flags": measuring.spelled_out([f"--flagfile={FLAGFILE}"])}
+    packages = ("keras", "tensorflow")
+    measuring.write("digits", settings, packages, mean_accuracy=accuracy, runs=runs)
 
 
 if __name__ == "__main__":

@@ -17,17 +17,15 @@ benchmarks/results/export_applications.json: the same command goes on where it w
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 
-RESULT = pathlib.Path(__file__).parent / "results" / "export_applications.json"
+from benchmarks import measuring
+
 FORMATS = ("onnx", "saved_model", "litert")
 SUFFIXES = {"onnx": ".onnx", "saved_model": "", "litert": ".tflite"}
 
@@ -144,7 +142,8 @@ def main():
     if options.here:
         print(json.dumps(measure(options.networks[0])))
         return
-    earlier = json.loads(RESULT.read_text())["networks"] if RESULT.exists() else []
+    result = measuring.RESULTS / "export_applications.json"
+    earlier = json.loads(result.read_text(encoding="utf-8"))["networks"] if result.exists() else []
     wanted = options.networks or names()
     rows = {row["network"]: row for row in earlier if "error" not in row}
     if options.again:
@@ -152,27 +151,12 @@ def main():
     for name in wanted:
         if name not in rows:
             rows[name] = measure_apart(name)
-            write(list(rows.values()))
+            packages = ("keras", "tensorflow", "onnxruntime")
+            measuring.write("export_applications", {}, packages, networks=list(rows.values()))
         show(rows[name])
     failed = [row for row in rows.values() if "error" in row]
     worst = max(row["onnx"]["max_relative"] for row in rows.values() if "onnx" in row)
     print(f"{len(rows)} networks, {len(failed)} failed; the largest difference in ONNX {worst:.1e}")
-
-
-def write(rows):
-    import keras
-    import onnxruntime
-    import tensorflow as tf
-
-    setting = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "keras": keras.__version__,
-        "tensorflow": tf.__version__,
-        "onnxruntime": onnxruntime.__version__,
-    }
-    text = json.dumps({"setting": setting, "networks": rows}, indent=1)
-    RESULT.write_text(text + "\n")
 
 
 if __name__ == "__main__":

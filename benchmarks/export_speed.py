@@ -24,18 +24,13 @@ All of it is written to benchmarks/results/export_speed.json, and printed as the
 """
 
 import argparse
-import datetime
 import json
-import os
 import pathlib
-import platform
-import subprocess
-import sys
 import tempfile
 
+from benchmarks import measuring
 from benchmarks.tables import export_speed
 
-RESULT = pathlib.Path(__file__).parent / "results" / "export_speed.json"
 FLAGFILE = "flags/digits_resnet20.flags"
 BATCH_SIZES = (1, 32)
 THREADS = (1, 2)
@@ -46,9 +41,7 @@ DIGITS = "ResNet-20, digits"
 def digits_run(name, *flags):
     """The folder of a run, trained if need be."""
     folder = pathlib.Path("runs", f"digits_resnet20_{name}_seed0")
-    command = [sys.executable, "-m", "ptkeras.train", f"--flagfile={FLAGFILE}"]
-    flags = [*flags, f"--output_dir={folder}"]
-    subprocess.run([*command, *flags], check=True, stdout=subprocess.DEVNULL)
+    measuring.train([f"--flagfile={FLAGFILE}", *flags], folder)
     return folder
 
 
@@ -171,17 +164,15 @@ def main():
     options = parser.parse_args()
     if not options.show:
         rows, runtime = measure_speed(options.rounds)
-        result = {
-            "date": datetime.date.today().isoformat(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "runtime": runtime,
-            "rounds": options.rounds,
-            "speed": rows,
-            "int8": measure_int8(),
-        }
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    show(json.loads(RESULT.read_text()))
+        measuring.write(
+            "export_speed",
+            {"rounds": options.rounds},
+            ("keras", "tensorflow", "onnxruntime"),
+            runtime=runtime,
+            speed=rows,
+            int8=measure_int8(),
+        )
+    show(json.loads((measuring.RESULTS / "export_speed.json").read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

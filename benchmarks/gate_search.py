@@ -13,16 +13,12 @@ search of at most a tenth of a dense training.
 """
 
 import argparse
-import datetime
-import json
-import os
-import pathlib
-import platform
 import statistics
 import time
 
 import keras
 
+from benchmarks import measuring
 from ptkeras import cost, data, settings
 from ptkeras.channels import trace
 from ptkeras.from_scratch import learn_gates
@@ -31,7 +27,6 @@ from ptkeras.methods.pruning_from_scratch import HELD_OUT
 from ptkeras.models import build
 from ptkeras.surgery.fresh import widen
 
-RESULT = pathlib.Path(__file__).parent / "results" / "gate_search.json"
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -118,14 +113,8 @@ def main():
             f"takes {row['search_seconds']:,.0f} s ({row['search_was']}), {row['ratio']:.3f} of "
             f"the {row['dense_seconds_worked_out']:,.0f} s of {row['dense_epochs']} dense epochs"
         )
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": {"keras": keras.__version__, "backend": keras.config.backend()},
-        "settings": vars(options) | {"data_dir": None},
-        "networks": rows,
-    }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    packages = ("keras", keras.config.backend())
+    measuring.write("gate_search", vars(options) | {"data_dir": None}, packages, networks=rows)
 
 
 if __name__ == "__main__":

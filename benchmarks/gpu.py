@@ -1,18 +1,20 @@
-"""Seconds of a training step on a GPU: dense, and at the widths that PruneTrain leaves.
+"""Seconds of a training step on a GPU: dense, and with shares of the FLOPs gone.
 
     pip install "jax[cuda13]" keras numpy scipy absl-py rich     # TensorFlow is not needed
     KERAS_BACKEND=jax python -m benchmarks.gpu
     KERAS_BACKEND=jax python -m benchmarks.gpu --model=resnet20 --size=32 --batch_size=8 --steps=2
 
 ResNet-50 at 224x224 with batches of 256 in bfloat16, on images that are random and stay on the
-device. --left says which shares of the inference FLOPs are left: those that runs with lasso penalty
-ratios of 0.2 and 0.3 have in their result.json, or, until there are such runs, round figures in
-their place. Channels go at random, from all layers alike, once with exact counts and once with
-counts in multiples of 8. A second pair of commands, of hours, trains ResNet-32 on CIFAR-10 in full
-(it reads the data by TFDS, and so needs TensorFlow beside JAX):
+device. --left says which shares of the inference FLOPs are left. Its 0.6 and 0.5 are round figures,
+not what a PruneTrain run has left: they stand in for runs with lasso penalty ratios of 0.2 and 0.3,
+whose shares are in their result.json. Channels go at random, from all layers alike, where
+PruneTrain takes more from some; once with exact counts and once with counts in multiples of 8. A
+second pair of commands, of hours, trains ResNet-32 on CIFAR-10 in full (it reads the data by TFDS,
+and so needs TensorFlow beside JAX):
 
-    KERAS_BACKEND=jax python -m ptkeras.train --flagfile=flags/cifar10_resnet32.flags --data_dir=…
-    KERAS_BACKEND=jax python -m ptkeras.train --flagfile=flags/cifar10_resnet32.flags --method=dense
+    export KERAS_BACKEND=jax
+    python -m ptkeras.train --flagfile=flags/cifar10_resnet32.flags --data_dir=…
+    python -m ptkeras.train --flagfile=flags/cifar10_resnet32.flags --data_dir=… --method=dense
 
 The figures are medians over rounds that take turns; they are printed, and written to
 benchmarks/results/gpu.json.

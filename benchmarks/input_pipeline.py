@@ -15,9 +15,6 @@ benchmarks/results/input_pipeline.json.
 
 import argparse
 import json
-import os
-import pathlib
-import platform
 import statistics
 import time
 
@@ -25,10 +22,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import measuring
 from ptkeras.data import dataset, memory, tfds_source
 
 BATCH_SIZE = 128
-RESULT = pathlib.Path(__file__).parent / "results" / "input_pipeline.json"
 
 
 def read_arrays(data_dir: str | None) -> memory.Arrays:
@@ -107,20 +104,15 @@ def main() -> None:
         for name, pipeline in pipelines.items():
             rates[name].append(images_per_second(pipeline))
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    result = {
+    figures = {
         "images_per_second": {name: round(value) for name, value in medians.items()},
         "ratio_to_keras": round(medians["batch"] / medians["keras"], 2),
         "ratio_to_example": round(medians["batch"] / medians["example"], 2),
-        "rounds": options.rounds,
-        "images": "cifar10" if options.data_dir else "noise of CIFAR-10's shape",
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(RESULT.read_text(), end="")
+    images = "cifar10" if options.data_dir else "noise of CIFAR-10's shape"
+    settings = {"rounds": options.rounds, "images": images}
+    measuring.write("input_pipeline", settings, ("keras", "tensorflow"), **figures)
+    print(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ checkpoint was left.
 
 import argparse
 import csv
-import datetime
 import json
 import os
 import pathlib
@@ -33,8 +32,9 @@ import zipfile
 import h5py
 import numpy as np
 
+from benchmarks import measuring
+
 ROOT = pathlib.Path(__file__).parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "kills.json"
 MOMENTS = ("any", "reconfiguration", "checkpoint", "start")
 INTERVAL = 2
 EPOCH = re.compile(r"Epoch (\d+)/")
@@ -188,7 +188,7 @@ def main():
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--result", type=pathlib.Path, default=RESULT)
+    parser.add_argument("--result", type=pathlib.Path, help="left out, results/kills.json")
     options = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     chance = random.Random(options.seed)
@@ -212,13 +212,9 @@ def main():
             print(f"{number + 1:3}", row, flush=True)
             shutil.rmtree(folder)
     identical = sum(row["identical"] for row in rows)
-    report = {
-        "date": datetime.date.today().isoformat(),
-        "settings": {name: getattr(options, name) for name in ("kills", "seed", "epochs")},
-        "identical": identical,
-        "kills": rows,
-    }
-    options.result.write_text(json.dumps(report, indent=1) + "\n")
+    settings = {name: getattr(options, name) for name in ("kills", "seed", "epochs")}
+    packages = ("keras", "tensorflow")
+    measuring.write("kills", settings, packages, options.result, identical=identical, kills=rows)
     print(f"{identical} of {len(rows)} resumed runs are bit-identical to the one left alone")
     sys.exit(identical != len(rows))
 

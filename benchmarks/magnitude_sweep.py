@@ -39,7 +39,7 @@ def main():
     told = json.loads((folder / "sweep.json").read_text())
     measuring.write(
         f"magnitude_sweep_{options.dataset}",
-        vars(options) | {"data_dir": None, "flags": told["flags"]},
+        vars(options) | {"data_dir": None, "runs": None, "flags": told["flags"]},
         ("keras", "tensorflow"),
         dense=told["dense"],
         rows=list(told["rows"].values()),

@@ -1,14 +1,17 @@
 """Peak resident memory, each job in a process of its own.
 
-    python -m benchmarks.memory [--epochs=15] [--rounds=3]
+    python -m benchmarks.memory [--epochs=15] [--rounds=3] [--b7_rounds=3]
 
 A run of the digits with PruneTrain beside a dense one; and tracing and pruning EfficientNetB7
-beside building it alone. The figures are what Linux counts for a process, Python and the backend
-included, as medians over the rounds. They are printed, and written to
-benchmarks/results/memory.json.
+beside building it alone. PruneTrain may reconfigure at the end of every epoch, and has a threshold
+under which channels fall from the first epochs on, since each reconfiguration traces the steps
+anew. The figures are what Linux counts for a process, Python and the backend included, as medians
+over the rounds. They are printed, and written to benchmarks/results/memory.json.
 """
 
 import argparse
+import functools
+import json
 import pathlib
 import statistics
 import subprocess
@@ -23,7 +26,12 @@ _B7 = {
     "trace": f"{_BUILD}; import ptkeras; ptkeras.channels.trace(model)",
     "prune": f"{_BUILD}; import ptkeras; ptkeras.prune(model, 0.5)",
 }
-
+FLAGS = [
+    "--flagfile=flags/digits_resnet20.flags",
+    "--learning_rate_drops=",
+    "--interval=1",
+    "--threshold=0.15",
+]
 
 # The peak that wait4 and getrusage tell of begins with what the parent had when it forked; that of
 # /proc is the process's own.
@@ -55,22 +63,41 @@ def peak(code):
 def training(method, epochs):
     """Bytes of a run of the digits at its peak."""
     with tempfile.TemporaryDirectory() as folder:
-        flags = ["--flagfile=flags/digits_resnet20.flags", "--learning_rate_drops="]
-        flags += [f"--epochs={epochs}", f"--method={method}", f"--output_dir={folder}/run"]
-        return peak(f"from ptkeras import train; sys.exit(train.main({flags!r}))")
+        flags = [*FLAGS, f"--epochs={epochs}", f"--method={method}", f"--output_dir={folder}/run"]
+        size = peak(f"from ptkeras import train; sys.exit(train.main({flags!r}))")
+        if method == "prunetrain":
+            told = json.loads(pathlib.Path(folder, "run", "architecture.json").read_text())
+            check_retraced(told["reconfigurations"], epochs)
+        return size
+
+
+def check_retraced(reconfigurations, epochs):
+    """Refuses a run that did not trace again and again: its peak tells nothing of PruneTrain's."""
+    trained_on = [one["epoch"] for one in reconfigurations if one["epoch"] < epochs]
+    if len(trained_on) < 2:
+        sys.exit(
+            f"PruneTrain reconfigured {len(trained_on)} times ahead of the last of {epochs} "
+            "epochs, and twice is the least to measure; give it more by --epochs."
+        )
+
+
+def measure(jobs, rounds):
+    """By name, the bytes of each round."""
+    return {name: [job() for _ in range(rounds)] for name, job in jobs.items()}
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--b7_rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    jobs = {f"train {m}": (training, m, options.epochs) for m in ("dense", "prunetrain")}
-    jobs |= {f"EfficientNetB7, {what}": (peak, code) for what, code in _B7.items()}
-    found = {name: [] for name in jobs}
-    for _ in range(options.rounds):
-        for name, (job, *given) in jobs.items():
-            found[name].append(job(*given))
+    runs = {
+        f"train {method}": functools.partial(training, method, options.epochs)
+        for method in ("dense", "prunetrain")
+    }
+    networks = {f"EfficientNetB7, {what}": functools.partial(peak, _B7[what]) for what in _B7}
+    found = measure(runs, options.rounds) | measure(networks, options.b7_rounds)
     pairs = [
         (
             "peak memory of a run with PruneTrain over a dense one",

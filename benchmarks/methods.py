@@ -12,11 +12,8 @@ on a schedule of 4 epochs, far too short for the papers' accuracies.
 """
 
 import argparse
-import json
 import pathlib
 import statistics
-import subprocess
-import sys
 
 from rich.console import Console
 from rich.table import Table
@@ -62,12 +59,10 @@ FLAGS = {
 def run(options, method, seed, *flags):
     """One run of the command, unless it is there already; returns its figures."""
     folder = pathlib.Path(options.runs) / f"{options.dataset}_{method}_seed{seed}"
-    command = [sys.executable, "-m", "ptkeras.train", *FLAGS[options.dataset][method], *flags]
-    command += [f"--seed={seed}", f"--output_dir={folder}"]
+    flags = [*FLAGS[options.dataset][method], *flags, f"--seed={seed}"]
     if options.data_dir:
-        command.append(f"--data_dir={options.data_dir}")
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return json.loads((folder / "result.json").read_text())
+        flags.append(f"--data_dir={options.data_dir}")
+    return measuring.train(flags, folder)
 
 
 def as_small(pruned, kernels):
@@ -97,11 +92,12 @@ def kernel_weights(options):
     return sum(row.size for row in magnitude.report(model).kernels)
 
 
-def figures(result):
-    """One row: of a sparse network the parameters that are not zero."""
+def figures(result, flags=()):
+    """One row: of a sparse network the parameters that are not zero; and the run's own flags."""
     return {
         "method": result["method"],
         "seed": result["seed"],
+        "flags": list(flags),
         "accuracy": result["accuracy"],
         "training_flops": result["training_flops"][1],
         "inference_flops": result["inference_flops"][1],
@@ -147,9 +143,10 @@ def main():
         dense = run(options, "dense", seed)
         pruned = run(options, "prunetrain", seed)
         small = as_small(pruned, kernel_weights(options))
-        others = [run(options, method, seed, *flags) for method, flags in small.items()]
-        rows += [figures(result) for result in (dense, pruned, *others)]
-        settings = vars(options) | {"data_dir": None}
+        rows += [figures(dense), figures(pruned)]
+        rows += [figures(run(options, m, seed, *flags), flags) for m, flags in small.items()]
+        told = {name: measuring.spelled_out(f) for name, f in FLAGS[options.dataset].items()}
+        settings = vars(options) | {"data_dir": None, "runs": None, "flags": told}
         measuring.write(f"methods_{options.dataset}", settings, ("keras", "tensorflow"), runs=rows)
     show(options.dataset, rows)
 

@@ -5,13 +5,15 @@
 Half of the channels of a network that trains go to zero, and PruneTrain reconfigures it: it decides
 what goes, makes the layers anew, carries weights and slots over, and looks at what came out; the
 first step after that traces and compiles. In turns with it the same small network is built from its
-config, compiled and trained for one step. The figures are medians; they are printed, and written to
+config, given the group lasso, compiled and trained for one step: what a training that began anew
+with it would have to do. The figures are medians; they are printed, and written to
 benchmarks/results/reconfiguration.json. The goals: no longer than that, and under 5 % of an epoch
 of CIFAR-10, which is told from the seconds of a step of the dense network.
 """
 
 import argparse
 import contextlib
+import copy
 import importlib
 import statistics
 import time
@@ -22,10 +24,12 @@ import numpy as np
 
 import ptkeras
 from benchmarks import _training, measuring
+from ptkeras import lasso
 from ptkeras.channels import trace
 from ptkeras.importance import kernel_slices
 
 CIFAR_IMAGES = 50_000
+STRENGTH = 1e-5  # of the lasso
 surgery = importlib.import_module("ptkeras.surgery.reconfigure")  # the function has that name too
 # What is timed inside `PruneTrain.reconfigure`: (where the name is looked up, the name).
 PARTS = {
@@ -69,7 +73,7 @@ def silence(model, share):
 def reconfigured(model, data):
     """Seconds of each part of a reconfiguration and of the first step after it."""
     callback = ptkeras.PruneTrain(verbose=0)
-    callback.strength = 1e-5
+    callback.strength = STRENGTH
     callback.set_model(model)
     callback.set_params({"epochs": 100})
     callback.on_train_begin()
@@ -89,10 +93,13 @@ def reconfigured(model, data):
 
 
 def built_anew(config, data):
-    """Seconds to build a network from its config, to compile it and to train it for a step."""
+    """Seconds to make a network for PruneTrain from its config, and to train it for a step."""
+
+    config = copy.deepcopy(config)  # Keras takes parts out of what it is given
 
     def make():
         model = keras.Model.from_config(config)
+        lasso.attach(trace(model), keras.Variable(STRENGTH, trainable=False))
         _training.steps(_training.compiled(model), data, 1)()
 
     return timed(make)
@@ -106,14 +113,18 @@ def timed(job):
 
 def measure(name, options):
     data = _training.batch(options.size, options.batch_size)
-    pauses, built, dense = [], [], []
-    for _ in range(options.rounds + 1):
+    pauses, built, dense, config = [], [], [], None
+    for number in range(options.rounds + 1):
         keras.utils.clear_session()
+        if number % 2:  # the same channels go in every round, so that the config is known by now
+            built.append(built_anew(config, data))
         model = _training.compiled(_training.network(name, options.size))
         parts, step = reconfigured(model, data)
         pauses.append(parts)
         dense.append(step)
-        built.append(built_anew(model.get_config(), data))
+        config = model.get_config()
+        if not number % 2:
+            built.append(built_anew(config, data))
     pauses, built, dense = pauses[1:], built[1:], dense[1:]  # the first loads code
     whole = [sum(parts.values()) for parts in pauses]
     an_epoch = CIFAR_IMAGES / options.batch_size * statistics.median(dense)

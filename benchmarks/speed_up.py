@@ -13,10 +13,8 @@ on. The figures are printed, and written to benchmarks/results/speed_up_DATASET_
 """
 
 import argparse
-import json
 import pathlib
 import statistics
-import subprocess
 import sys
 
 from benchmarks import measuring
@@ -34,15 +32,19 @@ def run(options, method, form, number):
     """One run of the command, unless it is there already; returns its figures."""
     name = "_".join([options.dataset, options.model, method, *form.split(), str(number)])
     folder = pathlib.Path(options.runs) / name
-    command = [sys.executable, "-m", "ptkeras.train", *FLAGS[options.dataset][method]]
-    command += [f"--model={options.model}", f"--output_dir={folder}"]
-    command += FORMS[form] if method == "prunetrain" else []
-    if options.epochs:
-        command += [f"--epochs={options.epochs}", "--learning_rate_drops="]
+    flags = flags_of(options, method, form)
     if options.data_dir:
-        command.append(f"--data_dir={options.data_dir}")
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return json.loads((folder / "result.json").read_text())
+        flags.append(f"--data_dir={options.data_dir}")
+    return measuring.train(flags, folder)
+
+
+def flags_of(options, method, form):
+    """The flags of a job's runs, but for those that name a folder."""
+    flags = [*FLAGS[options.dataset][method], f"--model={options.model}"]
+    flags += FORMS[form] if method == "prunetrain" else []
+    if options.epochs:
+        flags += [f"--epochs={options.epochs}", "--learning_rate_drops="]
+    return flags
 
 
 def figures(options, form, dense, pruned):
@@ -93,7 +95,8 @@ def main(arguments=None):
             f"{row['seconds_saved']:.1%} saved for {row['training_flops_removed']:.1%} of the "
             f"training FLOPs; accuracy {row['accuracy'][0]:.2%} → {row['accuracy'][1]:.2%}"
         )
-    settings = vars(options) | {"data_dir": None, "runs": None}
+    told = {", ".join(job): measuring.spelled_out(flags_of(options, *job)) for job in jobs}
+    settings = vars(options) | {"data_dir": None, "runs": None, "flags": told}
     packages = ("keras", "tensorflow")
     name = f"speed_up_{options.dataset}_{options.model}"
     measuring.write(name, settings, packages, ratios=ratios, runs=rows)

@@ -11,11 +11,8 @@ idle cores; CIFAR-10 has a schedule that is far too short for the paper's accura
 """
 
 import argparse
-import json
 import pathlib
 import statistics
-import subprocess
-import sys
 
 from rich.console import Console
 from rich.table import Table
@@ -47,14 +44,12 @@ NETWORKS = {"dense": "dense", "static": "static", "static and dynamic": "model"}
 
 
 def run(options, seed):
-    """One run of the command, unless it is there already; returns its folder."""
+    """One run of the command, unless it is there already; returns its folder and its figures."""
     folder = pathlib.Path(options.runs) / f"{options.dataset}_seed{seed}"
-    command = [sys.executable, "-m", "ptkeras.train", *FLAGS[options.dataset]]
-    command += [f"--seed={seed}", f"--output_dir={folder}"]
+    flags = [*FLAGS[options.dataset], f"--seed={seed}"]
     if options.data_dir:
-        command.append(f"--data_dir={options.data_dir}")
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder
+        flags.append(f"--data_dir={options.data_dir}")
+    return folder, measuring.train(flags, folder)
 
 
 def latencies(folder, options):
@@ -102,13 +97,13 @@ def main():
     options = parser.parse_args()
     rows = []
     for seed in range(options.seeds):
-        folder = run(options, seed)
-        told = json.loads((folder / "result.json").read_text())
+        folder, told = run(options, seed)
         shared = {name: told[name] for name in ("blocks_run", "gates", "flops_quartiles")}
         for row, time in zip(told["comparison"], latencies(folder, options), strict=True):
             rows.append(row | {"seed": seed, "milliseconds": time})
         rows[-1] |= shared
-        settings = vars(options) | {"data_dir": None}
+        flags = measuring.spelled_out(FLAGS[options.dataset])
+        settings = vars(options) | {"data_dir": None, "runs": None, "flags": flags}
         name = f"static_dynamic_{options.dataset}"
         measuring.write(name, settings, ("keras", "tensorflow", "onnxruntime"), rows=rows)
     show(options.dataset, rows)

@@ -18,7 +18,7 @@ _PLACE = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def rendered(text: str) -> str:
     """A text with each of its tables made anew from the results."""
-    return _PLACE.sub(lambda m: m[1] + "\n" + TABLES[m[2]](_result(m[2])) + "\n" + m[3], text)
+    return _PLACE.sub(lambda m: f"{m[1]}\n{_rendered(m[2])}\n{m[3]}", text)
 
 
 def main() -> None:
@@ -26,10 +26,17 @@ def main() -> None:
     README.write_text(rendered(README.read_text()))
 
 
+def _rendered(name: str) -> str:
+    """One table, or a line that says that there is nothing to make it of."""
+    if name not in OF_MANY and not _result(name):
+        return "Not measured yet.\n"
+    return TABLES[name](_result(name))
+
+
 def _result(name: str) -> dict:
-    """What a benchmark has written; nothing for the table that is made of many."""
+    """What a benchmark has written; nothing for a table that is made of many."""
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
@@ -54,7 +61,11 @@ def _torch_pruning(result: dict) -> str:
     for row in result["networks"]:
         times = [row["seconds"], row["torch_pruning_seconds"]]
         sums = [a + b for a, b in zip(sums, times, strict=True)]
-        rows.append([row["network"], *_compared(times)])
+        cells = _compared(times)
+        if "ratio" in row:  # of the rounds; results of one time each have none
+            low, high = row["ratio"]["quartiles"]
+            cells[-1] = f"{row['ratio']['ratio']:.2f} ({low:.2f} to {high:.2f})"
+        rows.append([row["network"], *cells])
     return _table(
         ["network", "ptkeras, s", "Torch-Pruning, s", "ratio"], [*rows, ["sum", *_compared(sums)]]
     )
@@ -153,15 +164,19 @@ def _batch_norm_step(result: dict) -> str:
 
 
 def _overview(_: dict) -> str:
-    """The ratios of all results that are there, in the order of `OVERVIEW`."""
+    """The ratios of all results, in the order of `OVERVIEW`; a row says which are not there."""
     rows = []
     for name in OVERVIEW:
-        path = ROOT / "benchmarks" / "results" / f"{name}.json"
-        for line in json.loads(path.read_text())["ratios"] if path.exists() else []:
+        told = _result(name)
+        for line in told.get("ratios", []):
             low, high = line["quartiles"]
             spread = f"{low:.3f} to {high:.3f}"
-            rows.append([line["what"], f"{line['ratio']:.3f}", spread, line["goal"], f"`{name}`"])
-    return _table(["ratio of", "median", "quartiles", "goal", "benchmarks."], rows)
+            rounds = str(line.get("rounds") or told["settings"]["rounds"])
+            figures = [f"{line['ratio']:.3f}", spread, rounds, line["goal"]]
+            rows.append([line["what"], *figures, f"`{name}`"])
+        if not told:
+            rows.append(["not measured", "", "", "", "", f"`{name}`"])
+    return _table(["ratio of", "median", "quartiles", "rounds", "goal", "benchmarks."], rows)
 
 
 OVERVIEW = (
@@ -176,6 +191,7 @@ OVERVIEW = (
     "memory",
     "gpu",
 )
+OF_MANY = ("overview", "magnitude_sweep")  # tables of the results of several benchmarks
 # Without fine-tuning, ResNet-20 on CIFAR-10 trained in full, by ratio.
 PUBLISHED = {0: 0.921, 0.3: 0.912, 0.5: 0.879, 0.7: 0.535, 0.9: 0.11}
 METHODS = {

@@ -6,21 +6,14 @@
 Both get a network with random weights and images of 224x224, and take the half of each layer's
 channels that has the smallest L2 norm: from the call to the smaller network, the tracing of the
 graph and the choice of the channels included. They take turns in one process, after one network
-each that is not counted; a time is the best of the repeats. The table is printed, and written to
-benchmarks/results/torch_pruning.json.
+each that is not counted; times and ratios are medians of the repeats, with the quartiles of the
+ratios. The table is printed, and written to benchmarks/results/torch_pruning.json.
 """
 
 import argparse
 import copy
-import datetime
 import gc
-import importlib.metadata
-import json
-import os
-import pathlib
-import platform
-import time
-from collections.abc import Callable
+import statistics
 
 import keras
 import rich.console
@@ -30,9 +23,9 @@ import torch_pruning
 import torchvision
 
 import ptkeras
+from benchmarks import measuring
 from ptkeras.models import build
 
-RESULT = pathlib.Path(__file__).parent / "results" / "torch_pruning.json"
 SIZE = 224
 
 # The name in torchvision of each network's twin.
@@ -69,31 +62,37 @@ def prune_theirs(model: torch.nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def timed(prune: Callable, model: object) -> tuple[float, int]:
-    gc.collect()
-    started = time.perf_counter()
-    left = prune(model)
-    return time.perf_counter() - started, left
-
-
 def measure(name: str, repeats: int) -> dict:
+    """One row: seconds and parameters of both, and `ratio`, ours over theirs."""
     extra = {"aux_logits": False} if name == "InceptionV3" else {}
     twin = torchvision.models.get_model(TWINS[name], weights=None, **extra).eval()
-    ours, theirs = [], []
-    for turn in range(repeats):
+    params = {}
+
+    def ours() -> keras.Model:
         keras.utils.clear_session()
         model = build(name, (SIZE, SIZE, 3), 1000)
-        dense = model.count_params()
-        jobs = [(ours, prune_ours, model), (theirs, prune_theirs, copy.deepcopy(twin))]
-        for times, prune, victim in jobs if turn % 2 else reversed(jobs):
-            times.append(timed(prune, victim))
+        params["params"] = model.count_params()
+        gc.collect()
+        return model
+
+    def theirs() -> torch.nn.Module:
+        model = copy.deepcopy(twin)
+        gc.collect()
+        return model
+
+    jobs = {
+        "ours": lambda model: params.update(params_left=prune_ours(model)),
+        "theirs": lambda model: params.update(torch_pruning_params_left=prune_theirs(model)),
+    }
+    times = measuring.turns(jobs, repeats, {"ours": ours, "theirs": theirs})
+    walls = times["ours"].wall, times["theirs"].wall
+    seconds = [round(statistics.median(wall), 3) for wall in walls]
     return {
         "network": name,
-        "seconds": round(min(ours)[0], 3),
-        "torch_pruning_seconds": round(min(theirs)[0], 3),
-        "params": dense,
-        "params_left": ours[0][1],
-        "torch_pruning_params_left": theirs[0][1],
+        "seconds": seconds[0],
+        "torch_pruning_seconds": seconds[1],
+        **params,
+        "ratio": measuring.ratio(f"pruning {name} over Torch-Pruning's {TWINS[name]}", *walls),
     }
 
 
@@ -105,7 +104,11 @@ def show(rows: list[dict]) -> None:
     for row in (*rows, {"network": "sum", **{key: sum(r[key] for r in rows) for key in keys}}):
         ours, theirs = (row[key] for key in keys)
         left = [f"{row[k]:,}" for k in ("params_left", "torch_pruning_params_left") if k in row]
-        table.add_row(row["network"], f"{ours:.2f}", f"{theirs:.2f}", f"{ours / theirs:.2f}", *left)
+        ratio = f"{ours / theirs:.2f}"
+        if "ratio" in row:
+            low, high = row["ratio"]["quartiles"]
+            ratio = f"{row['ratio']['ratio']:.2f} ({low:.2f} to {high:.2f})"
+        table.add_row(row["network"], f"{ours:.2f}", f"{theirs:.2f}", ratio, *left)
     rich.console.Console().print(table)
 
 
@@ -119,18 +122,8 @@ def main() -> None:
     for name in options.networks:
         rows.append(measure(name, options.repeats))
         print(rows[-1], flush=True)
-    result = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "versions": {
-            "keras": f"{keras.version()} on {keras.backend.backend()}",
-            "torch": torch.__version__,
-            "torch_pruning": importlib.metadata.version("torch-pruning"),
-        },
-        "repeats": options.repeats,
-        "networks": rows,
-    }
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    packages = ("keras", keras.config.backend(), "torch", "torchvision", "torch_pruning")
+    measuring.write("torch_pruning", vars(options), packages, networks=rows)
     show(rows)
 
 
