@@ -11,6 +11,7 @@ import numpy as np
 
 from ptkeras._gradients import gradients
 from ptkeras._numbers import numbers
+from ptkeras._progress import track
 from ptkeras.channels import ChannelMap, Slice
 from ptkeras.fisher.channel_scores import kron_obd, kron_obs
 
@@ -275,7 +276,7 @@ def taylor(
         rows = [row for row in channel_map.slices if not row.variable.name.startswith("moving_")]
         scores = np.zeros(len(channel_map))
         size = len(keras.tree.flatten(x)[0])
-        for i in range(0, size, batch_size):
+        for i in track(range(0, size, batch_size), "Measuring the channels' importance"):
             part = keras.tree.map_structure(lambda v, i=i: v[i : i + batch_size], (x, y))
             objective = loss or _compiled_loss(model, *part)
             weight = min(batch_size, size - i) / size  # the last one may be smaller

@@ -11,6 +11,7 @@ import numpy as np
 
 from ptkeras._calls import Call, calls
 from ptkeras._macs import macs as count_macs
+from ptkeras._progress import track
 
 # The largest layers of each kind are timed: in them the overhead of a call weighs least.
 _LAYERS_PER_KIND = 3
@@ -53,7 +54,7 @@ def measure(
         if macs:
             by_kind[type(call.operation).__name__].append((macs // batch, call))
     weights = {}
-    for kind, layers in by_kind.items():
+    for kind, layers in track(list(by_kind.items()), "Timing layers"):
         largest = sorted(layers, key=lambda pair: -pair[0])[:_LAYERS_PER_KIND]
         seconds = sum(
             _seconds(call, batch, 2 * batch_size, repeats)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras._progress import working
 from ptkeras.export.artifact import ExportError
 from ptkeras.export.runtimes import Arrays, Runtime, first_line, load
 from ptkeras.export.served import Served, Serving
@@ -114,7 +115,8 @@ def verify(
     served = Served(model, Serving(softmax=softmax, mean=mean, std=std))
     if tolerance is None:
         tolerance = TOLERANCES[precision_of(model)]
-    return compare(load(path), served, inputs, batch_sizes, tolerance)
+    with working(f"Verifying '{path}'"):
+        return compare(load(path), served, inputs, batch_sizes, tolerance)
 
 
 def precision_of(model: keras.Model) -> str:

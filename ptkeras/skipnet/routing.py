@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ptkeras import cost
+from ptkeras._progress import working
 from ptkeras.channels.graph import Functional, nodes_of
 from ptkeras.skipnet.blocks import Block, gated_blocks
 from ptkeras.skipnet.layers import Skip
@@ -157,7 +158,8 @@ class Watch:
         """
         batches = _batches(x, batch_size)
         images = (batch[0] if isinstance(batch, tuple | list) else batch for batch in batches)
-        decisions = [self._run(each)[1] for each in images]
+        with working("Watching the gates"):
+            decisions = [self._run(each)[1] for each in images]
         self._check_some(decisions)
         return np.concatenate(decisions)
 
@@ -169,13 +171,14 @@ class Watch:
                 f"measured; it has {self._outputs}."
             )
         decisions, labels, correct = [], [], []
-        for images, classes in _labelled(x, y, batch_size):
-            [scores], taken = self._run(images)
-            classes = np.asarray(classes)
-            classes = classes.argmax(-1) if classes.ndim > 1 and classes.shape[-1] > 1 else classes
-            labels.append(classes.reshape(-1))
-            correct.append(scores.argmax(-1) == labels[-1])
-            decisions.append(taken)
+        with working("Watching the gates"):
+            for images, classes in _labelled(x, y, batch_size):
+                [scores], taken = self._run(images)
+                classes = np.asarray(classes)
+                one_hot = classes.ndim > 1 and classes.shape[-1] > 1
+                labels.append((classes.argmax(-1) if one_hot else classes).reshape(-1))
+                correct.append(scores.argmax(-1) == labels[-1])
+                decisions.append(taken)
         self._check_some(decisions)
         return Routing(
             blocks=self.blocks,
