@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import measuring
+from ptkeras import _summary
 
 METHODS = ("dense", "prunetrain", "pruning_from_scratch", "magnitude")
 
@@ -93,17 +94,18 @@ def kernel_weights(options):
 
 
 def figures(result, flags=()):
-    """One row: of a sparse network the parameters that are not zero; and the run's own flags."""
+    """One row: the figures of the network of a run, without the dense one's; and its own flags."""
+    found = _summary.figures(result)
     return {
         "method": result["method"],
         "seed": result["seed"],
         "flags": list(flags),
-        "accuracy": result["accuracy"],
-        "training_flops": result["training_flops"][1],
-        "inference_flops": result["inference_flops"][1],
-        "params": result.get("nonzero_params", result["params"])[1],
+        "accuracy": found["accuracy"],
+        "training_flops": found["training_flops"][1],
+        "inference_flops": found["inference_flops"][1],
+        "params": found["params"][1],
         "gzip_bytes": result.get("gzip_bytes", [None, None])[1],
-        "seconds": result["seconds"] + result.get("search_seconds", 0.0),
+        "seconds": found["seconds"],
     }
 
 

@@ -39,6 +39,28 @@ def table(result: dict[str, Any]) -> Table:
     return table
 
 
+def figures(result: dict[str, Any]) -> dict[str, Any]:
+    """What runs are compared by, whatever their method.
+
+    Args:
+        result: what `train` writes to `result.json`.
+
+    Returns:
+        `accuracy`, of the test images; `seconds`, those of a search among them; and pairs, of the
+        dense network and of this one: `training_flops`, with a search too; `inference_flops`, where
+        gates skip branches the mean of the test images; `params`, where weights are zero those that
+        are not.
+    """
+    dense, now = result["inference_flops"]
+    return {
+        "accuracy": result["accuracy"],
+        "training_flops": result["training_flops"],  # the accounts begin with those of the search
+        "inference_flops": [dense, result.get("mean_inference_flops", now)],
+        "params": result.get("nonzero_params", result["params"]),
+        "seconds": result["seconds"] + result.get("search_seconds", 0.0),
+    }
+
+
 def rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """The figures of a run as text: what, of the dense network, of this one, the share removed."""
     found = [("test accuracy", "", f"{result['accuracy']:.2%}", "")]
@@ -56,21 +78,21 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         found.append(("residual branches run", "", f"{result['blocks_run']:.1%}", ""))
         add("ms of an image, Keras", "milliseconds_keras", _milliseconds)
         add("ms of an image, onnxruntime", "milliseconds_onnxruntime", _milliseconds)
-    add("parameters", "params", _whole)
+    add("parameters", "params", whole)
     if result["channels"][1] <= result["channels"][0]:  # rotations have channels of their own
-        add("channels", "channels", _whole)
+        add("channels", "channels", whole)
     add("memory of a training step", "training_memory", _bytes)
     add("gradient traffic", "gradient_traffic", _bytes)
     if "sparsity" in result:
         found.append(("weights that are zero", "", f"{result['sparsity']:.1%}", ""))
-        add("parameters not zero", "nonzero_params", _whole)
-        add("bytes, raw → gzip", "gzip_bytes", _whole)
+        add("parameters not zero", "nonzero_params", whole)
+        add("bytes, raw → gzip", "gzip_bytes", whole)
     found.append(("epochs", "", str(result["epochs"]), ""))
-    if "search_seconds" in result:
-        found.append(("seconds of the search", "", f"{result['search_seconds']:,.0f}", ""))
-    if "prune_seconds" in result:
-        found.append(("seconds of the prunings", "", f"{result['prune_seconds']:,.0f}", ""))
-    return [*found, ("seconds", "", f"{result['seconds']:,.0f}", "")]
+    found.append(("seconds", "", whole(figures(result)["seconds"]), ""))
+    for name, key in (("search", "search_seconds"), ("prunings", "prune_seconds")):
+        if key in result:
+            found.append((f"… of the {name}", "", whole(result[key]), ""))
+    return found
 
 
 def comparison(rows: list[dict[str, Any]]) -> Table:
@@ -104,7 +126,8 @@ def removed(dense: float, now: float) -> str:
     return f"{round(1 - now / dense, 3) + 0.0:.1%}" if dense else ""
 
 
-def _whole(value: float) -> str:
+def whole(value: float) -> str:
+    """A number without decimals: 1,234."""
     return f"{value:,.0f}"
 
 

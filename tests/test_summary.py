@@ -53,3 +53,20 @@ def test_a_run_with_gates_tells_of_the_milliseconds():
     rows = shown(RESULT | gates | {"milliseconds_keras": [2.0, 1.5]})
     assert rows["ms of an image, Keras"] == ["2.000", "1.500", "25.0%"]
     assert "ms of an image, onnxruntime" not in rows
+
+
+def test_figures_are_those_that_methods_can_be_compared_by():
+    plain = _summary.figures(RESULT)
+    assert plain == {name: RESULT[name] for name in plain}
+    sparse = _summary.figures(RESULT | {"nonzero_params": [273_754, 17_331]})
+    assert sparse["params"] == [273_754, 17_331]
+    gated = _summary.figures(RESULT | {"mean_inference_flops": 900_000})
+    assert gated["inference_flops"] == [5_065_984, 900_000]
+
+
+def test_seconds_are_with_those_of_the_search():
+    searched = RESULT | {"search_seconds": 100.5}
+    assert _summary.figures(searched)["seconds"] == 1335.0
+    rows = shown(searched)
+    assert rows["seconds"] == ["", "1,335"]
+    assert rows["… of the search"] == ["", "100"]

@@ -2,7 +2,7 @@
 
 python -m ptkeras.report runs/a                     writes runs/a/report.html anew
 python -m ptkeras.report runs/a runs/b runs/c       a table, and a plot in comparison.png
-python -m ptkeras.report --plot=methods.svg runs/*
+python -m ptkeras.report --plot=methods.svg runs/*  the plot there, of one run too
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _TABLE = FlagTable(
                 "plot",
                 "comparison.png",
                 TEXT,
-                "Where the plot of several runs goes; the ending says which kind: .png, .svg or "
-                ".pdf.",
+                "Where the plot goes, in a folder that is there; the ending says which kind: .png, "
+                ".svg or .pdf.",
             ),
         ),
     },
@@ -46,7 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings, folders = _TABLE.parse_with_rest(arguments)
         if not folders:
             raise SettingsError("Name one run folder or more, such as runs/a; --help says more.")
-        _show(folders, settings.plot)
+        if len(folders) == 1 and not settings["plot"].present:
+            _write(folders[0])
+        else:
+            _compare(folders, settings.plot)
     except (SettingsError, OSError) as error:
         return fail(str(error))
     except ValueError as error:
@@ -56,17 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _show(folders: Sequence[str], plot: str) -> None:
+def _write(folder: str) -> None:
+    from ptkeras import _summary, report
+
+    path = report.write(folder)
+    _summary.show(report.read(folder).result)
+    print(f"The report is in '{path}'.")
+
+
+def _compare(folders: Sequence[str], plot: str) -> None:
     from rich.console import Console
 
-    from ptkeras import _summary, report
+    from ptkeras import report
     from ptkeras.report.comparison import check_plot
 
-    if len(folders) == 1:
-        path = report.write(folders[0])
-        _summary.show(report.read(folders[0]).result)
-        print(f"The report is in '{path}'.")
-        return
     check_plot(plot)
     comparison = report.compare(folders)
     console = Console()

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
+import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
-from rich.console import Console
+from rich import box
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
+from rich.text import Text
 
 from ptkeras import _summary
 from ptkeras._files import aside
 from ptkeras.report.runs import Run, read
 from ptkeras.report.style import LIGHT, MARKERS, styled
+
+_WIDE = 110  # characters, for rows of one line
+_NAME = re.compile(r".{1,22}$|.{1,22}(?<=[-_./])|.{1,22}")  # lines that end between words
+_CAPTION = (
+    "\nPercentages are the change from the dense network. Training FLOPs and seconds are with the "
+    "search, inference FLOPs the mean of the test images, parameters those that are not zero."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,21 +48,35 @@ class Comparison:
             found.setdefault(run.result["method"] if one else run.title, []).append(run)
         return found
 
-    def __rich__(self) -> Table:
-        """The table, for `rich.print`."""
-        table = Table()
-        for head in ("run", "method"):
-            table.add_column(head, overflow="fold")
-        heads = ("seed", "accuracy", "inference FLOPs", "training FLOPs", "parameters", "seconds")
+    def name(self, run: Run) -> str:
+        """What a run is called: its folder's name, or path where another has the same name."""
+        alone = sum(other.name == run.name for other in self.runs) == 1
+        return run.name if alone else str(run.path)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        """The table, for `rich.print`; where it is narrow, figures of two parts take two lines."""
+        wide = options.max_width >= _WIDE
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+        table.caption, table.caption_justify = _CAPTION, "left"
+        table.add_column("run", overflow="fold")
+        heads = ("seed", "accuracy", "inference\nFLOPs", "training\nFLOPs", "parameters", "seconds")
         for head in heads:
-            table.add_column(head, justify="right", overflow="fold")
+            table.add_column(head, justify="right", no_wrap=True)
+            if wide and head not in ("seed", "seconds"):
+                table.add_column(no_wrap=True)  # of what stands behind a figure
         for title, runs in self.groups().items():
             table.add_section()
-            for run in runs:
-                table.add_row(run.name, title, str(run.result["seed"]), *_cells([run]))
-            if len(runs) > 1:
-                table.add_row(f"mean of {len(runs)}", title, "", *_cells(runs), style="bold")
-        return table
+            table.add_row(Text(title, "italic"))
+            rows = [(self.name(run), run.result["seed"], [run]) for run in runs]
+            rows += [(f"mean of {len(runs)}", "", runs)] if len(runs) > 1 else []
+            for name, seed, some in rows:
+                name = name if wide else "\n".join(_NAME.findall(name))
+                pairs = _cells(some)
+                lines = ("\n".join(filter(None, pair)) for pair in pairs)
+                cells = itertools.chain(*pairs) if wide else lines
+                style = "bold" if len(some) > 1 else None
+                table.add_row(Text(name), str(seed), *cells, style=style)
+        yield table
 
     def __str__(self) -> str:
         console = Console(file=io.StringIO(), width=140, color_system=None)
@@ -67,7 +92,7 @@ class Comparison:
             for i, (title, runs) in enumerate(self.groups().items()):
                 look = {"color": colours[i % 4], "marker": MARKERS[i % 8], "linestyle": "none"}
                 for axes, key in ((left, "inference_flops"), (right, "training_flops")):
-                    xs = [run.result[key][1] for run in runs]
+                    xs = [run.figures[key][1] for run in runs]
                     ys = [run.result["accuracy"] for run in runs]
                     axes.plot(xs, ys, label=title, markersize=7, alpha=0.8, **look)
             for axes, name in ((left, "inference"), (right, "training")):
@@ -86,7 +111,7 @@ class Comparison:
             path: its name; the ending says which kind: .png, .svg or .pdf.
 
         Raises:
-            ValueError: it has another ending.
+            ValueError: it has another ending, or its folder is not there.
         """
         check_plot(path)
         with aside(Path(path)) as new, styled(LIGHT):
@@ -103,7 +128,7 @@ def compare(folders: Iterable[str | Path]) -> Comparison:
     ```
 
     Args:
-        folders: the run folders.
+        folders: the run folders; one that is named twice counts once.
 
     Returns:
         The comparison.
@@ -111,28 +136,40 @@ def compare(folders: Iterable[str | Path]) -> Comparison:
     Raises:
         ValueError: there are none, or one holds no finished run.
     """
-    runs = [read(folder) for folder in folders]
-    if not runs:
+    once: dict[Path, str | Path] = {}
+    for folder in folders:
+        once.setdefault(Path(folder).resolve(), folder)
+    if not once:
         raise ValueError("compare needs at least one run folder; received none.")
-    return Comparison(tuple(runs))
+    return Comparison(tuple(map(read, once.values())))
 
 
 def check_plot(path: str | Path) -> None:
     """Raises a ValueError unless a plot can be written by that name."""
     if Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"The name of a plot must end in .png, .svg or .pdf; received '{path}'.")
+    if not Path(path).parent.is_dir():
+        raise ValueError(
+            f"The plot cannot be written to '{path}': there is no folder '{Path(path).parent}'; "
+            "make it, or name another."
+        )
 
 
-def _cells(runs: Sequence[Run]) -> list[str]:
-    """The figures of a run, or the means of several, and the spread of their accuracies."""
-    accuracies = [run.result["accuracy"] for run in runs]
-    accuracy = f"{statistics.mean(accuracies):.2%}"
-    if len(runs) > 1:
-        accuracy += f" ± {100 * statistics.stdev(accuracies):.2f}"
-    cells = [accuracy]
-    for key in ("inference_flops", "training_flops"):
-        dense, now = (statistics.mean(run.result[key][i] for run in runs) for i in (0, 1))
-        cells.append(f"{_summary.large(now)} (removed {_summary.removed(dense, now)})")
-    cells.append(f"{statistics.mean(run.result['params'][1] for run in runs):,.0f}")
-    cells.append(f"{statistics.mean(run.result['seconds'] for run in runs):,.0f}")
-    return cells
+def _cells(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """The figures of a run, or the means of several.
+
+    Behind the accuracy is its spread, and behind what the dense network has too the change.
+    """
+    accuracies = [run.figures["accuracy"] for run in runs]
+    spread = f"± {100 * statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
+    cells = [(f"{statistics.mean(accuracies):.2%}", spread)]
+    keys = {
+        "inference_flops": _summary.large,
+        "training_flops": _summary.large,
+        "params": _summary.whole,
+    }
+    for key, text in keys.items():
+        dense, now = (statistics.mean(run.figures[key][i] for run in runs) for i in (0, 1))
+        change = round(now / dense - 1, 2) if dense else 0.0
+        cells.append((text(now), f"{change:+.0%}".replace("-", "−") if change else ""))
+    return [*cells, (_summary.whole(statistics.mean(run.figures["seconds"] for run in runs)),)]

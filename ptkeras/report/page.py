@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.figure import Figure
 
@@ -69,33 +69,33 @@ def _sections(run: Run) -> Iterable[str]:
     yield _section("Summary", _summary_table(run))
     yield _section(
         "Accuracy and loss",
-        _figure(plots.learning(run), "Accuracy and loss over the epochs"),
+        _figure(plots.learning, run, "Accuracy and loss over the epochs"),
     )
     if run.result["method"] != "dense":
         yield from _removal(run)
     if "final" in run.architecture:
-        figure = _figure(plots.layers(run), "Each layer's channels and multiply-accumulates")
+        figure = _figure(plots.layers, run, "Each layer's channels and multiply-accumulates")
         yield _section("Layers, before and after", figure)
     if run.norms:
-        figure = _figure(plots.norms(run), "Distribution of the magnitudes of channels")
+        figure = _figure(plots.norms, run, "Distribution of the magnitudes of channels")
         yield _section("How large the channels are", figure)
     yield _section("Flags", _flags(run))
 
 
 def _removal(run: Run) -> Iterable[str]:
     if "sparsity" in run.history:
-        figure = _figure(plots.sparsity(run), "Share of zero weights over the epochs")
+        figure = _figure(plots.sparsity, run, "Share of zero weights over the epochs")
         yield _section("Weights that are zero", figure)
         return
     yield _section(
         "Inference FLOPs",
-        _figure(plots.flops(run), "Inference FLOPs over the epochs, and accuracy against them"),
+        _figure(plots.flops, run, "Inference FLOPs over the epochs, and accuracy against them"),
     )
     yield _section(
         "Channels of each layer over time",
         "<p>The numbers are the channels that a layer has; the stronger the colour, the more of "
         "its first ones are left.</p>"
-        + _figure(plots.heat_map(run), "Channels of each layer over the epochs"),
+        + _figure(plots.heat_map, run, "Channels of each layer over the epochs"),
     )
     if run.reconfigurations:
         yield _section("Reconfigurations", _reconfigurations(run))
@@ -103,17 +103,21 @@ def _removal(run: Run) -> Iterable[str]:
 
 def _summary_table(run: Run) -> str:
     rows = _summary.rows(run.result)
-    first, last = run.epoch_seconds()
-    before = (f"{first:.3g}", _summary.removed(first, last)) if run.reconfigurations else ("", "")
-    rows.append(("seconds of an epoch, as a median", before[0], f"{last:.3g}", before[1]))
+    paces = run.epoch_seconds()
+    if paces:
+        first, last = paces
+        before = (
+            (f"{first:.3g}", _summary.removed(first, last)) if run.reconfigurations else ("", "")
+        )
+        rows.append(("seconds of an epoch, as a median", before[0], f"{last:.3g}", before[1]))
     method = run.result["method"]
     if method == "dense":
         return _table(("", "dense"), [(name, now) for name, _, now, _ in rows])
     heads = ("", "dense", method, "removed")
     note = ""
-    if run.reconfigurations:
+    if paces and run.reconfigurations:
         note = (
-            "<p>The seconds of an epoch are those before the first reconfiguration and behind the "
+            "<p>The seconds of an epoch are those of the first network that was trained and of the "
             "last, each without the epoch that compiled the step.</p>"
         )
     return _table(heads, rows) + note
@@ -142,8 +146,9 @@ def _section(title: str, body: str) -> str:
     return f"<section>\n<h2>{_text(title)}</h2>\n{body}\n</section>"
 
 
-def _figure(figure: Figure, says: str) -> str:
-    return f'<figure role="img" aria-label="{_text(says)}">\n{svg(figure)}\n</figure>'
+def _figure(draw: Callable[[Run], Figure], run: Run, says: str) -> str:
+    drawn = svg(draw(run), draw.__name__)
+    return f'<figure role="img" aria-label="{_text(says)}">\n{drawn}\n</figure>'
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ from ptkeras.report.runs import Run
 from ptkeras.report.style import DASHES, PAGE
 
 WIDTH = 9.0  # inches
+STRONGEST = 0.5  # opacity of a cell of the heat map: ink stands out from it, in light and dark
 _ROW = 0.19  # of one layer
 _SERIES = (PAGE.blue, PAGE.orange, PAGE.green)
 
@@ -45,15 +46,15 @@ def flops(run: Run) -> Figure:
         marker="o",
         markersize=2.5,
     )
-    accuracy, (_, final) = run.result["accuracy"], run.result["inference_flops"]
+    accuracy, (_, final) = run.result["accuracy"], run.figures["inference_flops"]
     for axes, x, y in ((left, len(epochs) + 0.5, final), (right, final, accuracy)):
-        axes.plot([x], [y], "*", markersize=12, color=PAGE.orange, label="at the end")
+        star = axes.plot([x], [y], "*", markersize=12, color=PAGE.orange, label="at the end")
     left.set_ylim(bottom=0)
     right.set_xlim(left=0)
     right.set_title("test accuracy against inference FLOPs, a point an epoch")
     right.set_xlabel("inference FLOPs")
     right.yaxis.set_major_formatter(PercentFormatter(1))
-    right.legend(loc="lower right")
+    figure.legend(handles=star, loc="outside upper right")  # no point may lie under it
     left.yaxis.set_major_formatter(EngFormatter())
     right.xaxis.set_major_formatter(EngFormatter())
     return figure
@@ -74,34 +75,30 @@ def sparsity(run: Run) -> Figure:
 def heat_map(run: Run) -> Figure:
     """Each layer's channels over time: the stronger the colour, the more of them are left."""
     layers = run.architecture["initial"]["layers"]
-    epochs = len(run.history["epoch"])
-    end = epochs + max(1.0, 0.05 * epochs)  # behind the training: the finished network
+    stretches, epochs = run.stretches(), len(run.history["epoch"])
+    behind, end = 1.01 * epochs, 1.07 * epochs  # behind the training: the finished network
     figure = Figure((WIDTH, _ROW * len(layers) + 0.7), layout="constrained")
     axes = figure.subplots()
     for y, (name, full) in enumerate(layers.items()):
         cells: list[list[float]] = []
-        for stretch in run.stretches():
+        for stretch in stretches:
             count = stretch.channels.get(name, 0)
-            begin = max(stretch.begin, cells[-1][1] if cells else 0)
             if cells and cells[-1][2] == count:
                 cells[-1][1] = stretch.end
-            else:
-                cells.append([begin, stretch.end, count])
-        cells[-1][1] = end
+            elif stretch.end > stretch.begin:
+                cells.append([stretch.begin, stretch.end, count])
+        cells.append([behind, end, stretches[-1].channels.get(name, 0)])
         for begin, stop, count in cells:
             share = min(1.0, count / full) if full else 0.0  # Pruning from Scratch widens some
-            axes.barh(y, stop - begin, 0.9, left=begin, color=PAGE.blue, alpha=share, linewidth=0)
-            # Text of its own colour on the strong cells.
-            colour = PAGE.paper if share > 0.6 else PAGE.ink
-            axes.text(
-                (begin + stop) / 2, y, f"{count}", color=colour, size=6.5, ha="center", va="center"
-            )
+            look = {"color": PAGE.blue, "alpha": STRONGEST * share, "linewidth": 0}
+            axes.barh(y, stop - begin, 0.9, left=begin, **look)
+            axes.text((begin + stop) / 2, y, f"{count}", size=6.5, ha="center", va="center")
     _name_rows(axes, list(layers))
     axes.set_xlim(0, end)
     axes.grid(False)
-    axes.axvline(epochs, color=PAGE.ink, linewidth=0.8, linestyle=":")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("epochs trained (behind the dotted line: the finished network)")
+    ticks = MaxNLocator(integer=True).tick_values(0, epochs)
+    axes.set_xticks([tick for tick in ticks if tick <= epochs])
+    axes.set_xlabel("epochs trained (behind the gap: the finished network)")
     return figure
 
 

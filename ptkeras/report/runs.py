@@ -7,9 +7,11 @@ import dataclasses
 import json
 import math
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ptkeras import _summary
 from ptkeras.run_folder import RunFolder
 
 
@@ -59,6 +61,11 @@ class Run:
         return "{dataset}, {model}, {method}".format(**self.result)
 
     @property
+    def figures(self) -> dict[str, Any]:
+        """What it is compared with others by: see `ptkeras._summary.figures`."""
+        return _summary.figures(self.result)
+
+    @property
     def threshold(self) -> float | None:
         """The sparsity threshold, where the method has one."""
         return float(self.flags["threshold"]) if self.result["method"] == "prunetrain" else None
@@ -80,17 +87,14 @@ class Run:
             begin, layers = change["epoch"], {n: pair[1] for n, pair in change["layers"].items()}
         return [*found, Stretch(begin, epochs, layers)]
 
-    def epoch_seconds(self) -> tuple[float, float]:
-        """Seconds of an epoch before the first reconfiguration and behind the last: medians.
+    def epoch_seconds(self) -> tuple[float, float] | None:
+        """Seconds of an epoch of the first network that was trained and of the last: medians.
 
-        The first epoch of each network is left out where there are more: it compiles the step.
+        The first epoch of each is left out: it compiles the step. None where one has no other.
         """
         networks = [s for s in self.stretches() if s.end > s.begin]
-        both = []
-        for stretch in (networks[0], networks[-1]):
-            seconds = self.history["seconds"][stretch.begin : stretch.end]
-            both.append(statistics.median(seconds[1:] or seconds))
-        return both[0], both[1]
+        both = [self.history["seconds"][s.begin + 1 : s.end] for s in (networks[0], networks[-1])]
+        return (statistics.median(both[0]), statistics.median(both[1])) if all(both) else None
 
 
 def read(folder: str | Path) -> Run:
@@ -123,35 +127,61 @@ def read(folder: str | Path) -> Run:
             _history(files.history),
             _json(files.architecture),
             _json(files.norms) if files.norms.exists() else None,
-            files.read_result(),
+            _json(files.result),
         )
         _check(run)
         return run
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(
-            f"The run in '{folder}' cannot be read ({error}): one of its files is damaged; the "
-            "command that began it repeats it in another --output_dir."
+            f"The run in '{folder}' cannot be read ({error}): one of its files is damaged, or "
+            "older than this ptkeras; the command that began it repeats it in another --output_dir."
         ) from error
 
 
-_FIGURES = ("dataset", "model", "method", "seed", "accuracy", "epochs", "seconds", "params")
-_COLUMNS = ("epoch", "accuracy", "loss", "inference_flops", "seconds")
+_COSTS = ("channels", "params", "inference_flops")
+_FIGURES = ("dataset", "model", "method", "seed", "accuracy", "epochs", "seconds", "training_flops")
+_COLUMNS = ("epoch", "accuracy", "loss", "val_accuracy", "inference_flops", "seconds")
 
 
 def _check(run: Run) -> None:
-    """Raises a LookupError where something is missing that every run has."""
-    for name in (*_FIGURES, "inference_flops", "training_flops"):
-        run.result[name]
-    for name in _COLUMNS:
-        run.history[name]
+    """Raises a LookupError that names the file where something is missing that every run has."""
+    for file, there, names in _needed(run):
+        missing = [name for name in names if name not in there]
+        if missing:
+            raise LookupError(f"{file} has no {missing[0]}")
     if not run.stretches()[0].channels:
         raise LookupError("architecture.json has no layers")
-    for moment in [] if run.norms is None else run.norms["moments"]:
+    for moment in run.norms["moments"] if run.norms else []:
         sum(moment["counts"])
+    try:
+        _ = run.threshold
+    except ValueError as error:
+        raise ValueError(f"flags.txt: {error}") from error
+
+
+def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
+    """Files, what is in them, and the names that must be in that."""
+    yield "result.json", run.result, (*_FIGURES, *_COSTS)
+    yield "flags.txt", run.flags, ("threshold",) * (run.result["method"] == "prunetrain")
+    yield "history.csv", run.history, _COLUMNS
+    yield "architecture.json", run.architecture, ("initial", "reconfigurations")
+    yield "architecture.json", run.architecture["initial"], ("layers",)
+    if "final" in run.architecture:  # older runs have neither that nor multiply-accumulates
+        for network in (run.architecture["initial"], run.architecture["final"]):
+            yield "architecture.json", network, ("layers", "macs")
+    for change in run.reconfigurations:
+        yield "architecture.json", change, ("epoch", "layers", "seconds", *_COSTS)
+    if run.norms is not None:
+        yield "norms.json", run.norms, ("lowest", "per_decade", "moments")
+        for moment in run.norms["moments"]:
+            yield "norms.json", moment, ("name", "epoch", "counts")
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
 
 
 def _flags(path: Path) -> dict[str, str]:
@@ -165,4 +195,7 @@ def _history(path: Path) -> dict[str, list[float]]:
         rows = list(csv.DictReader(file))
     if not rows:
         raise ValueError("history.csv has no epochs")
-    return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}
+    try:
+        return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"history.csv: {error}") from error

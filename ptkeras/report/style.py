@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import re
 from collections.abc import Iterator
 
 import matplotlib
@@ -33,6 +34,10 @@ DARK = Palette("#e6e6e6", "#454545", "#161616", "#66b9f0", "#f0a04b", "#3fc79d")
 # What tells lines, and points, from each other where there is no colour.
 DASHES = ("-", "--", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+_TAG = re.compile(r"<[^>]*>")
+_ID = re.compile(r'(?<= id=")|(?<=href="#)|(?<=url\(#)')  # where an id begins
 
 
 @contextlib.contextmanager
@@ -66,14 +71,21 @@ def styled(palette: Palette = PAGE) -> Iterator[None]:
         yield
 
 
-def svg(figure: Figure) -> str:
-    """A figure in the colours of `PAGE` as an element of the page."""
+def svg(figure: Figure, name: str) -> str:
+    """A figure in the colours of `PAGE` as an element of the page.
+
+    Args:
+        figure: the figure.
+        name: its own on the page; the ids in it begin with that, since matplotlib counts them
+            from 1 in every figure.
+    """
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
-    for name, number in dataclasses.asdict(PAGE).items():
-        text = text.replace(number, f"var(--{name})")
-    return text[text.index("<svg") :].strip()
+    for colour, number in dataclasses.asdict(PAGE).items():
+        text = text.replace(number, f"var(--{colour})")
+    text = text[text.index("<svg") :].strip()
+    return _TAG.sub(lambda tag: _ID.sub(f"{name}-", tag[0]), text)
 
 
 def style_sheet() -> str:

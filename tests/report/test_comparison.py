@@ -1,3 +1,5 @@
+import io
+import json
 import shutil
 import statistics
 import subprocess
@@ -5,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ptkeras import report
 from ptkeras.report.__main__ import main
@@ -24,8 +27,70 @@ def test_runs_are_shown_beside_each_other(pruned, dense, other_seed):
     assert text.index("pruned") < text.index("seed1") < text.index("dense")  # by method
     accuracies = [report.read(path).result["accuracy"] for path in (pruned, other_seed)]
     mean = statistics.mean(accuracies)
-    assert f"{mean:.2%} ± {100 * statistics.stdev(accuracies):.2f}" in text
+    assert f"{mean:.2%}  ± {100 * statistics.stdev(accuracies):.2f}" in text
     assert "mean of 2" in text and "mean of 1" not in text
+
+
+def with_result(folder, path, **more):
+    """A copy of a run with other figures."""
+    shutil.copytree(folder, path)
+    result = json.loads((path / "result.json").read_text())
+    (path / "result.json").write_text(json.dumps(result | more))
+    return path
+
+
+def test_methods_are_compared_by_what_they_do(dense, tmp_path):
+    def row(text, name):
+        rows = [line.split() for line in text.splitlines() if line.startswith(f"{name} ")]
+        return next(row[2:] for row in rows if len(row) > 1)  # not the heading of the method
+
+    told = report.read(dense).result
+    (_, flops), (_, params) = told["inference_flops"], told["params"]
+    half, tenth = flops // 2, params // 10
+    sparse = {"method": "magnitude", "nonzero_params": [params, tenth]}
+    searched = {"method": "pruning_from_scratch", "seconds": 10.0, "search_seconds": 25.0}
+    folders = [
+        with_result(dense, tmp_path / "sparse", **sparse),
+        with_result(dense, tmp_path / "searched", **searched),
+        with_result(dense, tmp_path / "gated", method="skipnet", mean_inference_flops=half),
+    ]
+    comparison = report.compare([dense, *folders])
+    text = str(comparison)
+    assert not any("%" in cell for cell in row(text, "dense")[1:])
+    assert row(text, "sparse")[-3:-1] == [f"{tenth:,}", "−90%"]
+    assert row(text, "searched")[-1] == "35"
+    assert "−50%" in row(text, "gated")
+    xs = [line.get_xdata()[0] for line in comparison.figure().axes[0].lines]
+    assert xs == [flops, flops, flops, half]
+
+
+def test_a_narrow_table_breaks_no_figure(dense, pruned, other_seed, tmp_path):
+    long = with_result(pruned, tmp_path / "digits_pruning_from_scratch_seed0", seed=2)
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    console.print(report.compare([dense, pruned, other_seed, long]))
+    text = console.file.getvalue()
+    words = text.split()
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    assert {"digits_pruning_from_", "scratch_seed0", "accuracy", "inference"} <= set(words)
+    for run in report.compare([pruned, other_seed]).runs:
+        full, left = run.result["params"]
+        assert {f"{left:,}", f"−{1 - left / full:.0%}"} <= set(words)
+
+
+def test_runs_of_one_name_are_told_by_their_paths(pruned, other_seed, tmp_path):
+    twin = with_result(pruned, tmp_path / "seed1")
+    console = Console(file=io.StringIO(), width=250, color_system=None)
+    console.print(report.compare([pruned, other_seed, twin]))
+    text = console.file.getvalue()
+    assert str(other_seed) in text and str(twin) in text
+    assert pruned.name in text and str(pruned) not in text
+
+
+def test_a_folder_that_is_named_twice_counts_once(pruned, dense, monkeypatch):
+    monkeypatch.chdir(pruned.parent)
+    comparison = report.compare([pruned, pruned.name, f"{pruned}/", dense])
+    assert [run.path for run in comparison.runs] == [pruned, dense]
+    assert "\nmean of" not in str(comparison)
 
 
 def test_a_plot_has_a_point_a_run(pruned, dense, other_seed, tmp_path):
@@ -47,6 +112,20 @@ def test_the_command_compares(pruned, dense, tmp_path, capsys):
     assert main([str(pruned), str(dense), f"--plot={plot}"]) == 0
     assert f"The plot is in '{plot}'" in capsys.readouterr().out
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_plots_one_run_where_that_is_asked_for(pruned, tmp_path, capsys):
+    plot = tmp_path / "one.svg"
+    assert main([str(pruned), f"--plot={plot}"]) == 0
+    assert f"The plot is in '{plot}'" in capsys.readouterr().out
+    assert "<svg" in plot.read_text()
+
+
+def test_no_folder_is_made_for_a_plot(pruned, dense, tmp_path, capsys):
+    assert main([str(pruned), str(dense), f"--plot={tmp_path}/new/a.png"]) == 1
+    error = capsys.readouterr().err
+    assert f"there is no folder '{tmp_path}/new'" in error and error.count("\n") == 1
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_command_writes_the_page_of_one_run(pruned, tmp_path, capsys):

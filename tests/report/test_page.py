@@ -5,16 +5,18 @@ import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
+from matplotlib.colors import to_hex, to_rgb
 
 from ptkeras import report
-from ptkeras.report import style
+from ptkeras.report import plots, style
 from tests.report.conftest import EPOCHS
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-OPEN = {"meta", "link", "br", "path", "use", "image", "rect", "line", "circle"}
+LAYERS = ("first", "second", "head")
 
 
 class Reader(html.parser.HTMLParser):
@@ -23,12 +25,13 @@ class Reader(html.parser.HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.open, self.headings, self.tables, self.addresses, self.tags = [], [], [], [], []
-        self.texts = []
+        self.texts, self.ids = [], []
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
+        self.ids += [value for name, value in attributes if name == "id"]
         self.addresses += [v for name, v in attributes if name.endswith(("href", "src"))]
         if tag == "tr":
             self.tables.append([])
@@ -103,14 +106,76 @@ def test_its_colours_are_those_of_the_reader(page):
 
 @pytest.mark.parametrize("palette", [style.LIGHT, style.DARK])
 def test_colours_stand_out_from_the_page_without_colour_too(palette):
+    for name in ("ink", "blue", "orange", "green"):
+        assert contrast(to_rgb(getattr(palette, name)), to_rgb(palette.paper)) > 4.5, name
+
+
+@pytest.mark.parametrize("palette", [style.LIGHT, style.DARK])
+def test_the_numbers_of_the_heat_map_stand_out_from_their_cells(pruned, palette):
+    run = report.read(pruned)
+    run.reconfigurations[0]["layers"]["second"][1] = 8  # of 12, a cell of middling strength
+    with style.styled():
+        [axes] = plots.heat_map(run).axes
+    cells = axes.patches
+    assert len(cells) == len(axes.texts) > 3
+    assert {text.get_color() for text in axes.texts} == {style.PAGE.ink}
+    assert {to_hex(cell.get_facecolor()) for cell in cells} == {style.PAGE.blue}
+    paper, ink, blue = (np.array(to_rgb(getattr(palette, n))) for n in ("paper", "ink", "blue"))
+    for cell in cells:
+        assert contrast(ink, paper + cell.get_alpha() * (blue - paper)) > 4.5  # as screens blend
+
+
+def test_no_line_goes_through_a_number_of_the_heat_map(pruned):
+    run = report.read(pruned)
+    with style.styled():
+        [axes] = plots.heat_map(run).axes
+    assert not axes.lines
+    last = {t.get_position()[1]: t for t in axes.texts}  # of each layer
+    final = run.architecture["final"]["layers"]
+    assert [t.get_text() for t in last.values()] == [str(final.get(n, 0)) for n in LAYERS]
+    assert all(t.get_position()[0] > EPOCHS for t in last.values())
+    assert max(axes.get_xticks()) == EPOCHS
+
+
+def test_the_star_is_explained_outside_of_the_points(pruned):
+    with style.styled():
+        figure = plots.flops(report.read(pruned))
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["at the end"]
+    for axes in figure.axes:
+        assert axes.get_legend() is None
+        assert not axes.get_window_extent().overlaps(legend.get_window_extent())
+
+
+def contrast(a, b):
+    """WCAG's contrast of two colours; 4.5 is enough for text."""
+
     def luminance(colour):
-        channels = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
-        linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+        linear = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
         return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
-    for name in ("ink", "blue", "orange", "green"):
-        pair = sorted(luminance(x) for x in (getattr(palette, name), palette.paper))
-        assert (pair[1] + 0.05) / (pair[0] + 0.05) > 4.5, name  # WCAG's contrast of text
+    low, high = sorted(map(luminance, (a, b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_ids_are_unique_and_what_refers_to_one_finds_it(page):
+    reader = Reader(page)
+    assert len(reader.ids) == len(set(reader.ids)) > 50
+    links = [address[1:] for address in reader.addresses if address.startswith("#")]
+    links += re.findall(r"url\(#(.*?)\)", page)
+    assert links and set(links) <= set(reader.ids)
+
+
+def test_there_is_no_pace_of_a_network_that_was_trained_for_one_epoch(pruned, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(pruned, folder)
+    told = json.loads((folder / "architecture.json").read_text())
+    told["reconfigurations"][0]["epoch"] = 1
+    (folder / "architecture.json").write_text(json.dumps(told))
+    before, after = report.write(pruned).read_text(), report.write(folder).read_text()
+    for said in ("seconds of an epoch, as a median", "without the epoch that compiled the step"):
+        assert said in before and said not in after
 
 
 def test_a_dense_run_has_a_page_too(dense):

@@ -42,6 +42,38 @@ def test_seconds_leave_out_the_epochs_that_compile(pruned):
     assert run.epoch_seconds() == (2.0, 1.0)
 
 
+def test_a_network_that_was_trained_for_one_epoch_has_no_pace(pruned):
+    run = report.read(pruned)
+    run.reconfigurations[0]["epoch"] = 1  # of the first network; the last has two
+    assert run.epoch_seconds() is None
+    run.reconfigurations[0]["epoch"] = 2
+    run.reconfigurations[1]["epoch"] = 5
+    assert run.epoch_seconds() is None
+
+
+def test_an_older_run_is_read_without_what_it_lacks(pruned, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(pruned, folder)
+    (folder / "norms.json").unlink()
+    told = json.loads((folder / "architecture.json").read_text())
+    del told["final"], told["initial"]["macs"]
+    (folder / "architecture.json").write_text(json.dumps(told))
+    assert "How large the channels are" not in report.write(folder).read_text()
+
+
+def lack(path, *keys):
+    """Takes something out of a file of JSON."""
+    told = part = json.loads(path.read_text())
+    for key in keys[:-1]:
+        part = part[key]
+    del part[keys[-1]]
+    path.write_text(json.dumps(told))
+
+
+def change(path, old, new):
+    path.write_text(path.read_text().replace(old, new))
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
@@ -54,7 +86,18 @@ def test_seconds_leave_out_the_epochs_that_compile(pruned):
         (lambda f: (f / "result.json").write_text("{"), "one of its files is damaged"),
         (lambda f: (f / "result.json").write_text("{}"), "cannot be read .*dataset"),
         (lambda f: (f / "architecture.json").write_text("[]"), "one of its files is damaged"),
-        (lambda f: (f / "norms.json").write_text("{}"), "one of its files is damaged"),
+        (lambda f: (f / "norms.json").write_text("{}"), "norms.json has no lowest"),
+        (lambda f: (f / "norms.json").write_text("{"), "cannot be read .norms.json: "),
+        (lambda f: lack(f / "norms.json", "moments", 0, "name"), "norms.json has no name"),
+        (lambda f: lack(f / "result.json", "channels"), "result.json has no channels"),
+        (lambda f: lack(f / "architecture.json", "final", "macs"), "architecture.json has no macs"),
+        (
+            lambda f: lack(f / "architecture.json", "reconfigurations", 1, "params"),
+            "architecture.json has no params",
+        ),
+        (lambda f: change(f / "history.csv", "val_accuracy", "v"), "has no val_accuracy.*repeats"),
+        (lambda f: change(f / "flags.txt", "--threshold=", "--t="), "flags.txt has no threshold"),
+        (lambda f: change(f / "flags.txt", "--threshold=", "--threshold=n"), "flags.txt: .*n0.4"),
     ],
 )
 def test_what_is_no_finished_run_is_told_of_in_a_sentence(pruned, tmp_path, spoil, says):
