@@ -9,8 +9,7 @@ import pytest
 from keras import layers
 
 import ptkeras
-from ptkeras import cost, from_scratch
-from ptkeras._search import flops_of
+from ptkeras import _search, cost, from_scratch
 from ptkeras.channels import trace
 from ptkeras.gated_network import GatedNetwork, SparsityBalance, gated_rows
 from ptkeras.models import build
@@ -272,8 +271,8 @@ def test_few_graphs_are_built_where_flops_are_counted_on_them(budget, monkeypatc
     gates = np.where(channel_map.prunable, random, np.inf)
     found = from_scratch.Search(channel_map, cost.inference_flops(model), gates, 1, [], 0.0)
     built = []
-    rebuild = from_scratch.rebuild
-    monkeypatch.setattr(from_scratch, "rebuild", lambda *a: built.append(a) or rebuild(*a))
+    rebuild = _search.rebuild
+    monkeypatch.setattr(_search, "rebuild", lambda *a: built.append(a) or rebuild(*a))
     small = found.build(budget)
     share = cost.inference_flops(small) / cost.inference_flops(model)
     assert share == pytest.approx(budget, rel=0.01)
@@ -292,7 +291,7 @@ def test_narrow_networks_with_shortcuts_meet_any_budget(seed, budget):
     gates = np.random.default_rng(seed).random(len(found.gates))
     gates = np.where(np.isfinite(found.gates), gates, np.inf)
     found = dataclasses.replace(found, gates=gates)
-    flops = flops_of(found.channel_map)(found.keep(budget))
+    flops = _search.flops_of(found.channel_map)(found.keep(budget))
     assert flops / found.flops == pytest.approx(budget, rel=0.01)
 
 
