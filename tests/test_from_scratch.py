@@ -77,12 +77,14 @@ def test_a_gate_is_one_behind_batch_norm_and_before_the_activation():
     by_channel = gated.gates_by_channel()
     convs = [row.channels for row in channel_map.slices if row.role == "output"][:-1]
     for one, channels in zip(made, convs, strict=True):
-        one.factors = by_channel[channels].astype("float32")
+        one.factors = keras.ops.convert_to_tensor(by_channel[channels].astype("float32"))
     x, _ = examples(8)
     for training in (False, True):
-        np.testing.assert_allclose(
-            gated(x, training=training), explicit(x, training=training), rtol=1e-4, atol=1e-5
+        found, expected = (
+            keras.ops.convert_to_numpy(network(x, training=training))
+            for network in (gated, explicit)
         )
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     for ours, theirs in zip(gated.network.get_weights(), explicit.get_weights(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)  # moving statistics too
 
