@@ -42,8 +42,18 @@ def adopt(model: keras.Model, new: keras.Model) -> None:
     else:
         _adopt_graph(model, new)
     if keras.config.backend() == "torch":
-        # The parameters of a torch.nn.Module, whose gradients each step begins by clearing.
-        model._track_variables()
+        _track_parameters(model)
+
+
+def _track_parameters(model: keras.Model) -> None:
+    """Tells PyTorch of the parameters of a module, whose gradients each step begins by clearing."""
+    model._track_variables()
+    # Keras names them by their paths, and of several with one path, as layers of nested models from
+    # a file may have, PyTorch would know the last.
+    known = {id(parameter) for parameter in model._torch_params.values()}
+    for number, variable in enumerate(model.variables):
+        if id(variable.value) not in known:
+            model._torch_params[f"{variable.path}_{number}"] = variable.value
 
 
 def _adopt_layers_in_a_row(model: keras.Sequential, new: keras.Sequential) -> None:
