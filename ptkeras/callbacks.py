@@ -12,6 +12,7 @@ import numpy as np
 from keras.src.utils import io_utils
 
 from ptkeras import cost, lasso, multi_worker
+from ptkeras._arguments import check_number
 from ptkeras._replicas import average_statistics
 from ptkeras.batching import BatchAdjustment
 from ptkeras.channels import ChannelMap, trace
@@ -114,12 +115,18 @@ class PruneTrain(keras.callbacks.Callback):
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        _check("ratio", ratio, 0 < ratio < 1, "over 0 and under 1")
-        _check("interval", interval, interval == int(interval) >= 1, "a whole number from 1")
-        _check("threshold", threshold, 0 < threshold < math.inf, "over 0 and finite")
-        _check("measure", measure, measure in ("max", "mean"), '"max" or "mean"')
-        for name, value in (("min_channels", min_channels), ("channel_multiple", channel_multiple)):
-            _check(name, value, value == int(value) >= 1, "a whole number from 1")
+        for name, value, right, wanted in (
+            ("ratio", ratio, lambda x: 0 < x < 1, "over 0 and under 1"),
+            ("interval", interval, _counts, "a whole number from 1"),
+            ("threshold", threshold, lambda x: x > 0, "over 0 and finite"),
+            ("min_channels", min_channels, _counts, "a whole number from 1"),
+            ("channel_multiple", channel_multiple, _counts, "a whole number from 1"),
+        ):
+            check_number(f"{name} of PruneTrain", value, right, wanted)
+        if measure not in ("max", "mean"):
+            raise ValueError(
+                f'The measure of PruneTrain must be "max" or "mean"; received {measure!r}.'
+            )
         self.ratio = float(ratio)  # JSON holds no numbers of NumPy
         self.interval = int(interval)
         self.threshold = float(threshold)
@@ -375,9 +382,8 @@ def describe(record: dict) -> str:
     )
 
 
-def _check(name: str, value: Any, right: bool, wanted: str) -> None:
-    if not right:
-        raise ValueError(f"The {name} of PruneTrain must be {wanted}; received {value!r}.")
+def _counts(value: float) -> bool:
+    return value == int(value) >= 1
 
 
 def _examples_seen(model: keras.Model) -> int:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
-import numbers
 from typing import Any, Literal
 
 import keras
 from keras import ops
 
+from ptkeras._arguments import check_number
 from ptkeras.channels.graph import functional_of
 from ptkeras.skipnet.blocks import Block, gated_blocks, residual_blocks
 from ptkeras.skipnet.copying import Copier
@@ -65,12 +64,11 @@ class SkipNet(keras.Model):
             rl_weight: what the policy's loss is multiplied by, over 0.
         """
         for name, value, right, wanted in (
-            ("alpha", alpha, lambda x: 0 <= x < math.inf, "from 0 and finite"),
-            ("gamma", gamma, lambda x: 0 <= x <= 1, "from 0 to 1"),
-            ("rl_weight", rl_weight, lambda x: 0 < x < math.inf, "over 0 and finite"),
+            ("alpha", alpha, lambda x: x >= 0, "a number from 0, and finite"),
+            ("gamma", gamma, lambda x: 0 <= x <= 1, "a number from 0 to 1"),
+            ("rl_weight", rl_weight, lambda x: x > 0, "a number over 0, and finite"),
         ):
-            if not isinstance(value, numbers.Real) or not right(value):
-                raise ValueError(f"{name} must be a number {wanted}; received {value!r}.")
+            check_number(f"{name} of SkipNet", value, right, wanted)
         self._rewards = alpha, gamma, rl_weight
         self._set_mode("sample")
 
