@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,9 @@ import keras
 from keras.layers import BatchNormalization
 
 _KERNEL_MULTIPLE = 4  # a CPU's kernel takes a slow way, slower than Keras's, for other counts
+_LOCK = threading.Lock()
+_entered = 0  # how many `with` hold, in all threads
+_plain = BatchNormalization.call
 
 
 @contextlib.contextmanager
@@ -22,10 +26,10 @@ def fused_batch_norm() -> Iterator[None]:
     activations fewer times. The layer computes what it does anyway, up to rounding: also its moving
     variance, for which the kernel has the unbiased estimate, N / (N − 1) times the variance.
 
-    Training functions that are traced within `with` keep the kernel. Keras computes as ever what it
-    does not fit: batches that are not of images with their channels last, float64, masks, `renorm`,
-    `synchronized`; and on CPUs layers whose number of channels is no multiple of 4. Other backends
-    than TensorFlow have nothing to change.
+    Training functions that are traced within `with`, in any thread, keep the kernel. Keras computes
+    as ever what it does not fit: batches that are not of images with their channels last, float64,
+    masks, `renorm`, `synchronized`; on CPUs also numbers of channels that are no multiples of 4.
+    Other backends than TensorFlow have nothing to change.
 
         with ptkeras.fused_batch_norm():
             model.fit(dataset, callbacks=[ptkeras.PruneTrain(channel_multiple=4)])
@@ -33,19 +37,27 @@ def fused_batch_norm() -> Iterator[None]:
     if keras.config.backend() != "tensorflow":
         yield
         return
-    plain = BatchNormalization.call
-
-    @functools.wraps(plain)
-    def call(self: BatchNormalization, inputs: Any, training: Any = None, mask: Any = None) -> Any:
-        if training and self.trainable and mask is None and _fits(self, inputs):
-            return _normalize(self, inputs)
-        return plain(self, inputs, training=training, mask=mask)
-
-    BatchNormalization.call = call
+    _enter(1)
     try:
         yield
     finally:
-        BatchNormalization.call = plain
+        _enter(-1)
+
+
+def _enter(change: int) -> None:
+    global _entered, _plain
+    with _LOCK:
+        if not _entered:
+            _plain = BatchNormalization.call
+        _entered += change
+        BatchNormalization.call = _call if _entered else _plain
+
+
+@functools.wraps(BatchNormalization.call)
+def _call(self: BatchNormalization, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+    if training and self.trainable and mask is None and _fits(self, inputs):
+        return _normalize(self, inputs)
+    return _plain(self, inputs, training=training, mask=mask)
 
 
 def _fits(layer: BatchNormalization, inputs: Any) -> bool:
@@ -60,7 +72,8 @@ def _fits(layer: BatchNormalization, inputs: Any) -> bool:
         return False
     if keras.backend.result_type(inputs.dtype, "float32") != "float32":
         return False
-    return inputs.shape[-1] % _KERNEL_MULTIPLE == 0 or bool(tf.config.list_logical_devices("GPU"))
+    multiple = layer.moving_mean.shape[0] % _KERNEL_MULTIPLE == 0
+    return multiple or bool(tf.config.list_logical_devices("GPU"))
 
 
 def _normalize(layer: BatchNormalization, inputs: Any) -> Any:
@@ -68,7 +81,7 @@ def _normalize(layer: BatchNormalization, inputs: Any) -> Any:
     import tensorflow as tf
 
     inputs = keras.ops.cast(inputs, "float32")
-    channels = inputs.shape[-1]
+    channels = layer.moving_mean.shape[0]  # the inputs' own may be unknown where the step is traced
     outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
         inputs,
         keras.ops.cast(layer.gamma, "float32") if layer.scale else tf.ones(channels),

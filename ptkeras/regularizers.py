@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -91,20 +91,17 @@ class GroupLasso(keras.regularizers.Regularizer):
 def _square_sums(kernel: Any, axes: list[int]) -> Any:
     """Sums of squares over some axes.
 
-    Their gradient is written out, since automatic differentiation passes over a kernel three times
-    for it: to spread the gradient of the sums, to double the kernel, and to multiply both.
+    TensorFlow, which fuses nothing, passes over a kernel three times for the gradient of a sum of
+    squares: to spread that of the sum, to double the kernel, and to multiply. So the square is
+    written as a product with a constant, and the doubling done on the sums. (A custom gradient
+    would be one pass; but TensorFlow keeps the graph of each one, traced anew with every
+    reconfiguration, for as long as the process lives.) The second derivative is not that of the
+    square then.
     """
-
-    @ops.custom_gradient
-    def sums(kernel: Any) -> tuple[Any, Callable[..., Any]]:
-        def gradient(*gradients: Any, upstream: Any = None) -> Any:
-            of_sums = gradients[0] if upstream is None else upstream
-            return kernel * ops.expand_dims(2 * of_sums, axes)
-
-        return ops.sum(ops.square(kernel), axis=axes), gradient
-
-    # Reshaping reads a variable, which TensorFlow's custom gradients do not take, without a copy.
-    return sums(ops.reshape(kernel, kernel.shape)) if axes else ops.square(kernel)
+    if not axes or keras.config.backend() != "tensorflow":
+        return ops.sum(ops.square(kernel), axis=axes) if axes else ops.square(kernel)
+    sums = ops.sum(kernel * ops.stop_gradient(kernel), axis=axes)
+    return 2 * sums - ops.stop_gradient(sums)
 
 
 def _by_group(sums: Any, ids: np.ndarray | None) -> Any:

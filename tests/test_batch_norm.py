@@ -52,6 +52,7 @@ def kernels(layer, shape):
     return [one.type for one in operations.get_operations()].count("FusedBatchNormV3")
 
 
+@needs_tensorflow
 @pytest.mark.parametrize(
     "settings",
     [{}, {"scale": False}, {"center": False, "momentum": 0.5}, {"jit_compile": True}],
@@ -116,6 +117,35 @@ def test_keras_has_its_layer_back_after_an_error():
     with pytest.raises(KeyError), ptkeras.fused_batch_norm():
         raise KeyError
     assert BatchNormalization.call is before
+
+
+def test_keras_has_its_layer_back_whoever_leaves_first():
+    """Threads may be within `with` at the same time."""
+    before = BatchNormalization.call
+    first, second = ptkeras.fused_batch_norm(), ptkeras.fused_batch_norm()
+    first.__enter__()
+    second.__enter__()
+    within = BatchNormalization.call
+    first.__exit__(None, None, None)
+    assert BatchNormalization.call is within
+    assert (within is before) == (BACKEND != "tensorflow")
+    second.__exit__(None, None, None)
+    assert BatchNormalization.call is before
+
+
+@needs_tensorflow
+def test_the_kernel_fits_inputs_whose_channels_are_unknown_in_the_trace():
+    import tensorflow as tf
+
+    layer = BatchNormalization()
+    layer.build((4, 5, 5, 8))
+    function = tf.function(lambda x: layer(x, training=True))
+    with ptkeras.fused_batch_norm():
+        traced = function.get_concrete_function(tf.TensorSpec([None] * 4))
+    operations = [one.type for one in traced.graph.get_operations()]
+    assert operations.count("FusedBatchNormV3") == 1
+    x = np.random.default_rng(0).normal(size=(4, 5, 5, 8)).astype("float32")
+    np.testing.assert_allclose(traced(tf.constant(x)).numpy().mean((0, 1, 2)), 0, atol=1e-5)
 
 
 def test_saves_and_prunes_within_with(tmp_path):

@@ -1,6 +1,8 @@
+import gc
 import json
 import subprocess
 import sys
+import weakref
 
 import hypothesis
 import hypothesis.strategies as st
@@ -60,6 +62,25 @@ def test_the_gradient_at_zero_is_zero():
     model.compile(keras.optimizers.SGD(0.1), "mse")
     model.fit(np.zeros((2, 3)), np.zeros((2, 4)), verbose=0)
     assert (keras.ops.convert_to_numpy(layer.kernel) == 0).all()
+
+
+@pytest.mark.tensorflow
+def test_a_graph_with_it_is_let_go():
+    """TensorFlow keeps those with custom gradients, and there is a new one with each tracing."""
+    import tensorflow as tf
+
+    kernel, regularizer = keras.Variable(np.ones((3, 3, 2, 4))), ptkeras.GroupLasso(0.5)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            penalty = regularizer(kernel)
+        return tape.gradient(penalty, kernel.value)
+
+    graph = weakref.ref(step.get_concrete_function().graph)
+    del step
+    gc.collect()
+    assert graph() is None
 
 
 @pytest.mark.parametrize("groups", [None, {0: None, 3: [0, 0, -1, 1]}, {2: None}])
