@@ -12,16 +12,16 @@ import numpy as np
 from keras.src.utils import io_utils
 
 from ptkeras import cost, lasso, multi_worker
-from ptkeras._arguments import check_number
+from ptkeras._arguments import check_count, check_number
+from ptkeras._reconfiguration import changes, describe, gain
 from ptkeras._replicas import average_statistics
 from ptkeras.batching import BatchAdjustment
-from ptkeras.channels import ChannelMap, trace
+from ptkeras.channels import trace
 from ptkeras.gating import shortcut_gates
 from ptkeras.importance import channel_magnitudes, kernel_slices, round_up
 from ptkeras.restore import Generations
 from ptkeras.surgery import can_remove, reconfigure
 from ptkeras.surgery.constants import DeadEndError
-from ptkeras.surgery.rebuild import kept_positions
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of
 
 # Below this share of inference FLOPs a reconfiguration does not earn the retrace that it costs: it
@@ -115,26 +115,20 @@ class PruneTrain(keras.callbacks.Callback):
         verbose: int = 1,
     ) -> None:
         super().__init__()
-        for name, value, right, wanted in (
-            ("ratio", ratio, lambda x: 0 < x < 1, "over 0 and under 1"),
-            ("interval", interval, _counts, "a whole number from 1"),
-            ("threshold", threshold, lambda x: x > 0, "over 0 and finite"),
-            ("min_channels", min_channels, _counts, "a whole number from 1"),
-            ("channel_multiple", channel_multiple, _counts, "a whole number from 1"),
-        ):
-            check_number(f"{name} of PruneTrain", value, right, wanted)
+        check_number("ratio of PruneTrain", ratio, lambda x: 0 < x < 1, "over 0 and under 1")
+        check_number("threshold of PruneTrain", threshold, lambda x: x > 0, "over 0 and finite")
         if measure not in ("max", "mean"):
             raise ValueError(
                 f'The measure of PruneTrain must be "max" or "mean"; received {measure!r}.'
             )
         self.ratio = float(ratio)  # JSON holds no numbers of NumPy
-        self.interval = int(interval)
+        self.interval = check_count("interval of PruneTrain", interval)
         self.threshold = float(threshold)
         self.measure = measure
         self.channel_gating = channel_gating
         self.remove_dead_branches = remove_dead_branches
-        self.min_channels = int(min_channels)
-        self.channel_multiple = int(channel_multiple)
+        self.min_channels = check_count("min_channels of PruneTrain", min_channels)
+        self.channel_multiple = check_count("channel_multiple of PruneTrain", channel_multiple)
         self.verbose = verbose
         self.strength: float | None = None
         self.reconfigurations: list[dict] = []
@@ -261,7 +255,7 @@ class PruneTrain(keras.callbacks.Callback):
         if self.channel_gating:
             gates = shortcut_gates(self._map, keep, self.threshold, self.measure)
         multi_worker.check_decision(self.model, epoch, keep, gates)
-        if not always and _gain(self._map, keep, gates) < LEAST_GAIN:
+        if not always and gain(self._map, keep, gates) < LEAST_GAIN:
             return False
         self._reconfigured = epoch
         if keep.all() and not gates:
@@ -345,13 +339,7 @@ class PruneTrain(keras.callbacks.Callback):
         return {name: figures[name] for name in names} | {"layers": layers}
 
     def _record(self, epoch: int, before: dict, seconds: float) -> None:
-        after = self._summary()
-        record = {"epoch": epoch, "seconds": seconds}
-        for name in ("channels", "params", "inference_flops"):
-            record[name] = [before[name], after[name]]
-        record["layers"] = {
-            path: [n, after["layers"].get(path, 0)] for path, n in before["layers"].items()
-        }
+        record = changes(epoch, before, self._summary(), seconds)
         self.reconfigurations.append(record)
         if self.verbose and multi_worker.is_chief(self.model):
             io_utils.print_msg("\n" + describe(record))
@@ -372,20 +360,6 @@ class PruneTrain(keras.callbacks.Callback):
             )
 
 
-def describe(record: dict) -> str:
-    """One line about a reconfiguration, a value of `PruneTrain.reconfigurations`."""
-    channels, params, flops = (record[k] for k in ("channels", "params", "inference_flops"))
-    return (
-        f"PruneTrain, epoch {record['epoch']}: channels {channels[0]} → {channels[1]}, "
-        f"inference MFLOPs {flops[0] / 1e6:.2f} → {flops[1] / 1e6:.2f}, "
-        f"parameters {params[0]:,} → {params[1]:,} ({record['seconds']:.1f} s)"
-    )
-
-
-def _counts(value: float) -> bool:
-    return value == int(value) >= 1
-
-
 def _examples_seen(model: keras.Model) -> int:
     """The number of examples that the loss of this epoch is the mean over."""
     return round(float(keras.ops.convert_to_numpy(model._loss_tracker.count)))
@@ -394,19 +368,3 @@ def _examples_seen(model: keras.Model) -> int:
 def _regularization(model: keras.Model) -> float:
     """What the regularisation that a user chose adds to the loss."""
     return float(sum(float(keras.ops.convert_to_numpy(x)) for x in model.losses))
-
-
-def _gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
-    """About the share of inference FLOPs that a keep mask removes, from the kernels' sizes."""
-    layers = {row.layer.name: row for row in kernel_slices(channel_map)}
-    rows = channel_map.slice_of
-    removed = total = 0.0
-    for layer in cost.layer_costs(channel_map.model):
-        row = layers.get(layer.name.rsplit("/", 1)[-1])
-        if row is None:
-            continue
-        positions = kept_positions(rows, keep, gates, row.variable)
-        left = math.prod(map(len, positions)) / math.prod(row.variable.shape)
-        removed += layer.macs * (1 - left)
-        total += layer.macs
-    return removed / total if total else 0.0

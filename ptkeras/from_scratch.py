@@ -23,7 +23,7 @@ import numpy as np
 
 from ptkeras import cost
 from ptkeras._accuracy import accuracies, is_accuracy
-from ptkeras._arguments import check_number
+from ptkeras._arguments import check_count, check_number
 from ptkeras._prediction import has_open_sizes
 from ptkeras._search import Search
 from ptkeras.channels import ChannelMap, trace
@@ -109,9 +109,9 @@ def learn_gates(
         ("balance_factor", balance_factor, lambda b: b >= 0, "a number from 0"),
         ("channel_expansion", channel_expansion, lambda c: 1 <= c < 16, "from 1"),
         ("learning_rate", learning_rate, lambda r: r > 0, "a number over 0"),
-        ("epochs", epochs, lambda n: n == int(n) >= 1, "a whole number from 1"),
     ):
         check_number(f"{name} of Pruning from Scratch", value, right, wanted)
+    epochs = check_count("epochs of Pruning from Scratch", epochs)
     _check_fit(validation_data, epochs, fit_options)
     callbacks = [callbacks] if isinstance(callbacks, keras.callbacks.Callback) else callbacks
     weights = None

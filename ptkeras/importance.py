@@ -9,6 +9,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from ptkeras._arguments import check_count
 from ptkeras._gradients import gradients
 from ptkeras._numbers import numbers
 from ptkeras._progress import track
@@ -268,8 +269,7 @@ def taylor(
         ValueError: the batch size is under 1; and, from the criterion, the model has no loss, or
             the gradient is not finite.
     """
-    if batch_size < 1:
-        raise ValueError(f"The batch_size of taylor must be at least 1; received {batch_size!r}.")
+    batch_size = check_count("batch_size of taylor", batch_size)
 
     def criterion(channel_map: ChannelMap) -> np.ndarray:
         model = channel_map.model

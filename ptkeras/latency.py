@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras._arguments import check_count
 from ptkeras._calls import Call, calls
 from ptkeras._macs import macs as count_macs
 from ptkeras._progress import track
@@ -45,9 +46,7 @@ def measure(
     Raises:
         ValueError: the batch size or the number of repeats is under 1, or the model has no graph.
     """
-    for name, value in (("batch_size", batch_size), ("repeats", repeats)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1; received {value}.")
+    batch_size, repeats = check_count("batch_size", batch_size), check_count("repeats", repeats)
     found, batch = calls(model, input_shape)
     by_kind: dict[str, list[tuple[int, Call]]] = defaultdict(list)
     for call, macs in zip(found, count_macs(found), strict=True):

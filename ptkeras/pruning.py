@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from ptkeras import importance, latency
+from ptkeras._arguments import check_count, check_number, check_share
 from ptkeras._layer_channels import find_layer, layers_meant, made_by
 from ptkeras._plan import ROUNDING, Plan, Scope
 from ptkeras._prediction import Prediction, params, weighted_macs
@@ -218,7 +219,7 @@ class _Request:
     input_shape: Any
 
     def __post_init__(self) -> None:
-        _check("share", self.share, _is_share(self.share), "a number from 0 and under 1")
+        check_share("share of ptkeras.prune", self.share)
         named = isinstance(self.of, str) and self.of in ("channels", "flops", "params", "latency")
         _check(
             "of",
@@ -231,15 +232,14 @@ class _Request:
         wanted = "a dict of shares by layer name"
         _check("overrides", self.overrides, isinstance(self.overrides, Mapping), wanted)
         for name, value in self.overrides.items():
-            _check(f"override of '{name}'", value, _is_share(value), "a number from 0 and under 1")
+            check_share(f"override of '{name}' of ptkeras.prune", value)
         wanted = "a list of layer names"
         names = np.iterable(self.leave_alone) and not isinstance(self.leave_alone, str)
         _check("leave_alone", self.leave_alone, names, wanted)
         object.__setattr__(self, "leave_alone", tuple(self.leave_alone))  # it is read many times
         for name in ("channel_multiple", "min_channels", "steps"):
-            value = getattr(self, name)
-            right = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            _check(name, value, right, "a whole number from 1")
+            count = check_count(f"{name} of ptkeras.prune", getattr(self, name))
+            object.__setattr__(self, name, count)
         if both := set(self.overrides) & set(self.leave_alone):
             raise ValueError(
                 f"'{min(both)}' is both in overrides and in leave_alone: take it out of one."
@@ -358,7 +358,7 @@ def _check_weights(request: _Request, channel_map: ChannelMap) -> None:
     layers = [layer for _, layer in Prediction(channel_map, request.input_shape).layers]
     known = {layer.name for layer in layers} | {type(layer).__name__ for layer in layers}
     for name, weight in request.of.items():
-        _check(f"weight of '{name}'", weight, _is_number(weight) and weight >= 0, "0 or more")
+        check_number(f"weight of '{name}' of ptkeras.prune", weight, lambda w: w >= 0, "0 or more")
         if name not in known:
             raise ValueError(
                 f"'{request.model.name}' has no layer that is named or of the kind {name!r}: weigh "
@@ -382,15 +382,6 @@ def _criterion(criterion: Any) -> Criterion:
     known = isinstance(criterion, str) and criterion in _CRITERIA
     _check("criterion", criterion, known, f"one of {hint}, or a function of a ChannelMap")
     return _CRITERIA[criterion]
-
-
-def _is_number(value: Any) -> bool:
-    number = isinstance(value, int | float | np.integer | np.floating)
-    return number and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0 <= value < 1
 
 
 def _check(name: str, value: Any, right: bool, wanted: str) -> None:

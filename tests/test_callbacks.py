@@ -7,7 +7,7 @@ from keras import layers
 
 import ptkeras
 from ptkeras import importance
-from ptkeras.callbacks import describe
+from ptkeras._reconfiguration import describe
 from ptkeras.lasso import AttachedLasso
 from tests.digits_network import compiled, digits, network
 from tests.exactness import outputs_of

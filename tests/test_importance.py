@@ -115,7 +115,9 @@ def test_taylor_is_a_mean_over_mini_batches_and_may_leave_signs_out():
     np.testing.assert_allclose(mean[free], np.mean(halves, 0)[free], rtol=1e-6)
     unsigned = importance.taylor(x, y, loss, signed=False, batch_size=3)(channel_map)
     assert (unsigned[free] >= mean[free]).all()
-    with pytest.raises(ValueError, match="batch_size of taylor must be at least 1; received 0"):
+    with pytest.raises(
+        ValueError, match="batch_size of taylor must be a whole number from 1; received 0"
+    ):
         importance.taylor(x, y, batch_size=0)
 
 

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ptkeras._arguments import check_count
 from ptkeras._gradients import gradients_at
 from ptkeras._progress import track
 from ptkeras.fisher.likelihood import Likelihood, likelihoods
@@ -63,9 +64,7 @@ def taps(
     Raises:
         ValueError: the batch size is under 1, there are no examples, or the gradient is not finite.
     """
-    whole = isinstance(batch_size, int) and not isinstance(batch_size, bool)
-    if not whole or batch_size < 1:
-        raise ValueError(f"The batch_size must be a whole number from 1; received {batch_size!r}.")
+    batch_size = check_count("batch_size", batch_size)
     size = number_of_examples(x)
     of_outputs = likelihoods(model, loss)
     generator = np.random.default_rng(seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from ptkeras._arguments import check_share
 from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import Kernel, check_names, kernels
 from ptkeras.magnitude.masks import Masks
@@ -177,11 +177,3 @@ def _asked_of(kernel: Kernel, sparsity: Mapping[str, float]) -> float | None:
         if name in sparsity:
             return sparsity[name]
     return None
-
-
-def check_share(name: str, value: Any) -> float:
-    """Refuses what is no share of weights; hands others back."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not (math.isfinite(value) and 0 <= value < 1):
-        raise ValueError(f"The {name} must be a number from 0 and under 1; received {value!r}.")
-    return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import statistics
 import tempfile
 import time
@@ -12,6 +11,8 @@ from typing import Any
 
 import keras
 import numpy as np
+
+from ptkeras._arguments import check_count
 
 
 def onnx_latency(
@@ -35,7 +36,8 @@ def onnx_latency(
         ptkeras.export.ExportError: a network cannot be exported.
         ValueError: there are no images, or `threads` or `rounds` is under 1.
     """
-    _check({"threads": threads, "rounds": rounds, "number of images": len(images)})
+    threads, rounds = check_count("threads", threads), check_count("rounds", rounds)
+    check_count("number of images", len(images))
     import onnxruntime
 
     from ptkeras import export
@@ -77,7 +79,8 @@ def keras_latency(
     Raises:
         ValueError: there are no images, or `rounds` is under 1.
     """
-    _check({"rounds": rounds, "number of images": len(images)})
+    rounds = check_count("rounds", rounds)
+    check_count("number of images", len(images))
     runs = []
     for model in models:
         (given,) = model.inputs
@@ -86,12 +89,6 @@ def keras_latency(
         single.jit_compile = False
         runs.append(single.predict_on_batch)
     return _in_turns(runs, [_one_by_one(model, images) for model in models], rounds)
-
-
-def _check(counts: dict[str, Any]) -> None:
-    for name, value in counts.items():
-        if not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"The {name} must be a whole number from 1; received {value!r}.")
 
 
 def _session(session: Any) -> Callable[[np.ndarray], Any]:

@@ -1,0 +1,54 @@
+"""What a reconfiguration is judged by, and told of."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ptkeras import cost
+from ptkeras.channels import ChannelMap
+from ptkeras.importance import kernel_slices
+from ptkeras.surgery.rebuild import kept_positions
+
+
+def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
+    """About the share of inference FLOPs that a keep mask removes, from the kernels' sizes."""
+    layers = {row.layer.name: row for row in kernel_slices(channel_map)}
+    rows = channel_map.slice_of
+    removed = total = 0.0
+    for layer in cost.layer_costs(channel_map.model):
+        row = layers.get(layer.name.rsplit("/", 1)[-1])
+        if row is None:
+            continue
+        positions = kept_positions(rows, keep, gates, row.variable)
+        left = math.prod(map(len, positions)) / math.prod(row.variable.shape)
+        removed += layer.macs * (1 - left)
+        total += layer.macs
+    return removed / total if total else 0.0
+
+
+def changes(epoch: int, before: dict[str, Any], after: dict[str, Any], seconds: float) -> dict:
+    """A value of `PruneTrain.reconfigurations`.
+
+    Args:
+        epoch: the number of the epoch behind which it was, from 1.
+        before: channels, params and inference_flops of the network; and layers, the number of
+            channels of each by its path.
+        after: the same behind it. Layers that have gone are not there.
+        seconds: how long it took.
+    """
+    figures = {n: [before[n], after[n]] for n in ("channels", "params", "inference_flops")}
+    layers = {path: [n, after["layers"].get(path, 0)] for path, n in before["layers"].items()}
+    return {"epoch": epoch, "seconds": seconds, **figures, "layers": layers}
+
+
+def describe(record: dict) -> str:
+    """One line about a reconfiguration, a value of `PruneTrain.reconfigurations`."""
+    channels, params, flops = (record[k] for k in ("channels", "params", "inference_flops"))
+    return (
+        f"PruneTrain, epoch {record['epoch']}: channels {channels[0]} → {channels[1]}, "
+        f"inference MFLOPs {flops[0] / 1e6:.2f} → {flops[1] / 1e6:.2f}, "
+        f"parameters {params[0]:,} → {params[1]:,} ({record['seconds']:.1f} s)"
+    )
