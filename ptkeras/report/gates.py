@@ -61,11 +61,13 @@ def _sentences(run: Run) -> Iterator[str]:
 
 def _costs(run: Run) -> Iterator[str]:
     if "flops_quartiles" in run.result:
-        yield paragraph("Inference FLOPs of the test images, those of the gates among them:")
+        yield paragraph(
+            "Inference FLOPs of the test images, with those of the gates that are left:"
+        )
         yield _flops(run)
     pairs = {name: run.result[key] for name, key in _RUNTIMES.items() if key in run.result}
     if pairs:
-        yield paragraph("Milliseconds of one test image at a time, in onnxruntime on one thread:")
+        yield paragraph("Milliseconds of one test image at a time (onnxruntime on one thread):")
         rows = [
             (name, f"{dense:.3f}", f"{now:.3f}", _summary.removed(dense, now))
             for name, (dense, now) in pairs.items()
@@ -84,7 +86,7 @@ def _epochs(run: Run) -> Iterator[str]:
     if not any(map(math.isfinite, run.history.get("blocks_run", []))):
         return
     stages = gate_plots.stages(run)
-    if stages:
+    if len(stages) > 1:
         told = ", ".join(f"{name} to epoch {end}" for name, end in stages)
         yield paragraph(f"The stages, parted by lines in the plot: {told}.")
     says = "Share of branches that the test images take over the epochs"

@@ -150,6 +150,8 @@ def test_a_run_without_reinforcement_has_one_stage(run):
     with style.styled():
         [axes] = gate_plots.branches_over_epochs(alone).axes
     assert len(axes.lines) == 1
+    with style.styled():
+        assert "The stages" not in "".join(gates.sections(alone))
 
 
 def test_a_run_of_both_prunings_compares_three_networks(gated, tmp_path):
