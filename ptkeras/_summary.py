@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+COMPARED = ("test accuracy", "parameters", "inference FLOPs", "ms")  # of networks, in `networks`
 _PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -72,12 +73,13 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 
     add("training FLOPs", "training_flops", large)
     add("inference FLOPs", "inference_flops", large)
-    if "blocks_run" in result:
+    if "mean_inference_flops" in result:
         dense, now = result["inference_flops"][0], result["mean_inference_flops"]
         found.append(("… of an image, in mean", large(dense), large(now), removed(dense, now)))
+    if "blocks_run" in result:
         found.append(("residual branches run", "", f"{result['blocks_run']:.1%}", ""))
-        add("ms of an image, Keras", "milliseconds_keras", _milliseconds)
-        add("ms of an image, onnxruntime", "milliseconds_onnxruntime", _milliseconds)
+    add("ms of an image, Keras", "milliseconds_keras", _milliseconds)
+    add("ms of an image, onnxruntime", "milliseconds_onnxruntime", _milliseconds)
     add("parameters", "params", whole)
     if result["channels"][1] <= result["channels"][0]:  # rotations have channels of their own
         add("channels", "channels", whole)
@@ -99,17 +101,29 @@ def comparison(rows: list[dict[str, Any]]) -> Table:
     """Networks beside each other, a row each; inference FLOPs and milliseconds of one image."""
     table = Table(title="one image at a time, in onnxruntime on one thread")
     table.add_column("")
-    for name in ("test accuracy", "parameters", "inference FLOPs", "ms"):
+    for name in COMPARED:
         table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(
-            row["network"],
-            f"{row['accuracy']:.2%}",
-            f"{row['params']:,}",
-            large(row["inference_flops"]),
-            f"{row['milliseconds']:.3f}",
-        )
+    for cells in networks(rows):
+        table.add_row(*cells)
     return table
+
+
+def networks(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Networks as text: the name, and what `COMPARED` says, empty where it was not measured."""
+
+    def cell(row: dict[str, Any], key: str, text: Callable[[float], str]) -> str:
+        return "" if row.get(key) is None else text(row[key])
+
+    return [
+        (
+            row["network"],
+            cell(row, "accuracy", "{:.2%}".format),
+            cell(row, "params", whole),
+            cell(row, "inference_flops", large),
+            cell(row, "milliseconds", _milliseconds),
+        )
+        for row in rows
+    ]
 
 
 def large(value: float) -> str:

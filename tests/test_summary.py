@@ -70,3 +70,17 @@ def test_seconds_are_with_those_of_the_search():
     rows = shown(searched)
     assert rows["seconds"] == ["", "1,335"]
     assert rows["… of the search"] == ["", "100"]
+
+
+def test_figures_of_gates_are_shown_each_for_itself():
+    """Older runs lack some of them."""
+    assert shown(RESULT | {"blocks_run": 0.4})["residual branches run"] == ["", "40.0%"]
+    mean = shown(RESULT | {"mean_inference_flops": 900_000})["… of an image, in mean"]
+    assert mean == ["5.07 M", "900.00 k", "82.2%"]
+
+
+def test_networks_beside_each_other_lack_what_was_not_measured():
+    row = {"network": "static", "accuracy": 0.5, "params": 1234, "inference_flops": 2e6}
+    cells = ("static", "50.00%", "1,234", "2.00 M", "")
+    assert _summary.networks([row, row | {"milliseconds": None}]) == [cells, cells]
+    assert shown(RESULT | {"comparison": [row]})["static"] == list(cells[1:-1])

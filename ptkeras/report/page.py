@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Iterable, Sequence
-
-from matplotlib.figure import Figure
+from collections.abc import Iterable
 
 from ptkeras import _summary
-from ptkeras.report import plots
+from ptkeras.report import gates, plots
+from ptkeras.report.elements import figure, section, table, text
 from ptkeras.report.runs import Run
-from ptkeras.report.style import style_sheet, styled, svg
+from ptkeras.report.style import style_sheet, styled
 from ptkeras.version import __version__
 
 _STYLE = """
@@ -42,7 +40,7 @@ def page(run: Run) -> str:
     """
     with styled():
         sections = "\n".join(_sections(run))
-    title = _text(run.title)
+    title = text(run.title)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -50,15 +48,15 @@ def page(run: Run) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <link rel="icon" href="data:,">
-<title>{title}: {_text(run.name)}</title>
+<title>{title}: {text(run.name)}</title>
 <style>
 {style_sheet()}{_STYLE}</style>
 </head>
 <body>
 <h1>{title}</h1>
-<p>Seed {_text(run.result["seed"])}, run folder <code>{_text(run.name)}</code></p>
+<p>Seed {text(run.result["seed"])}, run folder <code>{text(run.name)}</code></p>
 {sections}
-<footer>Made by ptkeras {_text(__version__)}. FLOPs are twice the multiply-accumulates; training
+<footer>Made by ptkeras {text(__version__)}. FLOPs are twice the multiply-accumulates; training
 FLOPs are those of the whole run, inference FLOPs those of one image.</footer>
 </body>
 </html>
@@ -66,39 +64,40 @@ FLOPs are those of the whole run, inference FLOPs those of one image.</footer>
 
 
 def _sections(run: Run) -> Iterable[str]:
-    yield _section("Summary", _summary_table(run))
-    yield _section(
+    yield section("Summary", _summary_table(run))
+    yield section(
         "Accuracy and loss",
-        _figure(plots.learning, run, "Accuracy and loss over the epochs"),
+        figure(plots.learning, run, "Accuracy and loss over the epochs"),
     )
+    yield from gates.sections(run)
     if run.result["method"] != "dense":
         yield from _removal(run)
     if "final" in run.architecture:
-        figure = _figure(plots.layers, run, "Each layer's channels and multiply-accumulates")
-        yield _section("Layers, before and after", figure)
+        drawn = figure(plots.layers, run, "Each layer's channels and multiply-accumulates")
+        yield section("Layers, before and after", drawn)
     if run.norms:
-        figure = _figure(plots.norms, run, "Distribution of the magnitudes of channels")
-        yield _section("How large the channels are", figure)
-    yield _section("Flags", _flags(run))
+        drawn = figure(plots.norms, run, "Distribution of the magnitudes of channels")
+        yield section("How large the channels are", drawn)
+    yield section("Flags", _flags(run))
 
 
 def _removal(run: Run) -> Iterable[str]:
     if "sparsity" in run.history:
-        figure = _figure(plots.sparsity, run, "Share of zero weights over the epochs")
-        yield _section("Weights that are zero", figure)
+        drawn = figure(plots.sparsity, run, "Share of zero weights over the epochs")
+        yield section("Weights that are zero", drawn)
         return
-    yield _section(
+    yield section(
         "Inference FLOPs",
-        _figure(plots.flops, run, "Inference FLOPs over the epochs, and accuracy against them"),
+        figure(plots.flops, run, "Inference FLOPs over the epochs, and accuracy against them"),
     )
-    yield _section(
+    yield section(
         "Channels of each layer over time",
         "<p>The numbers are the channels that a layer has; the stronger the colour, the more of "
         "its first ones are left.</p>"
-        + _figure(plots.heat_map, run, "Channels of each layer over the epochs"),
+        + figure(plots.heat_map, run, "Channels of each layer over the epochs"),
     )
     if run.reconfigurations:
-        yield _section("Reconfigurations", _reconfigurations(run))
+        yield section("Reconfigurations", _reconfigurations(run))
 
 
 def _summary_table(run: Run) -> str:
@@ -112,7 +111,7 @@ def _summary_table(run: Run) -> str:
         rows.append(("seconds of an epoch, as a median", before[0], f"{last:.3g}", before[1]))
     method = run.result["method"]
     if method == "dense":
-        return _table(("", "dense"), [(name, now) for name, _, now, _ in rows])
+        return table(("", "dense"), [(name, now) for name, _, now, _ in rows])
     heads = ("", "dense", method, "removed")
     note = ""
     if paces and run.reconfigurations:
@@ -120,7 +119,7 @@ def _summary_table(run: Run) -> str:
             "<p>The seconds of an epoch are those of the first network that was trained and of the "
             "last, each without the epoch that compiled the step.</p>"
         )
-    return _table(heads, rows) + note
+    return table(heads, rows) + note
 
 
 def _reconfigurations(run: Run) -> str:
@@ -134,30 +133,9 @@ def _reconfigurations(run: Run) -> str:
         (str(c["epoch"]), *(both(c, key) for key in keys), f"{c['seconds']:.2f}")
         for c in run.reconfigurations
     ]
-    return _table(("epoch", "channels", "parameters", "inference FLOPs", "seconds"), rows)
+    return table(("epoch", "channels", "parameters", "inference FLOPs", "seconds"), rows)
 
 
 def _flags(run: Run) -> str:
-    flags = (_text(f"--{name}={value}") for name, value in run.flags.items())
+    flags = (text(f"--{name}={value}") for name, value in run.flags.items())
     return '<ul class="flags">\n' + "\n".join(f"<li>{flag}</li>" for flag in flags) + "\n</ul>"
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{_text(title)}</h2>\n{body}\n</section>"
-
-
-def _figure(draw: Callable[[Run], Figure], run: Run, says: str) -> str:
-    drawn = svg(draw(run), draw.__name__)
-    return f'<figure role="img" aria-label="{_text(says)}">\n{drawn}\n</figure>'
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str], kind: str) -> str:
-        return "<tr>" + "".join(f"<{kind}>{_text(cell)}</{kind}>" for cell in cells) + "</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    return f"<table>\n<thead>{line(heads, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))

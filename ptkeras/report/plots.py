@@ -13,7 +13,7 @@ from ptkeras.report.style import DASHES, PAGE
 
 WIDTH = 9.0  # inches
 STRONGEST = 0.5  # opacity of a cell of the heat map: ink stands out from it, in light and dark
-_ROW = 0.19  # of one layer
+ROW = 0.19  # of one layer
 _SERIES = (PAGE.blue, PAGE.orange, PAGE.green)
 
 
@@ -77,7 +77,7 @@ def heat_map(run: Run) -> Figure:
     layers = run.architecture["initial"]["layers"]
     stretches, epochs = run.stretches(), len(run.history["epoch"])
     behind, end = 1.01 * epochs, 1.07 * epochs  # behind the training: the finished network
-    figure = Figure((WIDTH, _ROW * len(layers) + 0.7), layout="constrained")
+    figure = Figure((WIDTH, ROW * len(layers) + 0.7), layout="constrained")
     axes = figure.subplots()
     for y, (name, full) in enumerate(layers.items()):
         cells: list[list[float]] = []
@@ -93,7 +93,7 @@ def heat_map(run: Run) -> Figure:
             look = {"color": PAGE.blue, "alpha": STRONGEST * share, "linewidth": 0}
             axes.barh(y, stop - begin, 0.9, left=begin, **look)
             axes.text((begin + stop) / 2, y, f"{count}", size=6.5, ha="center", va="center")
-    _name_rows(axes, list(layers))
+    name_rows(axes, list(layers))
     axes.set_xlim(0, end)
     axes.grid(False)
     ticks = MaxNLocator(integer=True).tick_values(0, epochs)
@@ -106,7 +106,7 @@ def layers(run: Run) -> Figure:
     """Each layer's channels and multiply-accumulates, in the first network and in the last."""
     first, last = run.architecture["initial"], run.architecture["final"]
     names = list(dict.fromkeys([*first["macs"], *first["layers"], *last["macs"], *last["layers"]]))
-    figure = Figure((WIDTH, _ROW * len(names) + 0.9), layout="constrained")
+    figure = Figure((WIDTH, ROW * len(names) + 0.9), layout="constrained")
     for axes, key in zip(figure.subplots(1, 2, sharey=True), ("layers", "macs"), strict=True):
         ys = range(len(names))
         before, after = ([x[key].get(name, 0) for name in names] for x in (first, last))
@@ -117,7 +117,7 @@ def layers(run: Run) -> Figure:
     figure.axes[0].set_title("channels")
     figure.axes[1].set_title("multiply-accumulates of an image")
     figure.legend(*figure.axes[1].get_legend_handles_labels(), loc="outside upper right", ncols=2)
-    _name_rows(figure.axes[0], names)
+    name_rows(figure.axes[0], names)
     return figure
 
 
@@ -169,7 +169,8 @@ def _mark_reconfigurations(axes: Axes, run: Run) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _name_rows(axes: Axes, names: list[str]) -> None:
+def name_rows(axes: Axes, names: list[str]) -> None:
+    """Names the rows of a plot, from the top."""
     # A dollar sign would begin a formula.
     axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names], size=7)
     axes.set_ylim(len(names) - 0.5, -0.5)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ptkeras import _summary
+from ptkeras.report import readable
 from ptkeras.run_folder import RunFolder
 
 
@@ -40,7 +41,8 @@ class Run:
         history: a list of numbers for each column of `history.csv`; NaN where there is none.
         architecture: what is in `architecture.json`.
         norms: what is in `norms.json`, or None.
-        result: what is in `result.json`.
+        result: what is in `result.json`, less what is damaged.
+        damaged: the names of figures of gates in `result.json` that cannot be read.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Run:
     architecture: dict[str, Any]
     norms: dict[str, Any] | None
     result: dict[str, Any]
+    damaged: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -130,7 +133,8 @@ def read(folder: str | Path) -> Run:
             _json(files.result),
         )
         _check(run)
-        return run
+        result, damaged = readable.split(run.result)
+        return dataclasses.replace(run, result=result, damaged=damaged)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(
             f"The run in '{folder}' cannot be read ({error}): one of its files is damaged, or "

@@ -66,6 +66,15 @@ def test_a_run_leaves_a_network_of_plain_keras_and_what_its_gates_decide(finishe
     assert result["inference_flops"][0] == cost.inference_flops(build("resnet20", (8, 8, 1), 10))
 
 
+def test_the_page_has_the_gates(finished):
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    gates, left = json.loads((finished / "result.json").read_text())["gates"]
+    assert f"Gates that still decide by the image: {left} of {gates}." in page
+    for says in ("supervised pre-training to epoch 2", "onnxruntime</td>", ">stage3_block1_add<"):
+        assert says in page
+    assert "Not shown" not in page
+
+
 def test_the_stages_are_in_the_history(finished):
     with (finished / "history.csv").open() as file:
         rows = list(csv.DictReader(file))

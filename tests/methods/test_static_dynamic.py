@@ -61,6 +61,9 @@ def test_a_run_ends_in_the_table_of_the_three_networks(finished, capsys):
     dense = build("resnet20", (8, 8, 1), 10)
     assert rows[0]["inference_flops"] == cost.inference_flops(dense) > rows[1]["inference_flops"]
     assert rows[0]["params"] == dense.count_params() > rows[1]["params"]
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert "<td>static and dynamic</td>" in page and "Not shown" not in page
+    assert "pruning and fine-tuning with all gates open to epoch 3" in page
     assert run(finished) == 0  # it is finished, and shown
     assert "static and dynamic" in capsys.readouterr().out
 

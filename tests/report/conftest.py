@@ -1,14 +1,19 @@
 """A finished run folder, small, and made by the same parts as those of `ptkeras.train`."""
 
+import json
+import types
+
 import keras
 import numpy as np
 import pytest
 
 from ptkeras import PruneTrain, settings
 from ptkeras.methods.dense import Accounts
+from ptkeras.methods.skipnet import Gates
 from ptkeras.norms import ChannelNorms
 from ptkeras.record import Record, architecture, gradient_traffic
 from ptkeras.run_folder import RunFolder
+from tests.skipnet.networks import images, small, undecided
 
 EPOCHS = 6
 
@@ -25,7 +30,7 @@ def network():
     return model
 
 
-def finish(path, method="prunetrain", seed=0):
+def finish(path, method="prunetrain", seed=0, flags=()):
     """Trains for a few steps, and leaves the folder as a run does."""
     random = np.random.default_rng(seed)
     folder, model = RunFolder(path), network()
@@ -33,7 +38,8 @@ def finish(path, method="prunetrain", seed=0):
         if len(variable.shape) > 1:  # some channels go early, and some late
             sizes = np.linspace(0.1, 0.8, variable.shape[-1])
             variable.assign(random.uniform(-sizes, sizes, variable.shape))
-    folder.open(settings.parse([f"--method={method}", f"--seed={seed}", "--threshold=0.4"]))
+    flags = [f"--method={method}", f"--seed={seed}", "--threshold=0.4", *flags]
+    folder.open(settings.parse(flags))
     first = architecture(model, 8)
     pruning = PruneTrain(ratio=0.5, interval=2, threshold=0.4, verbose=0)
     own = pruning if method == "prunetrain" else Accounts(24)
@@ -71,3 +77,43 @@ def pruned(tmp_path_factory):
 @pytest.fixture(scope="session")
 def dense(tmp_path_factory):
     return finish(tmp_path_factory.mktemp("runs") / "dense", method="dense")
+
+
+class Timed(Gates):
+    """Does not take the time, which is another one each time."""
+
+    def times(self, dense, settled):
+        return {"milliseconds_keras": [2.0, 1.5], "milliseconds_onnxruntime": [0.5, 0.6]}
+
+
+def decided():
+    """What SkipNet says of its gates at the end of a run; the first is open for every image."""
+    network = undecided(small())
+    network.get_layer("block0_add_gate_logit").bias.assign([99.0])
+    x = images(64)
+    batches = [(x, np.digitize(np.abs(x).mean((1, 2, 3)), (0.5, 1.0, 1.5)))]  # by their strength
+    told = types.SimpleNamespace(
+        num_train=64,
+        train=batches,
+        test=batches,
+        labels=("faint", "weak", "strong", "<b> $x_1$"),
+        epoch=keras.Variable(0, dtype="int32"),
+        first_step=keras.Variable(0, dtype="int32"),
+    )
+    gates = Timed(settings.parse(["--method=skipnet"]), told)
+    gates.finish(network)
+    return gates.result()
+
+
+@pytest.fixture(scope="session")
+def gated(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "gated"
+    finish(path, "skipnet", flags=("--epochs=4", "--rl_epochs=2"))
+    lines = (path / "history.csv").read_text().splitlines()
+    shares = ["blocks_run", *(str(1 - 0.1 * i) for i in range(EPOCHS))]
+    pairs = zip(lines, shares, strict=True)
+    (path / "history.csv").write_text("".join(f"{a},{b}\n" for a, b in pairs))
+    result = json.loads((path / "result.json").read_text())
+    folder = RunFolder(path)
+    folder.write_json(folder.result, result | decided())
+    return path

@@ -1,0 +1,76 @@
+"""What a run says of its gates, less what is damaged: a page does without that."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def split(result: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Parts what can be read from what cannot.
+
+    Args:
+        result: what is in `result.json`.
+
+    Returns:
+        The result without those figures of gates that are not what a run writes, and their names.
+    """
+    damaged = tuple(key for key, fits in FORMS.items() if key in result and not fits(result[key]))
+    return {key: value for key, value in result.items() if key not in damaged}, damaged
+
+
+def _number(value: Any) -> bool:
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and 0 <= value <= sys.float_info.max  # which NaN is not
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and value <= 1
+
+
+def _shares(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_share, value.values()))
+
+
+def _counts(value: Any) -> bool:
+    # No network has more blocks than four digits say, and a plot has no room for them.
+    return _shares(value) and all(re.fullmatch(r"[0-9]{1,4}", key) for key in value)
+
+
+def _numbers(count: int) -> Callable[[Any], bool]:
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and len(value) == count and all(map(_number, value))
+
+    return fits
+
+
+def _gates(value: Any) -> bool:
+    return _numbers(2)(value) and all(isinstance(n, int) for n in value) and value[1] <= value[0]
+
+
+def _networks(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_network, value))
+
+
+def _network(row: Any) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("network"), str):
+        return False
+    figures = (row.get(key) for key in ("accuracy", "params", "inference_flops", "milliseconds"))
+    return all(figure is None or _number(figure) for figure in figures)
+
+
+# What a figure of gates must look like, by its name.
+FORMS: dict[str, Callable[[Any], bool]] = {
+    "blocks_run": _share,
+    "blocks_run_by_block": _shares,
+    "images_by_blocks_run": _counts,
+    "blocks_run_by_class": _shares,
+    "gates": _gates,
+    "flops_quartiles": _numbers(5),
+    "mean_inference_flops": _number,
+    "milliseconds_keras": _numbers(2),
+    "milliseconds_onnxruntime": _numbers(2),
+    "comparison": _networks,
+}
