@@ -28,6 +28,16 @@ FORMS = {
 }
 
 
+# Where the flags of benchmarks.methods teach a network nothing in a few epochs, or leave all of its
+# channels: more for both runs, and more for PruneTrain's.
+SCHEDULES = {
+    ("cifar10", "vgg11"): (
+        ["--learning_rate=0.02", "--learning_rate_drops=3"],
+        ["--ratio=0.85", "--threshold=0.03"],
+    ),
+}
+
+
 def run(options, method, form, number):
     """One run of the command, unless it is there already; returns its figures."""
     name = "_".join([options.dataset, options.model, method, *form.split(), str(number)])
@@ -40,8 +50,9 @@ def run(options, method, form, number):
 
 def flags_of(options, method, form):
     """The flags of a job's runs, but for those that name a folder."""
-    flags = [*FLAGS[options.dataset][method], f"--model={options.model}"]
-    flags += FORMS[form] if method == "prunetrain" else []
+    both, ours = SCHEDULES.get((options.dataset, options.model), ([], []))
+    flags = [*FLAGS[options.dataset][method], f"--model={options.model}", *both]
+    flags += [*ours, *FORMS[form]] if method == "prunetrain" else []
     if options.epochs:
         flags += [f"--epochs={options.epochs}", "--learning_rate_drops="]
     return flags
