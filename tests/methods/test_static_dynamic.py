@@ -44,7 +44,6 @@ def told(folder):
     return json.loads((folder / "result.json").read_text())
 
 
-@pytest.mark.slow
 def test_a_run_ends_in_the_table_of_the_three_networks(finished, capsys):
     rows = told(finished)["comparison"]
     assert [row["network"] for row in rows] == ["dense", "static", "static and dynamic"]
