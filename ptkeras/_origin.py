@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._places import has_graph
+from ptkeras.channels.graph import has_graph
 from ptkeras.surgery.adopt import graph_config
 from ptkeras.surgery.optimizers import twin
 from ptkeras.surgery.reconfigure import scope_of
