@@ -13,12 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._places import has_graph
+from ptkeras.channels.graph import has_graph
 from ptkeras.surgery.adopt import graph_config
 from ptkeras.surgery.optimizers import twin
 from ptkeras.surgery.reconfigure import scope_of
 
-Origin = dict[str, list]
+Origin = dict[str, Any]
 
 # What differs between two processes that build the same network.
 _OF_THE_PROCESS = ("shared_object_id", "seed", "build_config", "build_input_shape")
@@ -38,12 +38,13 @@ def origin_of(model: keras.Model, stateful: Sequence[Any]) -> Origin:
             have to have the same settings.
 
     Returns:
-        `names` of the layers; and `network`, `optimizer`, `stateful` and `settings`, which have to
-        be the same when the training goes on. JSON can hold it.
+        `names` of the layers; and `backend`, `network`, `optimizer`, `stateful` and `settings`,
+        which have to be the same when the training goes on. JSON can hold it.
     """
     if model not in _of_models:
         _of_models[model] = {"network": _network(model), "names": [way for way, _ in _named(model)]}
     return _of_models[model] | {
+        "backend": keras.config.backend(),
         "optimizer": _optimizer(model),
         "stateful": [type(getattr(one, "callback", one)).__name__ for one in stateful],
         "settings": [_settings(one) for one in stateful],
@@ -89,6 +90,8 @@ def take_names(model: keras.Model, saved: Origin) -> None:
 
 
 def _difference(saved: Origin, now: Origin) -> str:
+    if saved.get("backend", now["backend"]) != now["backend"]:  # older ones do not say
+        return f"it was begun with KERAS_BACKEND={saved['backend']}, not {now['backend']}"
     if saved["network"] != now["network"]:
         return _difference_of_networks(saved["network"], now["network"])
     for kind, what in (("optimizer", "optimizer was"), ("stateful", "stateful objects were")):

@@ -6,12 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
 
-
-def has_graph(model: Any) -> bool:
-    """Whether a model says itself which layers it is made of: Functional or Sequential."""
-    return isinstance(model, (Functional, keras.Sequential))
+from ptkeras.channels.graph import has_graph
 
 
 def by_place(model: keras.Model) -> dict[str, keras.Variable]:

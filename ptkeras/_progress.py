@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, SpinnerColumn, TextColumn
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ _PATIENCE = 0.5
 
 
 @contextlib.contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[], None]]:
+def bar(what: str, total: int, timed: bool = False) -> Iterator[Callable[[], None]]:
     """Shows a progress bar, which vanishes in the end.
 
     What is done sooner than anybody would ask for how long shows none, and nor does a part of
@@ -28,41 +29,39 @@ def bar(what: str, total: int) -> Iterator[Callable[[], None]]:
     Args:
         what: what is done, such as "Pruning".
         total: how many steps it has.
+        timed: whether the steps are timed: the bar then moves between them alone, and takes no time
+            of theirs.
 
     Yields:
         A function to be called behind each step.
     """
-    with _alone() as alone:
-        console = Console(stderr=True)
-        if not alone or not console.is_terminal:
+    after_the_text = Progress.get_default_columns()[1:]
+    with _progress(_text("{task.description}"), *after_the_text, auto_refresh=not timed) as shown:
+        if shown is None:
             yield lambda: None
             return
-        # Rich holds a terminal's lines apart from the bar, and would send a file's to it as well.
-        redirect = sys.stdout.isatty()
-        progress = Progress(console=console, transient=True, redirect_stdout=redirect)
-        task = progress.add_task(what, total=total)
+        task = shown.add_task(what, total=total)
         begun = time.monotonic()
 
         def step() -> None:
-            progress.advance(task)
-            if not progress.live.is_started and time.monotonic() - begun > _PATIENCE:
-                progress.start()
+            shown.advance(task)
+            if not shown.live.is_started and time.monotonic() - begun > _PATIENCE:
+                shown.start()
+            elif timed:
+                shown.refresh()
 
-        try:
-            yield step
-        finally:
-            if progress.live.is_started:
-                progress.stop()
+        yield step
 
 
-def track(items: Sequence[T], what: str) -> Iterator[T]:
+def track(items: Sequence[T], what: str, timed: bool = False) -> Iterator[T]:
     """Iterates behind a `bar`.
 
     Args:
         items: what is iterated over.
         what: what is done.
+        timed: as for `bar`.
     """
-    with bar(what, len(items)) as step:
+    with bar(what, len(items), timed) as step:
         for item in items:
             yield item
             step()
@@ -70,16 +69,52 @@ def track(items: Sequence[T], what: str) -> Iterator[T]:
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Says what is being done, where nobody knows how far it is.
+    """Says what is being done, where nobody knows how far it is; what is done soon is not told of.
 
     Args:
         what: what is done, such as "Converting to ONNX".
     """
+    with _progress(SpinnerColumn(), _text("{task.description} …")) as shown:
+        if shown is None:
+            yield
+            return
+        shown.add_task(what, total=None)
+        timer = threading.Timer(_PATIENCE, shown.start)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+
+def _text(text: str) -> TextColumn:
+    """Not as markup, which a path with brackets is not."""
+    return TextColumn(text, markup=False)
+
+
+@contextlib.contextmanager
+def _progress(*columns: Any, auto_refresh: bool = True) -> Iterator[Progress | None]:
+    """What may be started and is stopped in the end; None where nobody is to see it."""
     with _alone() as alone:
         console = Console(stderr=True)
-        seen = alone and console.is_terminal
-        with console.status(f"{what} …") if seen else contextlib.nullcontext():
-            yield
+        if not alone or not console.is_terminal:
+            yield None
+            return
+        # Rich holds a terminal's lines apart from the bar, and would send a file's to it as well.
+        redirect = sys.stdout.isatty()
+        progress = Progress(
+            *columns,
+            console=console,
+            auto_refresh=auto_refresh,
+            transient=True,
+            redirect_stdout=redirect,
+        )
+        try:
+            yield progress
+        finally:
+            if progress.live.is_started:
+                progress.stop()
 
 
 @contextlib.contextmanager

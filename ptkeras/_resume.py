@@ -15,7 +15,8 @@ from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_g
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras._held_mask import HeldMask, mask_of
-from ptkeras._places import by_place, has_graph
+from ptkeras._places import by_place
+from ptkeras.channels.graph import has_graph
 from ptkeras.surgery.adopt import adopt, as_graph, graph_config, graph_from_config
 from ptkeras.surgery.optimizers import carry_over, renew
 from ptkeras.surgery.reconfigure import refresh_functions, scope_of

@@ -18,14 +18,24 @@ from ptkeras.signals import Signals
 class InterruptedTrainingError(KeyboardInterrupt):
     """A signal has ended the training; what was done is saved.
 
+    Args:
+        signal_number: the number of the signal.
+        ending: the rest of the sentence "Stopped by SIGTERM", with what stands before it: "; the
+            same call goes on from epoch 3."
+
     Attributes:
-        signal: its number.
+        signal: the number of the signal.
     """
 
-    def __init__(self, signal_number: int, message: str) -> None:
-        name = signal.Signals(signal_number).name
-        super().__init__(f"Stopped by {name}{message}")
+    __module__ = "ptkeras.survival"  # where users find it
+
+    def __init__(self, signal_number: int, ending: str) -> None:
+        super().__init__(f"Stopped by {signal.Signals(signal_number).name}{ending}")
         self.signal = signal_number
+        self._ending = ending
+
+    def __reduce__(self) -> tuple[type, tuple[int, str]]:
+        return type(self), (self.signal, self._ending)
 
 
 class SavingFit(keras.callbacks.Callback):

@@ -59,7 +59,7 @@ class Search:
             A bool per channel of `channel_map`.
 
         Raises:
-            ValueError: no structure comes within 1 % of the budget.
+            ValueError: the budget is not a number over 0, or no structure comes within 1 % of it.
         """
         wanted = "a share of the model's FLOPs, over 0"
         check_number("budget of Pruning from Scratch", budget, lambda b: b > 0, wanted)
@@ -83,14 +83,19 @@ class Search:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if flops(without(middle)) > goal else (low, middle)
-        nearest = min((without(n) for n in (low, high)), key=lambda k: abs(flops(k) - goal))
-        if abs(flops(nearest) / goal - 1) > NEAR:
-            nearest = near = without(low)
+
+        def off(keep: np.ndarray) -> float:
+            return abs(flops(keep) / goal - 1)
+
+        nearest = min(without(low), without(high), key=off)
+        if off(nearest) > NEAR:
+            filled = begin = without(low)
             for _ in range(TRIES):
-                guess = _guess_of(self.channel_map, nearest, flops(nearest))
-                nearest = _filled_up(near.copy(), order[low:], guess, goal)
-                right = guess(nearest) == flops(nearest)  # the next guess would be the same
-                if right or abs(flops(nearest) / goal - 1) <= NEAR:
+                guess = _guess_of(self.channel_map, filled, flops(filled))
+                filled = _filled_up(begin, order[low:], guess, goal)
+                nearest = min(nearest, filled, key=off)
+                right = guess(filled) == flops(filled)  # the next guess would be the same
+                if right or off(nearest) <= NEAR:
                     break
         share = flops(nearest) / self.flops
         if abs(share / budget - 1) > NEAR:
@@ -118,19 +123,44 @@ class Search:
     def budget_epochs(self, epochs: int, budget: float) -> int:
         """Budget training: epochs that cost a built network what `epochs` cost the model.
 
-            epochs · FLOPs of the model / FLOPs of the network
+            epochs · FLOPs of the model / FLOPs of the network, rounded
 
         Args:
             epochs: for which the model would be trained.
-            budget: the share of the model's FLOPs.
+            budget: the share of the model's FLOPs, over 0.
+
+        Returns:
+            The epochs, at least one unless there are none.
+
+        Raises:
+            ValueError: as `keep` does.
         """
-        return round(epochs * self.flops / flops_of(self.channel_map)(self.keep(budget)))
+        return grown(epochs, self.flops, flops_of(self.channel_map)(self.keep(budget)))
+
+
+def grown(epochs: int, model_flops: int, network_flops: int) -> int:
+    """The formula of `Search.budget_epochs`.
+
+    Args:
+        epochs: for which the model would be trained.
+        model_flops: of a forward pass of the model.
+        network_flops: of a forward pass of the network that stands in for it.
+    """
+    return max(1, round(epochs * model_flops / network_flops)) if epochs else 0
 
 
 def _filled_up(
     keep: np.ndarray, order: np.ndarray, flops: Callable[[np.ndarray], int], goal: float
 ) -> np.ndarray:
-    """The mask without those channels, first to go first, that leave the goal or more."""
+    """The mask without those channels, first to go first, that leave `goal · (1 - NEAR)` or more.
+
+    Args:
+        keep: the mask to begin with; it is not changed.
+        order: the channels, the first to go first.
+        flops: tells the FLOPs of a mask.
+        goal: the FLOPs that are wanted; within `NEAR` of them nothing more goes.
+    """
+    keep = keep.copy()
     for channel in order:
         keep[channel] = False
         left = flops(keep)
@@ -141,6 +171,11 @@ def _filled_up(
 
 
 def flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
+    """A function that tells the FLOPs of a forward pass of the model that a keep mask would leave.
+
+    Args:
+        channel_map: the channels of the model.
+    """
     prediction = Prediction(channel_map)
     if prediction.exact:
         return lambda keep: 2 * sum(prediction.macs(keep))

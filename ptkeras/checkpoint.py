@@ -49,7 +49,7 @@ class Checkpoints:
 
         Args:
             model: the model.
-            state: what `read` is to return.
+            state: what `read_state` is to return.
             arrays: what `read_arrays` is to return.
         """
         with aside(self.path) as new:
@@ -64,11 +64,6 @@ class Checkpoints:
             if self._last_is_whole and self.path.exists():
                 self.path.replace(self.previous)
         self._last_is_whole = True
-
-    def read(self) -> tuple[Path, dict[str, Any]] | None:
-        """The path of the newest checkpoint that is whole, and its state; see `find`."""
-        path = self.find()
-        return path and (path, read_state(path))
 
     def find(self) -> Path | None:
         """The newest checkpoint that is whole.

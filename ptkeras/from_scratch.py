@@ -28,7 +28,7 @@ from ptkeras._prediction import has_open_sizes
 from ptkeras._search import Search
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import functional_of
-from ptkeras.gate_survival import GateSurvival
+from ptkeras.gate_survival import GateSurvival, settings_of
 from ptkeras.gated_network import GatedNetwork
 from ptkeras.surgery.fresh import scaled_norms, widen
 from ptkeras.surgery.reconfigure import scope_of
@@ -134,6 +134,8 @@ def learn_gates(
         "channel_expansion": float(channel_expansion),
         "learning_rate": float(learning_rate),
         "loss": _kind_of(loss),
+        "loss_settings": settings_of(loss),
+        "loss_weights": weights,
     }
     survival = [] if checkpoint is None else [GateSurvival(checkpoint, best, arguments)]
     network.fit(

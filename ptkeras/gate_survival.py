@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,7 +42,8 @@ class GateSurvival(SavingFit):
     Args:
         path: the file, ending in `.keras`.
         best: what keeps the best epoch; the callback takes it up too.
-        arguments: those of the search by name, which a file has to have been written with.
+        arguments: those of the search by name, which a file has to have been written with, under
+            the same backend of Keras.
 
     Attributes:
         epoch: the number of epochs that are done.
@@ -56,7 +58,7 @@ class GateSurvival(SavingFit):
     def __init__(self, path: str | Path, best: Best, arguments: dict[str, Any]) -> None:
         super().__init__(path, "checkpoint of learn_gates")
         self.best = best
-        self.arguments = arguments
+        self.arguments = _as_json(arguments | {"KERAS_BACKEND": keras.config.backend()})
         self.epoch = 0
         self.seconds = 0.0
         self._begun = time.perf_counter()
@@ -131,10 +133,10 @@ class GateSurvival(SavingFit):
     def _check(self, path: Path, state: dict[str, Any]) -> None:
         remedy = "delete it to begin anew, or choose another checkpoint."
         there = state.get("arguments")
-        if not isinstance(there, dict) or there.keys() != self.arguments.keys():
+        if not isinstance(there, dict):
             raise ValueError(f"'{path}' is no checkpoint of a search for gates: {remedy}")
         for name, value in self.arguments.items():
-            if there[name] != value:
+            if there.get(name, value) != value:  # older files have fewer
                 raise ValueError(
                     f"'{path}' holds another search ({name} is {there[name]} there and {value} "
                     f"here): {remedy}"
@@ -156,3 +158,34 @@ class GateSurvival(SavingFit):
             *((f"{_SLOT}{i}", v) for i, v in enumerate(model.optimizer.variables)),
             *((f"{_OTHER}{i}", v) for i, v in enumerate(others)),
         ]
+
+
+def settings_of(loss: Any) -> Any:
+    """What losses are set to, such as their label smoothing; None for those that do not say so.
+
+    Args:
+        loss: a loss as `compile` takes it, or a list or dict of some.
+
+    Returns:
+        The config of each, in the structure of `loss`.
+    """
+    return keras.tree.map_structure(_settings_of_one, loss)
+
+
+def _settings_of_one(loss: Any) -> dict[str, Any] | None:
+    if not isinstance(loss, keras.losses.Loss):
+        return None
+    try:
+        config = loss.get_config()
+    except Exception:  # a user's own
+        return None
+    return {key: value for key, value in config.items() if key != "name"}  # names may count on
+
+
+def _as_json(value: Any) -> Any:
+    """A value as JSON gives it back; None in the place of what JSON does not know."""
+    return json.loads(json.dumps(value, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else None

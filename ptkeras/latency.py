@@ -53,7 +53,7 @@ def measure(
         if macs:
             by_kind[type(call.operation).__name__].append((macs // batch, call))
     weights = {}
-    for kind, layers in track(list(by_kind.items()), "Timing layers"):
+    for kind, layers in track(list(by_kind.items()), "Timing layers", timed=True):
         largest = sorted(layers, key=lambda pair: -pair[0])[:_LAYERS_PER_KIND]
         seconds = sum(
             _seconds(call, batch, 2 * batch_size, repeats)

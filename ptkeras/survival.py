@@ -70,9 +70,9 @@ class Survival(SavingFit):
     on the epoch alone, so that a run which was killed ends bit for bit like one that was not. What
     `keras.random` draws without a seed is part of it, and PyTorch's own generators.
 
-    The same call has to go on with it: a file of another network, optimiser, list of `stateful` or
-    other settings of `PruneTrain` is refused. A model without a graph, which nothing can prune,
-    has to be built before; its weights, slots and state are kept.
+    The same call has to go on with it: a file of another backend of Keras, network, optimiser, list
+    of `stateful` or other settings of `PruneTrain` is refused. A model without a graph, which
+    nothing can prune, has to be built before; its weights, slots and state are kept.
 
     SIGTERM and Ctrl-C end the training behind the step at hand (behind a validation that has
     begun). With a `dataset` the epoch so far is saved, and the same call goes on behind that step;
@@ -145,7 +145,7 @@ class Survival(SavingFit):
             else:
                 state = read_state(path)
                 check_origin(state.get("origin"), self._origin, path)
-                self._origin = state["origin"]
+                self._origin |= state["origin"]  # an older one lacks the backend
                 take_names(model, self._origin)
                 self._state, self._arrays = state, read_arrays(path)
                 self.epoch = self._state["epoch"]

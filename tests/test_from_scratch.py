@@ -365,6 +365,26 @@ def test_what_is_out_of_range_is_told_of(options, says):
         search(residual(), **options)
 
 
+def two_units():
+    """A search with two structures, of 28 FLOPs and 14."""
+    x = keras.Input((4,))
+    channel_map = trace(keras.Model(x, layers.Dense(3)(layers.Dense(2)(x))))
+    gates = np.where(channel_map.prunable, 0.0, np.inf)
+    return from_scratch.Search(channel_map, 28, gates, 1, [], 0.0)
+
+
+def test_the_nearest_of_all_structures_is_named():
+    with pytest.raises(ValueError, match=r"nearest to a budget of 0.7 .* has 0.5000 of them"):
+        two_units().keep(0.7)
+
+
+def test_budget_training_is_for_an_epoch_at_least():
+    found = two_units()
+    assert [found.budget_epochs(epochs, 0.5) for epochs in (0, 1, 3)] == [0, 2, 6]
+    wider = dataclasses.replace(found, flops=7)  # what it was searched for has a quarter
+    assert [wider.budget_epochs(epochs, 4.0) for epochs in (0, 1, 8)] == [0, 1, 2]
+
+
 def test_what_cannot_be_met_is_told_of():
     found = search(residual(), epochs=1)
     with pytest.raises(ValueError, match=r"nearest to a budget of 0.001 of the FLOPs has"):

@@ -9,6 +9,7 @@ import pytest
 from keras import layers
 
 from ptkeras import from_scratch
+from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.survival import InterruptedTrainingError
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -89,6 +90,14 @@ def stopped(path, *moment):
     return caught.value
 
 
+def rewrite(path, **arguments):
+    """Changes arguments of the search in its file, or takes out those that are None."""
+    state, arrays = read_state(path), read_arrays(path)
+    changed = state["arguments"] | arguments
+    state["arguments"] = {name: changed[name] for name in changed if changed[name] is not None}
+    Checkpoints(path).write(keras.models.load_model(path), state, arrays)
+
+
 @pytest.mark.parametrize("moment", [(1, 2), (3, 3)], ids=["early", "late"])
 def test_a_search_that_is_killed_goes_on_from_its_last_epoch(tmp_path, whole, moment):
     path = tmp_path / "gates.keras"
@@ -147,6 +156,31 @@ def test_another_search_is_refused(tmp_path):
         search(path, model=other)
     with pytest.raises(ValueError, match=r"must end in \.keras"):
         search(tmp_path / "gates")
+
+
+def test_a_search_that_minimises_something_else_or_on_another_backend_is_refused(tmp_path):
+    def weighted(weight):
+        model = network()
+        model.compile(loss=LOSS, loss_weights=weight)
+        return model
+
+    path = tmp_path / "gates.keras"
+    search(path, model=weighted(2.0), loss=None, epochs=1)
+    with pytest.raises(ValueError, match=r"\(loss_weights is 2.0 there and 3.0 here\)"):
+        search(path, model=weighted(3.0), loss=None)
+    hard = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=2)
+    with pytest.raises(ValueError, match=r"\(loss_settings is .*'ignore_class': 2.* here"):
+        search(path, model=weighted(2.0), loss=hard)
+    rewrite(path, KERAS_BACKEND="numpy")
+    with pytest.raises(ValueError, match=r"\(KERAS_BACKEND is numpy there and \w+ here\)"):
+        search(path, model=weighted(2.0), loss=None)
+
+
+def test_an_older_file_does_not_say_as_much(tmp_path, whole):
+    path = tmp_path / "gates.keras"
+    stopped(path, 2, 1, die)
+    rewrite(path, KERAS_BACKEND=None, loss_settings=None, loss_weights=None)
+    same(search(path), whole)
 
 
 def test_a_loss_that_is_no_number_ends_it_before_it_is_saved(tmp_path):

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import os
 import pty
 import subprocess
@@ -13,20 +14,29 @@ from ptkeras.channels import trace
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
+import threading
 import time
 from ptkeras._progress import bar, track, working
-with working("Converting"):
+with working("Quickly converted"):
     pass
+with working("Converting runs[/old]"):
+    time.sleep(0.7)
+    print("said meanwhile")
 for i in track(range(3), "Quickly done"):
     pass
-for i in track(range(3), "Pruning"):
+for i in track(range(3), "Pruning [b]"):
     print("row", i)
     time.sleep(0.4)
     with bar("Part of it", 1) as step, working("Within it"):
         step()
+for i in track(range(3), "Timing", timed=True):
+    time.sleep(0.3)
+    print("threads", threading.active_count())
 """
+RESULTS = "said meanwhile\nrow 0\nrow 1\nrow 2\n" + 3 * "threads 1\n"
 
 
+@functools.cache
 def shown(terminal):
     """What a script prints on standard output and on standard error."""
     command = [sys.executable, "-c", SCRIPT]
@@ -50,26 +60,32 @@ def shown(terminal):
 
 def test_a_log_has_no_bars():
     out, error = shown(terminal=False)
-    assert out == "row 0\nrow 1\nrow 2\n"
+    assert out == RESULTS
     assert "Pruning" not in error and "Converting" not in error
 
 
 def test_a_terminal_has_them_and_results_keep_their_place():
     out, error = shown(terminal=True)
-    assert out == "row 0\nrow 1\nrow 2\n"
-    assert "Converting" in error and "Pruning" in error and "100%" in error
+    assert out == RESULTS
+    assert all(what in error for what in ("Converting", "Pruning", "Timing", "100%"))
 
 
 def test_what_is_done_at_once_and_what_is_part_of_something_shown_are_not_shown():
     _, error = shown(terminal=True)
-    assert not any(what in error for what in ("Quickly done", "Part of it", "Within it"))
+    unseen = ("Quickly converted", "Quickly done", "Part of it", "Within it")
+    assert not any(what in error for what in unseen)
+
+
+def test_brackets_are_text_and_not_markup():
+    _, error = shown(terminal=True)
+    assert "Converting runs[/old] …" in error and "Pruning [b]" in error
 
 
 def test_tracing_and_fisher_information_go_step_by_step(monkeypatch):
     seen = []
 
     @contextlib.contextmanager
-    def bar(what, total):
+    def bar(what, total, timed=False):
         done = []
         yield lambda: done.append(None)
         seen.append((what, total, len(done)))

@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 import ptkeras
-from ptkeras.checkpoint import Checkpoints
+from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
 from ptkeras.survival import InterruptedTrainingError, Survival
 from tests.forced import Forced
 from tests.stopping import StopAt, StoppedError
@@ -330,6 +330,20 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
         begin(compiled(network()), path, [ptkeras.PruneTrain(0.3, interval=1, verbose=0)])
     with pytest.raises(ValueError, match="stateful objects were PruneTrain, not EarlyStopping"):
         begin(compiled(network()), path, [early()])
+
+
+def test_a_checkpoint_of_another_backend_is_refused(tmp_path):
+    path, model = tmp_path / "a.keras", compiled(network())
+    begin(model, path)
+    state, arrays = read_state(path), read_arrays(path)
+    here = state["origin"].pop("backend")
+    Checkpoints(path).write(model, state, arrays)  # as older versions did
+    fit(lambda: compiled(network()), path, epochs=2)
+    assert read_state(path)["origin"]["backend"] == here
+    state["origin"]["backend"] = "numpy"
+    Checkpoints(path).write(model, state, arrays)
+    with pytest.raises(ValueError, match=f"begun with KERAS_BACKEND=numpy, not {here}. Go on as"):
+        begin(compiled(network()), path)
 
 
 def test_other_weights_of_a_model_without_a_graph_are_refused(tmp_path):

@@ -3,7 +3,9 @@ import json
 import math
 import os
 import pathlib
+import pickle
 import signal
+import traceback
 import zipfile
 
 import keras
@@ -331,6 +333,14 @@ def test_without_a_pipeline_that_can_skip_the_epoch_begins_anew(tmp_path):
     with pytest.raises(InterruptedTrainingError, match="goes on from the beginning"):
         model.fit(x, y, batch_size=64, verbose=0, callbacks=[stop, Survival(tmp_path / "a.keras")])
     assert not list(tmp_path.iterdir())
+
+
+def test_the_error_of_a_signal_goes_from_process_to_process():
+    error = InterruptedTrainingError(signal.SIGTERM, "; the same call goes on from epoch 3.")
+    twin = pickle.loads(pickle.dumps(error))
+    assert (type(twin), str(twin), twin.signal) == (type(error), str(error), signal.SIGTERM)
+    assert str(error) == "Stopped by SIGTERM; the same call goes on from epoch 3."
+    assert "ptkeras.survival.InterruptedTrainingError" in traceback.format_exception_only(error)[0]
 
 
 def test_behind_a_fit_that_failed_ctrl_c_is_what_it_was(tmp_path):

@@ -13,24 +13,30 @@ __all__ = [
     "Functional",
     "functional_of",
     "given_to",
+    "has_graph",
     "is_graph",
     "nodes_of",
     "operations_between",
 ]
 
 
+def has_graph(model: Any) -> bool:
+    """Whether `model` knows which layers it is made of: Functional or Sequential, built or not.
+
+    It may have a `call` of its own, which does something else with them; see `is_graph`.
+    """
+    return isinstance(model, Functional | keras.Sequential)
+
+
 def is_graph(layer: Any) -> bool:
     """Whether `layer` is a model that computes what its graph says, so that it can be walked.
 
-    A subclass with a `call` of its own may do more than its graph.
+    More than `has_graph`: a Sequential has to be built, and a subclass must not have a `call` of
+    its own, which may do more than its graph.
     """
-    if not isinstance(layer, Functional | keras.Sequential):
+    if not has_graph(layer) or not type(layer).call.__module__.startswith("keras."):
         return False
-    if not type(layer).call.__module__.startswith("keras."):
-        return False
-    if isinstance(layer, keras.Sequential):
-        return layer._functional is not None
-    return True
+    return not isinstance(layer, keras.Sequential) or layer._functional is not None
 
 
 def functional_of(model: keras.Model) -> Functional:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras.channels.graph import Functional
+from ptkeras.channels.graph import Functional, has_graph
 
 HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
@@ -182,7 +182,7 @@ def check_model(model: Any) -> None:
     """Raises a ValueError unless a model's inputs and outputs can be known."""
     if not isinstance(model, keras.Model):
         raise ValueError(f"Only a keras.Model can be exported; received {type(model).__name__}.")
-    if not isinstance(model, Functional | keras.Sequential):
+    if not has_graph(model):
         raise ValueError(
             f"'{model.name}' is a subclassed model ({type(model).__name__}), whose inputs are not "
             "known; wrap it: keras.Model(inputs, model(inputs))."

@@ -115,7 +115,7 @@ def benchmark(
         turns = [(key, size) for key in workers for size in batch_sizes]
         runs = {(key, size): _warm_up(workers[key], size) for key, size in turns}
         seconds: dict[Any, list[float]] = {turn: [] for turn in turns}
-        for number in track(range(rounds), "Timing"):
+        for number in track(range(rounds), "Timing", timed=True):
             start = number % len(turns)
             for turn in turns[start:] + turns[:start]:
                 key, size = turn

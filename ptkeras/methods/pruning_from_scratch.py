@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ptkeras import cost
+from ptkeras._search import grown
 from ptkeras.channels import trace
 from ptkeras.from_scratch import Search, learn_gates
 from ptkeras.methods import Start
@@ -53,15 +54,11 @@ def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder
     keep = np.ones(len(wide), bool)
     keep[found["removed"]] = False
     small = fresh(wide, keep)
-    growth = 1.0
+    epochs, drops = settings.epochs, settings.learning_rate_drops
     if settings.budget_training:
-        growth = cost.inference_flops(model) / cost.inference_flops(small)
-    return Start(
-        small,
-        [SearchedAccounts(dataset.num_train, found)],
-        max(1, round(settings.epochs * growth)),
-        [round(drop * growth) for drop in settings.learning_rate_drops],
-    )
+        flops = cost.inference_flops(model), cost.inference_flops(small)
+        epochs, *drops = (grown(each, *flops) for each in (epochs, *drops))
+    return Start(small, [SearchedAccounts(dataset.num_train, found)], epochs, drops)
 
 
 class SearchedAccounts(Accounts):

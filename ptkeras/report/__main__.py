@@ -61,9 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _write(folder: str) -> None:
     from ptkeras import _summary, report
+    from ptkeras.run_folder import RunFolder
 
     path = report.write(folder)
-    _summary.show(report.read(folder).result)
+    _summary.show(RunFolder(folder).read_result())
     print(f"The report is in '{path}'.")
 
 

@@ -35,7 +35,7 @@ class Comparison:
     """Finished runs, of one method with different seeds or of several methods; prints as a table.
 
     Attributes:
-        runs: the runs, those of the same data set, network and method behind each other.
+        runs: the runs, in the order in which they were named.
     """
 
     runs: tuple[Run, ...]
@@ -93,7 +93,7 @@ class Comparison:
                 look = {"color": colours[i % 4], "marker": MARKERS[i % 8], "linestyle": "none"}
                 for axes, key in ((left, "inference_flops"), (right, "training_flops")):
                     xs = [run.figures[key][1] for run in runs]
-                    ys = [run.result["accuracy"] for run in runs]
+                    ys = [run.figures["accuracy"] for run in runs]
                     axes.plot(xs, ys, label=title, markersize=7, alpha=0.8, **look)
             for axes, name in ((left, "inference"), (right, "training")):
                 axes.set_xlabel(f"{name} FLOPs")

@@ -135,7 +135,7 @@ def read(folder: str | Path) -> Run:
         _check(run)
         result, damaged = readable.split(run.result)
         return dataclasses.replace(run, result=result, damaged=damaged)
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"The run in '{folder}' cannot be read ({error}): one of its files is damaged, or "
             "older than this ptkeras; the command that began it repeats it in another --output_dir."
@@ -143,6 +143,14 @@ def read(folder: str | Path) -> Run:
 
 
 _COSTS = ("channels", "params", "inference_flops")
+_PAIRS = (
+    *_COSTS,
+    "training_flops",
+    "training_memory",
+    "gradient_traffic",
+    "nonzero_params",
+    "gzip_bytes",
+)
 _FIGURES = ("dataset", "model", "method", "seed", "accuracy", "epochs", "seconds", "training_flops")
 _COLUMNS = ("epoch", "accuracy", "loss", "val_accuracy", "inference_flops", "seconds")
 
@@ -153,6 +161,9 @@ def _check(run: Run) -> None:
         missing = [name for name in names if name not in there]
         if missing:
             raise LookupError(f"{file} has no {missing[0]}")
+    _check_pairs("result.json", run.result)
+    for change in run.reconfigurations:
+        _check_pairs("architecture.json", change)
     if not run.stretches()[0].channels:
         raise LookupError("architecture.json has no layers")
     for moment in run.norms["moments"] if run.norms else []:
@@ -161,6 +172,14 @@ def _check(run: Run) -> None:
         _ = run.threshold
     except ValueError as error:
         raise ValueError(f"flags.txt: {error}") from error
+
+
+def _check_pairs(file: str, there: dict[str, Any]) -> None:
+    """Raises a ValueError unless what is of two networks is two numbers."""
+    for name in _PAIRS:
+        pair = there.get(name, [0, 0])
+        if not isinstance(pair, list) or [type(n) in (int, float) for n in pair] != [True, True]:
+            raise ValueError(f"{file} has {pair!r} as {name}, not a pair of numbers")
 
 
 def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:

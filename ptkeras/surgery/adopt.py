@@ -53,7 +53,8 @@ def _track_parameters(model: keras.Model) -> None:
     known = {id(parameter) for parameter in model._torch_params.values()}
     for number, variable in enumerate(model.variables):
         if id(variable.value) not in known:
-            model._torch_params[f"{variable.path}_{number}"] = variable.value
+            # Behind the slash, in which no path of Keras ends, it takes no other variable's place.
+            model._torch_params[f"{variable.path}_{number}/"] = variable.value
 
 
 def _adopt_layers_in_a_row(model: keras.Sequential, new: keras.Sequential) -> None:

@@ -70,6 +70,15 @@ def lack(path, *keys):
     path.write_text(json.dumps(told))
 
 
+def put(path, value, *keys):
+    """Puts something else into a file of JSON."""
+    told = part = json.loads(path.read_text())
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = value
+    path.write_text(json.dumps(told))
+
+
 def change(path, old, new):
     path.write_text(path.read_text().replace(old, new))
 
@@ -94,6 +103,20 @@ def change(path, old, new):
         (
             lambda f: lack(f / "architecture.json", "reconfigurations", 1, "params"),
             "architecture.json has no params",
+        ),
+        (
+            lambda f: put(f / "result.json", 5, "inference_flops"),
+            "has 5 as inference_flops, not a p",
+        ),
+        (lambda f: put(f / "result.json", [1, "2"], "params"), r"has \[1, '2'\] as params"),
+        (lambda f: put(f / "result.json", [1, 2, 3], "training_memory"), "as training_memory"),
+        (
+            lambda f: put(f / "architecture.json", None, "reconfigurations", 0, "channels"),
+            "architecture.json has None as channels",
+        ),
+        (
+            lambda f: put(f / "architecture.json", ["first"], "reconfigurations", 0, "layers"),
+            "one of its files is damaged",
         ),
         (lambda f: change(f / "history.csv", "val_accuracy", "v"), "has no val_accuracy.*repeats"),
         (lambda f: change(f / "flags.txt", "--threshold=", "--t="), "flags.txt has no threshold"),
