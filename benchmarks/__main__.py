@@ -4,8 +4,9 @@
     python -m benchmarks lasso_step reconfiguration
 
 Each runs in a process of its own, as `python -m benchmarks.NAME`, whose --help says more; one that
-fails is named in the end. A result of more rounds that is there already stays. The others take
-longer, or need packages and data of their own; the README lists them.
+fails is named in the end. A result that is there already stays where it is of more rounds, of this
+machine and of the same settings. The others take longer, or need packages and data of their own;
+the README lists them.
 """
 
 import argparse
@@ -20,7 +21,7 @@ QUICK = {
     "lasso_step": ["--rounds=7", "--steps=1"],
     "reconfiguration": ["--rounds=3"],
     "pruned_step": ["--rounds=7", "--steps=2"],
-    "magnitude_step": ["--rounds=5", "--steps=5"],
+    "magnitude_step": ["--rounds=5", "--steps=5", "--frequency=5"],  # each round prunes once
     "memory": ["--rounds=3", "--epochs=5", "--b7_rounds=1"],
 }
 

@@ -40,3 +40,13 @@ def steps(model, data, count, fused=True):
                 model.train_on_batch(*data)
 
     return run
+
+
+def evaluation(model, data):
+    """A job: the loss of a batch, as the validation of `fit` has it."""
+
+    def run():
+        with ptkeras.fused_batch_norm():
+            model.test_on_batch(*data)
+
+    return run

@@ -4,13 +4,15 @@
 
 For each network, at the smallest images that it accepts: its channels, the share of those inside
 it (in neither its inputs nor its outputs) that may go, the time to trace it, and the time to take
-half of them: the whole of `ptkeras.reconfigure`, tracing included. Times are the best of some
-repeats, after one network that is not counted. The table is printed, and written to
-benchmarks/results/applications.json.
+half of them: the whole of `ptkeras.reconfigure`, tracing included, each time of a network that was
+built anew. Times are medians of the repeats, with their quartiles, after one network that is not
+counted. The table is printed, and written to benchmarks/results/applications.json.
 """
 
 import argparse
-import time
+import gc
+import statistics
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -50,47 +52,60 @@ def half(channel_map: ChannelMap) -> np.ndarray:
 
 def measure(name: str, repeats: int) -> dict:
     model = build(name)
-    traces, prunes = [], []
-    for _ in range(max(repeats, 3)):
-        start = time.perf_counter()
-        channel_map = trace(model)
-        traces.append(time.perf_counter() - start)
-    figures = {
+    channel_map = trace(model)
+    keep = half(channel_map)
+    victims = []
+
+    def anew() -> keras.Model:
+        victims.clear()
+        gc.collect()
+        victims.append(build(name))
+        return victims[0]
+
+    jobs = {"trace": trace, "prune": lambda victim: reconfigure(victim, keep)}
+    times = measuring.turns(jobs, repeats, {"trace": lambda: model, "prune": anew})
+    return {
         "network": name,
         "channels": len(channel_map),
         "prunable": round(prunable_share(channel_map), 4),
         "loose": round(prunable_share(trace(model, exact=False)), 4),
         "params": model.count_params(),
+        "params_left": victims[0].count_params(),
+        **seconds("trace", times["trace"].wall),
+        **seconds("prune", times["prune"].wall),
     }
-    keep = half(channel_map)
-    for left in reversed(range(repeats)):
-        victim = model if not left else keras.models.clone_model(model)
-        start = time.perf_counter()
-        reconfigure(victim, keep)
-        prunes.append(time.perf_counter() - start)
-    figures["params_left"] = model.count_params()
-    return figures | {"trace_s": round(min(traces), 4), "prune_s": round(min(prunes), 3)}
 
 
-def main() -> None:
+def seconds(what: str, wall: Sequence[float]) -> dict:
+    """The median and the quartiles of some times."""
+    return {
+        f"{what}_s": round(statistics.median(wall), 4),
+        f"{what}_quartiles_s": [round(quartile, 4) for quartile in measuring.quartiles(wall)],
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=NAMES, metavar="NETWORK")
-    parser.add_argument("--repeats", type=int, default=1)
-    arguments = parser.parse_args()
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
     measure("MobileNet", 1)
     rows = []
-    print(f"{'network':20}{'channels':>10}{'prunable':>10}{'trace s':>10}{'prune s':>10}")
-    for name in arguments.networks:
-        row = measure(name, arguments.repeats)
+    print(
+        f"{'network':20}{'channels':>10}{'prunable':>10}{'trace s':>10}{'prune s':>10}  quartiles"
+    )
+    for name in options.networks:
+        row = measure(name, options.repeats)
         rows.append(row)
+        low, high = row["prune_quartiles_s"]
         print(
             f"{name:20}{row['channels']:10,}{row['prunable']:10.1%}"
-            f"{row['trace_s']:10.3f}{row['prune_s']:10.2f}",
+            f"{row['trace_s']:10.3f}{row['prune_s']:10.2f}  {low:.2f} to {high:.2f}",
             flush=True,
         )
         keras.utils.clear_session()
     packages = ("keras", keras.config.backend())
-    measuring.write("applications", vars(arguments), packages, networks=rows)
+    measuring.write("applications", vars(options), packages, networks=rows)
 
 
 if __name__ == "__main__":

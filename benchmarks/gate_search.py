@@ -4,17 +4,17 @@
 
 For each network the gates are learned on CIFAR-10, with the flags of its flagfile, and the
 structure for half of the FLOPs is built. The dense training that it is compared with would take
-hours: its seconds are those of a step of the dense network, the median of some, times the steps of
-all epochs of the flagfile; a step of the search is timed beside it, in turns, since the speed of a
-machine drifts. With fewer --epochs or --steps than the flagfile's the search too is worked out from
-its steps, and its gates are not the paper's. What was measured and what was worked out is told
-apart. Writes benchmarks/results/gate_search.json. The goals: FLOPs within 1 % of the budget, and a
-search of at most a tenth of a dense training.
+hours: its seconds are those of a step of the dense network times the steps of all epochs of the
+flagfile; a step of the search is timed in turns with it, and the figures are medians over the
+rounds. With fewer --epochs or --steps than the flagfile's the search too is worked out from its
+steps, and its gates are not the paper's. What was measured and what was worked out is told apart.
+Writes benchmarks/results/gate_search.json. The goals: FLOPs within 1 % of the budget, and a search
+of at most a tenth of a dense training.
 """
 
 import argparse
+import functools
 import statistics
-import time
 
 import keras
 
@@ -30,21 +30,20 @@ from ptkeras.surgery.fresh import widen
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def steps(flags, dataset, count):
-    """Median seconds of a training step, dense and gated, on the same batches."""
+def steps(flags, dataset, rounds):
+    """Seconds of a training step in each round, dense and gated, on the same batch."""
     dense = build(flags.model, dataset.input_shape, dataset.num_classes)
     dense.compile(keras.optimizers.SGD(flags.learning_rate, momentum=flags.momentum), LOSS)
     gated = GatedNetwork(
         trace(widen(dense, flags.channel_expansion)), flags.sparsity_ratio, flags.balance_factor
     )
     gated.compile(keras.optimizers.Adam(flags.gate_learning_rate), LOSS)
-    times = {"dense": [], "gated": []}
-    for batch in dataset.train.take(count + 1):
-        for name, model in (("dense", dense), ("gated", gated)):
-            started = time.perf_counter()
-            model.train_on_batch(*batch)
-            times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(seconds[1:]) for name, seconds in times.items()}
+    batch = next(iter(dataset.train))
+    models = {"dense": dense, "gated": gated}
+    jobs = {name: functools.partial(m.train_on_batch, *batch) for name, m in models.items()}
+    for job in jobs.values():
+        job()  # compiles
+    return {name: times.wall for name, times in measuring.turns(jobs, rounds).items()}
 
 
 def measure(name, options):
@@ -74,20 +73,22 @@ def measure(name, options):
         verbose=2,
     )
     small = search.build(flags.flops_budget)
-    a_gate_epoch = -(-dataset.num_train // flags.gate_batch_size) * step["gated"]
+    gate_steps = flags.gate_epochs * -(-dataset.num_train // flags.gate_batch_size)
     images = dataset.num_train + dataset.num_test
-    dense_seconds = flags.epochs * -(-images // flags.batch_size) * step["dense"]
+    dense_steps = flags.epochs * -(-images // flags.batch_size)
     full = options.steps is None and epochs == flags.gate_epochs
-    search_seconds = search.seconds if full else flags.gate_epochs * a_gate_epoch
-    return {
+    searches = [search.seconds if full else gate_steps * seconds for seconds in step["gated"]]
+    trainings = [dense_steps * seconds for seconds in step["dense"]]
+    what = f"the search of Pruning from Scratch over a dense training, {name}"
+    ratio = measuring.ratio(what, searches, trainings, "≤ 0.1")
+    return ratio, {
         "model": name,
-        "seconds_a_step": step,
+        "seconds_a_step": {kind: statistics.median(seconds) for kind, seconds in step.items()},
         "search_epochs": epochs,
-        "search_seconds": search_seconds,
+        "search_seconds": statistics.median(searches),
         "search_was": "measured" if full else "worked out from its steps",
         "dense_epochs": flags.epochs,
-        "dense_seconds_worked_out": dense_seconds,
-        "ratio": search_seconds / dense_seconds,
+        "dense_seconds_worked_out": statistics.median(trainings),
         "budget": flags.flops_budget,
         "flops": cost.inference_flops(small) / cost.inference_flops(model),
         "params": [model.count_params(), small.count_params()],
@@ -102,19 +103,22 @@ def main():
     parser.add_argument("--models", default="resnet56,vgg16")
     parser.add_argument("--epochs", type=int, help="of the search; left out, the flagfile's")
     parser.add_argument("--steps", type=int, help="of such an epoch; left out, all")
-    parser.add_argument("--timed_steps", type=int, default=11)
+    parser.add_argument("--timed_steps", type=int, default=11, help="of each network, in turns")
     options = parser.parse_args()
-    rows = []
+    ratios, rows = [], []
     for name in options.models.split(","):
-        row = measure(name, options)
+        ratio, row = measure(name, options)
+        ratios.append(ratio)
         rows.append(row)
         print(
             f"{name}: {row['flops']:.4f} of the FLOPs for a budget of {row['budget']}; the search "
-            f"takes {row['search_seconds']:,.0f} s ({row['search_was']}), {row['ratio']:.3f} of "
-            f"the {row['dense_seconds_worked_out']:,.0f} s of {row['dense_epochs']} dense epochs"
+            f"takes {row['search_seconds']:,.0f} s ({row['search_was']}), {row['dense_epochs']} "
+            f"dense epochs {row['dense_seconds_worked_out']:,.0f} s"
         )
+        measuring.say(ratio)
     packages = ("keras", keras.config.backend())
-    measuring.write("gate_search", vars(options) | {"data_dir": None}, packages, networks=rows)
+    told = vars(options) | {"data_dir": None}
+    measuring.write("gate_search", told, packages, ratios=ratios, networks=rows)
 
 
 if __name__ == "__main__":

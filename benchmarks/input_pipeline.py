@@ -9,14 +9,14 @@ All three shuffle, crop with 4 pixels of padding, mirror and normalise CIFAR-10,
 - example: `Dataset.map` over single images, then `batch`.
 
 Without --data_dir the images are noise of CIFAR-10's shape, which takes as long. The figures are
-medians over rounds that take turns; they are printed, and written to
-benchmarks/results/input_pipeline.json.
+medians over rounds that take turns, and of the rounds' ratios of images per second; they are
+printed, and written to benchmarks/results/input_pipeline.json.
 """
 
 import argparse
-import json
+import functools
 import statistics
-import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -82,37 +82,38 @@ def example_pipeline(arrays: memory.Arrays, how: memory.Preparation) -> tf.data.
     return examples.batch(BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
 
 
-def images_per_second(pipeline: tf.data.Dataset) -> float:
-    start = time.perf_counter()
-    count = sum(len(labels) for _, labels in pipeline)
-    return count / (time.perf_counter() - start)
+def images_in(pipeline: tf.data.Dataset) -> int:
+    return sum(len(labels) for _, labels in pipeline)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", help="TFDS's data directory, with cifar10 in it")
     parser.add_argument("--rounds", type=int, default=5, help="epochs timed for each pipeline")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     arrays = read_arrays(options.data_dir)
     how = memory.Preparation(*memory.channel_statistics(arrays.images), padding=4, flip=True)
     makers = {"batch": batch_pipeline, "keras": keras_pipeline, "example": example_pipeline}
     pipelines = {name: make(arrays, how) for name, make in makers.items()}
-    for pipeline in pipelines.values():  # the first epoch traces
-        images_per_second(pipeline.take(20))
-    rates = {name: [] for name in pipelines}
-    for _ in range(options.rounds):
-        for name, pipeline in pipelines.items():
-            rates[name].append(images_per_second(pipeline))
+    images = {name: images_in(pipeline) for name, pipeline in pipelines.items()}  # traces them too
+    jobs = {name: functools.partial(images_in, each) for name, each in pipelines.items()}
+    times = measuring.turns(jobs, options.rounds)
+    rates = {name: [images[name] / s for s in taken.wall] for name, taken in times.items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    figures = {
-        "images_per_second": {name: round(value) for name, value in medians.items()},
-        "ratio_to_keras": round(medians["batch"] / medians["keras"], 2),
-        "ratio_to_example": round(medians["batch"] / medians["example"], 2),
-    }
-    images = "cifar10" if options.data_dir else "noise of CIFAR-10's shape"
-    settings = {"rounds": options.rounds, "images": images}
-    measuring.write("input_pipeline", settings, ("keras", "tensorflow"), **figures)
-    print(json.dumps(figures, indent=1))
+    others = {"keras": "Keras's preprocessing layers", "example": "single images"}
+    ratios = [
+        measuring.ratio(f"images a second, whole batches over {what}", rates["batch"], rates[name])
+        for name, what in others.items()
+    ]
+    for name, median in medians.items():
+        print(f"{name:8} {median:8,.0f} images a second")
+    for line in ratios:
+        measuring.say(line)
+    of = "cifar10" if options.data_dir else "noise of CIFAR-10's shape"
+    settings = {"rounds": options.rounds, "images": of}
+    rounded = {name: round(median) for name, median in medians.items()}
+    packages = ("keras", "tensorflow")
+    measuring.write("input_pipeline", settings, packages, ratios=ratios, images_per_second=rounded)
 
 
 if __name__ == "__main__":

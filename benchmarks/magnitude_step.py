@@ -4,16 +4,17 @@
 
 The same network, ResNet-20 with the same weights, in four forms: Keras 3 as it is and with
 `ptkeras.MagnitudePruning`, Keras 2 as it is and under TF-MOT's `prune_low_magnitude`, with one
-schedule. All train in `fit` on the same batches, in rounds that take turns, since the speed of a
-machine drifts; the figures are medians over the rounds. They are printed, and written to
+schedule. All train in `fit` on the same batches, in rounds that take turns; the figures are medians
+of the rounds' ratios, of seconds by the clock and of seconds of all processors, which are the
+steadier where others work on the machine too. They are printed, and written to
 benchmarks/results/magnitude_step.json. The goal: our step costs no more than TF-MOT's. Both have
 fused batch norm, Keras 3 by `ptkeras.fused_batch_norm`. In the second ratio each is measured
 against its own Keras.
 """
 
 import argparse
+import functools
 import statistics
-import time
 
 import keras
 import numpy as np
@@ -72,45 +73,55 @@ def trainers(size, schedule):
     }
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--frequency", type=int, default=10)
-    options = parser.parse_args()
-    random = np.random.default_rng(0)
-    images = random.normal(size=(options.batch_size, options.size, options.size, 3))
-    batch = images.astype("float32"), random.integers(0, 10, options.batch_size)
-    data = tf.data.Dataset.from_tensors(batch).cache().repeat(options.steps)
-    total = (options.rounds + 1) * options.steps
-    schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.8, 0, total, 3, options.frequency)
-    train = trainers(options.size, schedule)
-    with ptkeras.fused_batch_norm():
-        for one in train.values():
-            one(data)  # compiles
-    seconds, cpu = ({name: [] for name in NAMES} for _ in range(2))
-    for turn in range(options.rounds):
-        for i in range(len(NAMES)):
-            name = NAMES[(i + turn) % len(NAMES)]
-            started, busy = time.perf_counter(), time.process_time()
-            train[name](data)
-            cpu[name].append((time.process_time() - busy) / options.steps)
-            seconds[name].append((time.perf_counter() - started) / options.steps)
+def compared(seconds):
+    """Our step over TF-MOT's, as they are and each as a multiple of a step of its own Keras.
+
+    Args:
+        seconds: by name, those of each round.
+    """
     what = "a step of magnitude pruning, ResNet-20, over TF-MOT's in Keras 2"
     own = "the same, each as a multiple of a step of its Keras without pruning"
     ours, theirs = (
         [pruned / plain for pruned, plain in zip(seconds[a], seconds[b], strict=True)]
         for a, b in (("ptkeras", "keras3"), ("tfmot", "keras2"))
     )
-    ratios = [
+    return [
         measuring.ratio(what, seconds["ptkeras"], seconds["tfmot"], "≤ 1"),
         measuring.ratio(own, ours, theirs, "≤ 1"),
     ]
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    # On a machine that others work on too, the steadier figure.
-    processors = {name: statistics.median(times) for name, times in cpu.items()}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch_size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--frequency", type=int, default=10)
+    options = parser.parse_args(arguments)
+    random = np.random.default_rng(0)
+    images = random.normal(size=(options.batch_size, options.size, options.size, 3))
+    batch = images.astype("float32"), random.integers(0, 10, options.batch_size)
+    data = tf.data.Dataset.from_tensors(batch).cache().repeat(options.steps)
+    total = (options.rounds + 1) * options.steps
+    schedule = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.8, 0, total, 3, options.frequency)
+    trained = trainers(options.size, schedule)
+    jobs = {name: functools.partial(train, data) for name, train in trained.items()}
+    with ptkeras.fused_batch_norm():
+        for job in jobs.values():
+            job()  # compiles
+    times = measuring.turns(jobs, options.rounds)
+    ratios, of_processors = (
+        compared({name: getattr(taken, kind) for name, taken in times.items()})
+        for kind in ("wall", "processor")
+    )
+    medians, processors = (
+        {
+            name: statistics.median(getattr(taken, kind)) / options.steps
+            for name, taken in times.items()
+        }
+        for kind in ("wall", "processor")
+    )
     overhead = {
         "ptkeras": medians["ptkeras"] / medians["keras3"] - 1,
         "tfmot": medians["tfmot"] / medians["keras2"] - 1,
@@ -120,6 +131,7 @@ def main():
         vars(options),
         ("keras", "tensorflow", "tf_keras", "tensorflow-model-optimization"),
         ratios=ratios,
+        of_processors=of_processors,
         seconds_a_step=medians,
         cpu_seconds_a_step=processors,
         overhead=overhead,
@@ -127,8 +139,9 @@ def main():
     for name, time_ in medians.items():
         busy = processors[name]
         print(f"{name:8} {1e3 * time_:7.1f} ms a step, of processors {1e3 * busy:7.1f} ms")
-    for line in ratios:
+    for line, processor in zip(ratios, of_processors, strict=True):
         measuring.say(line)
+        measuring.say(processor | {"what": "… of processors"})
     print(
         f"over the network as it is: ptkeras {overhead['ptkeras']:+.1%}, "
         f"TF-MOT {overhead['tfmot']:+.1%}"

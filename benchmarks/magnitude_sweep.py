@@ -30,7 +30,7 @@ def main():
     parser.add_argument("--data_dir")
     parser.add_argument("--runs", default="runs/methods")
     options = parser.parse_args()
-    methods.run(options, "dense", 0)
+    made = methods.run(options, "dense", 0)["made"]
     folder = pathlib.Path(options.runs) / f"{options.dataset}_dense_seed0"
     command = [sys.executable, "-m", "ptkeras.sweep", f"--run={folder}", *FLAGS[options.dataset]]
     if options.data_dir:
@@ -41,6 +41,7 @@ def main():
         f"magnitude_sweep_{options.dataset}",
         vars(options) | {"data_dir": None, "runs": None, "flags": told["flags"]},
         ("keras", "tensorflow"),
+        made=made,
         dense=told["dense"],
         rows=list(told["rows"].values()),
     )

@@ -1,5 +1,6 @@
 """What the benchmarks have in common: taking turns, medians with their spread, a file to keep."""
 
+import collections
 import contextlib
 import datetime
 import importlib.metadata
@@ -16,8 +17,10 @@ from typing import Any, NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-# Set by `python -m benchmarks`: what was measured in more rounds stays.
+# Set by `python -m benchmarks`: what was measured alike, and in more rounds, stays.
 KEEP = "PTKERAS_BENCHMARKS_KEEP"
+UNKNOWN = "unknown"
+_THEN = " then "  # between the commits of a run that was taken up again
 
 
 class Times(NamedTuple):
@@ -54,6 +57,18 @@ def turns(
     return found
 
 
+def quartiles(values: Sequence[float]) -> list[float]:
+    """The first and the third quartile.
+
+    Args:
+        values: what was measured, once a round; of a single round it is both.
+    """
+    if len(values) == 1:
+        return [*values, *values]
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return [first, third]
+
+
 def ratio(what: str, over: Sequence[float], under: Sequence[float], goal: str = "") -> dict:
     """One line of the README's table: the median of the rounds' ratios, and its quartiles.
 
@@ -64,13 +79,10 @@ def ratio(what: str, over: Sequence[float], under: Sequence[float], goal: str = 
         goal: what the ratio should be, such as "≤ 1.02".
     """
     ratios = [a / b for a, b in zip(over, under, strict=True)]
-    quartiles = ratios * 2
-    if len(ratios) > 1:
-        quartiles = statistics.quantiles(ratios, n=4, method="inclusive")[::2]
     return {
         "what": what,
         "ratio": statistics.median(ratios),
-        "quartiles": quartiles,
+        "quartiles": quartiles(ratios),
         "rounds": len(ratios),
         "goal": goal,
     }
@@ -92,6 +104,10 @@ def write(
 ) -> None:
     """Writes what a benchmark has found, and what it was found with.
 
+    Under `python -m benchmarks` a result that is there already stays if it is of more rounds and
+    can stand for this one: of the same machine and processor, and with the same settings but for
+    those that count rounds (`rounds` and `…_rounds`). In all other cases this one replaces it.
+
     Args:
         name: the module of the benchmark.
         settings: what it was run with; `rounds` or `repeats` is how often everything was measured.
@@ -102,9 +118,6 @@ def write(
     from ptkeras._files import write_text
 
     path = path or RESULTS / f"{name}.json"
-    if os.environ.get(KEEP) and (before := _rounds(path)) > (now := settings.get("rounds", 0)):
-        print(f"{path.name} stays as it is: it is of {before} rounds, and this of {now}.")
-        return
     told = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -114,7 +127,16 @@ def write(
         "settings": dict(settings),
         **figures,
     }
-    write_text(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(told, indent=1, ensure_ascii=False)
+    if os.environ.get(KEEP) and path.exists():
+        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        if _rounds(before) > _rounds(now) and _circumstances(before) == _circumstances(now):
+            print(
+                f"{path.name} stays as it is: it is of {_rounds(before)} rounds, and this of "
+                f"{_rounds(now)}."
+            )
+            return
+    write_text(path, text + "\n")
 
 
 def train(flags: Sequence[str], folder: pathlib.Path) -> dict[str, Any]:
@@ -125,11 +147,29 @@ def train(flags: Sequence[str], folder: pathlib.Path) -> dict[str, Any]:
     Args:
         flags: all flags but --output_dir.
         folder: the run folder.
+
+    Returns:
+        The run's result.json, and as `made` which code made it: its `commit`, the `date`
+        when it was last started, and whether it was `resumed` then; with other code, its commit is
+        "one then another". A file beside the folder keeps that; it is unknown where there is none.
     """
+    made = _made(folder)
     command = [sys.executable, "-m", "ptkeras.train", *flags, f"--output_dir={folder}"]
     if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
         sys.exit(f"There is no run in '{folder}' to measure: what is wrong with it stands above.")
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "result.json").read_text(encoding="utf-8")) | {"made": made}
+
+
+def tell_commits(made: Sequence[Mapping[str, Any]]) -> None:
+    """Says in a line which commits made the runs of a table, unless it is the one that is here.
+
+    Args:
+        made: what `train` has told of each run.
+    """
+    commits, here = collections.Counter(run["commit"] for run in made), _commit() or UNKNOWN
+    if set(commits) != {here}:
+        of = ", ".join(f"{commit} ({count})" for commit, count in commits.items())
+        print(f"The runs are of the commits {of}; the code here is of {here}.")
 
 
 def spelled_out(flags: Sequence[str]) -> list[str]:
@@ -142,11 +182,37 @@ def spelled_out(flags: Sequence[str]) -> list[str]:
     return list(found.values())
 
 
-def _rounds(path: pathlib.Path) -> int:
-    """Of how many rounds a result is, 0 if there is none."""
-    if not path.exists():
-        return 0
-    return json.loads(path.read_text(encoding="utf-8")).get("settings", {}).get("rounds", 0)
+def _made(folder: pathlib.Path) -> dict[str, Any]:
+    """What is known of a run's code; of one that is not finished, with the code that goes on."""
+    from ptkeras._files import write_text
+
+    note = folder.with_name(f"{folder.name}.made.json")
+    begun = (folder / "flags.txt").exists()
+    made = {"commit": UNKNOWN, "date": UNKNOWN, "resumed": None}
+    if begun and note.exists():
+        made = json.loads(note.read_text(encoding="utf-8"))
+    if (folder / "result.json").exists():
+        return made
+    commits = made["commit"].split(_THEN) if begun else []
+    made = {
+        "commit": _THEN.join(dict.fromkeys([*commits, _commit() or UNKNOWN])),
+        "date": datetime.date.today().isoformat(),
+        "resumed": begun,
+    }
+    write_text(note, json.dumps(made) + "\n")
+    return made
+
+
+def _rounds(result: Mapping[str, Any]) -> int:
+    """Of how many rounds a result is, 0 if it does not say."""
+    return result.get("settings", {}).get("rounds", 0)
+
+
+def _circumstances(result: Mapping[str, Any]) -> list:
+    """All that a result has to have in common with another one that it stands for."""
+    settings = result.get("settings", {})
+    settings = {name: value for name, value in settings.items() if not name.endswith("rounds")}
+    return [result.get("machine"), result.get("processor"), settings]
 
 
 def _processor() -> str:
@@ -155,7 +221,7 @@ def _processor() -> str:
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+    return platform.processor() or UNKNOWN
 
 
 def _commit() -> str | None:

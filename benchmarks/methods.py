@@ -13,15 +13,9 @@ on a schedule of 4 epochs, far too short for the papers' accuracies.
 
 import argparse
 import pathlib
-import statistics
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import measuring
+from benchmarks import measuring, tables
 from ptkeras import _summary
-
-METHODS = ("dense", "prunetrain", "pruning_from_scratch", "magnitude")
 
 FLAGS = {
     "digits": {
@@ -94,12 +88,13 @@ def kernel_weights(options):
 
 
 def figures(result, flags=()):
-    """One row: the figures of the network of a run, without the dense one's; and its own flags."""
+    """One row: the figures of a run's network, without the dense one's; its own flags and code."""
     found = _summary.figures(result)
     return {
         "method": result["method"],
         "seed": result["seed"],
         "flags": list(flags),
+        "made": result["made"],
         "accuracy": found["accuracy"],
         "training_flops": found["training_flops"][1],
         "inference_flops": found["inference_flops"][1],
@@ -107,30 +102,6 @@ def figures(result, flags=()):
         "gzip_bytes": result.get("gzip_bytes", [None, None])[1],
         "seconds": found["seconds"],
     }
-
-
-def show(dataset, rows):
-    table = Table(title=f"{dataset}, ResNet-20: means over the seeds")
-    names = ("method", "accuracy", "by seed", "training FLOPs", "inference FLOPs", "parameters")
-    for name in (*names, "seconds"):
-        table.add_column(name, justify="left" if name == "method" else "right")
-    for method in METHODS:
-        mine = [row for row in rows if row["method"] == method]
-        if mine:
-            mean = {k: statistics.mean(r[k] for r in mine) for k in mine[0] if k in NUMBERS}
-            table.add_row(
-                method,
-                f"{mean['accuracy']:.2%}",
-                ", ".join(f"{100 * row['accuracy']:.2f}" for row in mine),
-                f"{mean['training_flops'] / 1e12:.2f} T",
-                f"{mean['inference_flops'] / 1e6:.2f} M",
-                f"{mean['params']:,.0f}",
-                f"{mean['seconds']:.0f}",
-            )
-    Console(width=110).print(table)
-
-
-NUMBERS = ("accuracy", "training_flops", "inference_flops", "params", "seconds")
 
 
 def main():
@@ -150,7 +121,8 @@ def main():
         told = {name: measuring.spelled_out(f) for name, f in FLAGS[options.dataset].items()}
         settings = vars(options) | {"data_dir": None, "runs": None, "flags": told}
         measuring.write(f"methods_{options.dataset}", settings, ("keras", "tensorflow"), runs=rows)
-    show(options.dataset, rows)
+    print(tables.methods({"runs": rows}))
+    measuring.tell_commits([row["made"] for row in rows])
 
 
 if __name__ == "__main__":

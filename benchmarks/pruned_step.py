@@ -43,14 +43,14 @@ def measure(name, options):
     return ratio, {"model": name, "seconds_a_step": seconds}
 
 
-def main():
+def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=["resnet20", "resnet50", "MobileNetV2"])
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=5)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     ratios, rows = [], []
     for name in options.models:
         ratio, row = measure(name, options)

@@ -4,11 +4,12 @@
 
 Half of the channels of a network that trains go to zero, and PruneTrain reconfigures it: it decides
 what goes, makes the layers anew, carries weights and slots over, and looks at what came out; the
-first step after that traces and compiles. In turns with it the same small network is built from its
-config, given the group lasso, compiled and trained for one step: what a training that began anew
-with it would have to do. The figures are medians; they are printed, and written to
-benchmarks/results/reconfiguration.json. The goals: no longer than that, and under 5 % of an epoch
-of CIFAR-10, which is told from the seconds of a step of the dense network.
+first step after that traces and compiles, and so does the first evaluation. In turns with it the
+same small network is built from its config, given the group lasso, compiled, trained for one step
+and evaluated on one batch: what a training that began anew with it would have to do. The figures
+are medians; they are printed, and written to benchmarks/results/reconfiguration.json. The goals:
+no longer than that, and under 5 % of the training steps of an epoch of CIFAR-10, whose length is
+told in each round from the median of some steps of the dense network.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from ptkeras.channels import trace
 from ptkeras.importance import kernel_slices
 
 CIFAR_IMAGES = 50_000
+DENSE_STEPS = 5  # whose median tells how long an epoch is
 STRENGTH = 1e-5  # of the lasso
 surgery = importlib.import_module("ptkeras.surgery.reconfigure")  # the function has that name too
 # What is timed inside `PruneTrain.reconfigure`: (where the name is looked up, the name).
@@ -71,36 +73,40 @@ def silence(model, share):
 
 
 def reconfigured(model, data):
-    """Seconds of each part of a reconfiguration and of the first step after it."""
+    """Seconds of each part of a reconfiguration and of what comes first after it; and of a step."""
     callback = ptkeras.PruneTrain(verbose=0)
     callback.strength = STRENGTH
     callback.set_model(model)
     callback.set_params({"epochs": 100})
     callback.on_train_begin()
     callback._epoch_examples = 0
-    step = _training.steps(model, data, 1)
-    for _ in range(2):
-        step()
-    dense = timed(step)
+    step, evaluation = _training.steps(model, data, 1), _training.evaluation(model, data)
+    for job in (step, step, evaluation):
+        job()
+    dense = statistics.median(timed(step) for _ in range(DENSE_STEPS))
     silence(model, 0.5)
     parts = {}
     with stopwatches(parts):
         whole = timed(lambda: callback.reconfigure(1))
     parts["the rest"] = whole - sum(parts.values())
-    first = timed(step)
-    later = statistics.median(timed(step) for _ in range(3))
-    return parts | {"retrace": first - later, "first step": later}, dense
+    for name, job in (("step", step), ("evaluation", evaluation)):
+        first = timed(job)
+        later = statistics.median(timed(job) for _ in range(3))
+        parts |= {f"retrace the {name}": first - later, f"first {name}": later}
+    return parts, dense
 
 
 def built_anew(config, data):
-    """Seconds to make a network for PruneTrain from its config, and to train it for a step."""
+    """Seconds to make a network for PruneTrain from its config, train it a step and evaluate it."""
 
     config = copy.deepcopy(config)  # Keras takes parts out of what it is given
 
     def make():
         model = keras.Model.from_config(config)
         lasso.attach(trace(model), keras.Variable(STRENGTH, trainable=False))
-        _training.steps(_training.compiled(model), data, 1)()
+        _training.compiled(model)
+        for job in (_training.steps(model, data, 1), _training.evaluation(model, data)):
+            job()
 
     return timed(make)
 
@@ -127,21 +133,19 @@ def measure(name, options):
             built.append(built_anew(config, data))
     pauses, built, dense = pauses[1:], built[1:], dense[1:]  # the first loads code
     whole = [sum(parts.values()) for parts in pauses]
-    an_epoch = CIFAR_IMAGES / options.batch_size * statistics.median(dense)
+    epochs = [CIFAR_IMAGES / options.batch_size * step for step in dense]
     ratios = [
         measuring.ratio(
             f"a reconfiguration over making the same network anew, {name}", whole, built, "≤ 1"
         ),
-        measuring.ratio(
-            f"… over an epoch of CIFAR-10, {name}", whole, [an_epoch] * len(whole), "< 0.05"
-        ),
+        measuring.ratio(f"… over an epoch of CIFAR-10, {name}", whole, epochs, "< 0.05"),
     ]
     parts = {part: statistics.median(p.get(part, 0.0) for p in pauses) for part in pauses[0]}
     return ratios, {
         "model": name,
         "seconds_by_part": parts,
         "seconds_built_anew": statistics.median(built),
-        "seconds_of_an_epoch": an_epoch,
+        "seconds_of_an_epoch": statistics.median(epochs),
     }
 
 

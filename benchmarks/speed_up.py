@@ -74,6 +74,7 @@ def figures(options, form, dense, pruned):
         "seconds_saved": statistics.median(saved),
         "training_flops_removed": statistics.median(removed),
         "accuracy": [statistics.mean(r["accuracy"] for r in runs) for runs in (dense, pruned)],
+        "made": [[run["made"] for run in runs] for runs in (dense, pruned)],
     }, (saved, removed)
 
 
@@ -106,6 +107,7 @@ def main(arguments=None):
             f"{row['seconds_saved']:.1%} saved for {row['training_flops_removed']:.1%} of the "
             f"training FLOPs; accuracy {row['accuracy'][0]:.2%} → {row['accuracy'][1]:.2%}"
         )
+    measuring.tell_commits([run["made"] for runs in found.values() for run in runs])
     told = {", ".join(job): measuring.spelled_out(flags_of(options, *job)) for job in jobs}
     settings = vars(options) | {"data_dir": None, "runs": None, "flags": told}
     packages = ("keras", "tensorflow")

@@ -12,12 +12,8 @@ idle cores; CIFAR-10 has a schedule that is far too short for the paper's accura
 
 import argparse
 import pathlib
-import statistics
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import measuring
+from benchmarks import measuring, tables
 
 FLAGS = {
     "digits": ["--flagfile=flags/digits_resnet20_static_dynamic.flags"],
@@ -53,7 +49,7 @@ def run(options, seed):
 
 
 def latencies(folder, options):
-    """The milliseconds of an image for each of a run's networks."""
+    """The milliseconds of an image for each of a run's networks, on one thread."""
     import keras
     import numpy as np
 
@@ -62,30 +58,7 @@ def latencies(folder, options):
     models = [keras.models.load_model(folder / f"{name}.keras") for name in NETWORKS.values()]
     test = data.load(options.dataset, batch_size=100, data_dir=options.data_dir).test
     images = np.concatenate([x for x, _ in test.take(2).as_numpy_iterator()])
-    return skipnet.onnx_latency(models, images, rounds=25)
-
-
-def show(dataset, rows):
-    """Prints a row a network: means over the seeds, and the accuracies of each."""
-    table = Table(title=f"{dataset}: means over the seeds")
-    names = ("network", "accuracy", "by seed", "parameters", "inference FLOPs", "ms")
-    for name in names:
-        table.add_column(name, justify="left" if name == "network" else "right")
-    for network in NETWORKS:
-        mine = [row for row in rows if row["network"] == network]
-
-        def mean(name, mine=mine):
-            return statistics.mean(row[name] for row in mine)
-
-        table.add_row(
-            network,
-            f"{mean('accuracy'):.2%}",
-            ", ".join(f"{100 * row['accuracy']:.2f}" for row in mine),
-            f"{mean('params'):,.0f}",
-            f"{mean('inference_flops') / 1e6:.2f} M",
-            f"{mean('milliseconds'):.3f}",
-        )
-    Console(width=110).print(table)
+    return skipnet.onnx_latency(models, images, threads=1, rounds=25)
 
 
 def main():
@@ -100,13 +73,15 @@ def main():
         folder, told = run(options, seed)
         shared = {name: told[name] for name in ("blocks_run", "gates", "flops_quartiles")}
         for row, time in zip(told["comparison"], latencies(folder, options), strict=True):
-            rows.append(row | {"seed": seed, "milliseconds": time})
+            rows.append(row | {"seed": seed, "made": told["made"], "milliseconds": time})
         rows[-1] |= shared
         flags = measuring.spelled_out(FLAGS[options.dataset])
         settings = vars(options) | {"data_dir": None, "runs": None, "flags": flags}
         name = f"static_dynamic_{options.dataset}"
         measuring.write(name, settings, ("keras", "tensorflow", "onnxruntime"), rows=rows)
-    show(options.dataset, rows)
+    print(tables.static_dynamic({"rows": rows}))
+    # Each run has a row for each of its networks.
+    measuring.tell_commits([row["made"] for row in rows[:: len(NETWORKS)]])
 
 
 if __name__ == "__main__":

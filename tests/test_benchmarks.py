@@ -1,112 +1,17 @@
 import argparse
+import importlib
 import json
 import os
-import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import ptkeras
 from benchmarks import __main__ as command
 from benchmarks import measuring, memory, speed_up, tables
 
 ROOT = Path(__file__).parents[1]
-
-
-def test_jobs_take_turns_and_each_begins_a_round():
-    order = []
-    jobs = {name: lambda name=name: order.append(name) for name in "abc"}
-    times = measuring.turns(jobs, rounds=4)
-    assert "".join(order) == "abc" + "bca" + "cab" + "abc"
-    assert all(len(t.wall) == len(t.processor) == 4 for t in times.values())
-    assert all(seconds >= 0 for t in times.values() for seconds in t.wall)
-
-
-def test_a_ratio_is_the_median_of_those_of_the_rounds():
-    line = measuring.ratio("this over that", [2.0, 9.0, 4.0], [1.0, 3.0, 4.0], "≤ 2")
-    assert line["ratio"] == 2.0  # of 2, 3 and 1; that of the medians would be 4 / 3
-    assert line["quartiles"] == [1.5, 2.5]
-    assert line["rounds"] == 3
-    assert measuring.ratio("once", [3.0], [2.0])["quartiles"] == [1.5, 1.5]
-
-
-def test_jobs_are_given_what_was_made_for_them_outside_of_their_time():
-    numbers = iter(range(100))
-    seen = []
-    ready = {name: lambda name=name: (name, next(numbers)) for name in "ab"}
-    measuring.turns(dict.fromkeys("ab", seen.append), 2, ready)
-    assert seen == [("a", 0), ("b", 1), ("b", 2), ("a", 3)]
-
-
-def test_a_result_says_when_where_and_with_what(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "RESULTS", tmp_path / "results")
-    measuring.write("some", {"rounds": 3}, ("keras", "no-such-package"), ratios=[])
-    told = json.loads((tmp_path / "results/some.json").read_text())
-    where = {"date", "machine", "processor", "commit"}
-    assert set(told) == where | {"versions", "settings", "ratios"}
-    assert told["versions"]["ptkeras"] == ptkeras.__version__ and told["processor"]
-    assert told["versions"]["no-such-package"] == "none"
-    assert told["versions"]["keras"][0].isdigit()
-
-
-def git(folder, *arguments):
-    who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *who, *arguments], cwd=folder, check=True, capture_output=True)
-
-
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_the_commit_is_that_of_the_code(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "ROOT", tmp_path)
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert measuring._commit() is None
-    code, result = tmp_path / "code.py", tmp_path / "benchmarks/results/some.json"
-    result.parent.mkdir(parents=True)
-    for path in (code, result):
-        path.write_text("1")
-    git(tmp_path, "init")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "first")
-    commit = measuring._commit()
-    assert re.fullmatch("[0-9a-f]{7,}", commit)
-    result.write_text("2")
-    assert measuring._commit() == commit
-    code.write_text("2")
-    assert measuring._commit() == commit + "+"
-
-
-def test_a_quick_benchmark_leaves_a_result_of_more_rounds(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(measuring, "RESULTS", tmp_path)
-
-    def kept(rounds):
-        measuring.write("some", {"rounds": rounds}, ())
-        return json.loads((tmp_path / "some.json").read_text())["settings"]["rounds"]
-
-    assert [kept(9), kept(7)] == [9, 7]
-    monkeypatch.setenv(measuring.KEEP, "1")
-    assert [kept(7), kept(9), kept(7)] == [7, 9, 9]
-    assert (
-        capsys.readouterr().out == "some.json stays as it is: it is of 9 rounds, and this of 7.\n"
-    )
-
-
-def test_flagfiles_are_spelled_out():
-    flags = measuring.spelled_out(["--flagfile=flags/digits_resnet20.flags", "--seed=1"])
-    assert "--seed=1" in flags and "--model=resnet20" in flags and "--seed=0" not in flags
-    assert all(flag.startswith("--") and "flagfile" not in flag for flag in flags)
-
-
-def test_a_folder_with_a_run_of_other_flags_is_refused(tmp_path, capfd):
-    from ptkeras import settings
-
-    flags = ["--flagfile=flags/digits_resnet20.flags"]
-    (tmp_path / "flags.txt").write_text(settings.to_text(settings.parse([*flags, "--seed=1"])))
-    (tmp_path / "result.json").write_text("{}")
-    with pytest.raises(SystemExit, match=r"no run in .* to measure"):
-        measuring.train(flags, tmp_path)
-    assert "--seed is 1 there and 0 here" in capfd.readouterr().err
 
 
 def test_a_run_that_traced_once_is_no_measure_of_memory():
@@ -137,9 +42,40 @@ def test_a_comparison_with_torch_pruning_shows_its_spread():
     assert "| vgg16 | 0.50 | 2.00 | 0.25 (0.23 to 0.28) |" in table
 
 
-def test_every_quick_benchmark_is_there_and_takes_its_arguments():
-    for name in command.QUICK:
-        assert (ROOT / "benchmarks" / f"{name}.py").is_file()
+def test_what_fused_batch_norm_saves_is_told_of_the_rounds():
+    dense = {"model": "vgg8", "channels": "dense", "flops": 1.0, "milliseconds": [9, 8]}
+    pruned = {"model": "vgg8", "channels": "multiples of 4", "flops": 0.5, "milliseconds": [9, 6]}
+    table = tables.TABLES["batch_norm_step"]({"networks": [dense, pruned]})
+    assert "| vgg8, dense | 100% | 9 | 8 |  |" in table
+    assert "| vgg8, multiples of 4 | 50% | 9 | 6 | 0.50 |" in table  # of the medians
+    pruned["saved_over_removed"] = measuring.ratio("", [0.2, 0.3, 0.4], [0.5] * 3)
+    table = tables.TABLES["batch_norm_step"]({"networks": [dense, pruned]})
+    assert "| vgg8, multiples of 4 | 50% | 9 | 6 | 0.60 |" in table
+
+
+@pytest.mark.parametrize("name", command.QUICK)
+def test_every_quick_benchmark_takes_its_arguments(name, monkeypatch):
+    if name == "magnitude_step":
+        pytest.importorskip("tensorflow_model_optimization")
+    read = argparse.ArgumentParser.parse_args
+
+    def parse_args(parser, arguments):
+        sys.exit(vars(read(parser, arguments)))  # it goes no further
+
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+    arguments = command.QUICK[name]
+    with pytest.raises(SystemExit) as ended:
+        benchmark.main(arguments)
+    wanted = dict(argument.removeprefix("--").split("=") for argument in arguments)
+    assert isinstance(ended.value.code, dict), f"{arguments} are refused"
+    given = {key: str(value) for key, value in ended.value.code.items()}
+    assert given | wanted == given
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.main([*arguments, "--no_such=1"])
+
+
+def test_a_benchmark_that_is_not_there_is_refused():
     with pytest.raises(SystemExit):
         command.main(["no_such"])
 
@@ -161,13 +97,15 @@ def test_the_peak_is_that_of_the_process_alone():
 def test_saving_is_told_by_the_rounds():
     def runs(seconds, flops):
         pairs = zip(seconds, flops, strict=True)
-        return [{"seconds": s, "training_flops": [100, f], "accuracy": 0.9} for s, f in pairs]
+        shared = {"accuracy": 0.9, "made": {"commit": f"after {len(seconds)} rounds"}}
+        return [{"seconds": s, "training_flops": [100, f], **shared} for s, f in pairs]
 
     options = argparse.Namespace(epochs=5)
     dense, pruned = runs([10.0, 20.0, 10.0], [100] * 3), runs([6.0, 10.0, 7.0], [60, 60, 50])
     row, (saved, removed) = speed_up.figures(options, "exact", dense, pruned)
     assert saved == pytest.approx([0.4, 0.5, 0.3]) and removed == pytest.approx([0.4, 0.4, 0.5])
     assert row["seconds_saved"] == pytest.approx(0.4)
+    assert row["made"] == [[{"commit": "after 3 rounds"}] * 3] * 2
     with pytest.raises(SystemExit, match="removed nothing in 5 epochs"):
         speed_up.figures(options, "exact", dense, dense)
 
@@ -216,5 +154,71 @@ def test_the_lasso_and_the_pause_are_measured(tmp_path):
     assert told["ratios"][0]["ratio"] > 0
     told = run("tensorflow", "reconfiguration", ["resnet20", *TINY], tmp_path)
     parts = told["models"][0]["seconds_by_part"]
-    assert {"decide", "rebuild", "carry over slots", "retrace", "first step"} <= set(parts)
-    assert sum(parts.values()) > parts["retrace"] > 0
+    assert {"decide", "rebuild", "carry over slots", "first step", "first evaluation"} <= set(parts)
+    assert parts["retrace the step"] > 0 and parts["retrace the evaluation"] > 0
+    assert sum(parts.values()) > parts["retrace the step"] + parts["retrace the evaluation"]
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_what_fused_batch_norm_saves_is_measured(tmp_path):
+    arguments = ["vgg8", *TINY, "--rounds=3", "--steps=1"]
+    told = run("tensorflow", "batch_norm_step", arguments, tmp_path)
+    dense, *pruned = told["networks"]
+    assert [row["channels"] for row in pruned] == [f"multiples of {n}" for n in (1, 4, 8, 16)]
+    assert "saved_over_removed" not in dense and len(told["ratios"]) == 5
+    for row in pruned:
+        assert row["flops"] < 1 and row["saved_over_removed"]["rounds"] == 3
+    assert tables.TABLES["batch_norm_step"](told).count("\n") == 7
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_the_step_of_a_pruned_network_is_measured(tmp_path):
+    told = run("tensorflow", "pruned_step", ["vgg8", *TINY, "--steps=1"], tmp_path)
+    assert told["ratios"][0]["ratio"] > 0
+    assert set(told["models"][0]["seconds_a_step"]) == {"pruned", "built"}
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_the_step_of_magnitude_pruning_is_measured(tmp_path):
+    pytest.importorskip("tensorflow_model_optimization")
+    arguments = [*TINY, "--rounds=2", "--steps=2", "--frequency=2"]
+    told = run("tensorflow", "magnitude_step", arguments, tmp_path)
+    assert len(told["ratios"]) == len(told["of_processors"]) == 2
+    assert all(line["rounds"] == 2 for line in told["ratios"] + told["of_processors"])
+    names = {"keras3", "ptkeras", "keras2", "tfmot"}
+    assert set(told["seconds_a_step"]) == set(told["cpu_seconds_a_step"]) == names
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_the_input_pipelines_are_measured(tmp_path):
+    told = run("tensorflow", "input_pipeline", ["--rounds=1"], tmp_path)
+    assert all(rate > 0 for rate in told["images_per_second"].values())
+    assert len(told["ratios"]) == 2 and told["settings"]["rounds"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_tracing_and_pruning_are_measured(tmp_path):
+    told = run("tensorflow", "applications", ["MobileNet", "--repeats=3"], tmp_path)
+    [row] = told["networks"]
+    assert row["params_left"] < row["params"]
+    for what in ("trace", "prune"):
+        low, high = row[f"{what}_quartiles_s"]
+        assert 0 < low <= row[f"{what}_s"] <= high
+    assert "| MobileNet |" in tables.TABLES["applications"](told)
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_the_peers_are_measured(tmp_path):
+    for package in ("torch", "torchvision", "torch_pruning"):
+        pytest.importorskip(package)
+    told = run("tensorflow", "peers", [*TINY, "--steps=1"], tmp_path)
+    assert len(told["ratios"]) == 3 and set(told["overheads"]) == {"ptkeras", "torch_pruning"}
+    arguments = ["MobileNetV3Small", "--repeats=1"]
+    [row] = run("tensorflow", "torch_pruning", arguments, tmp_path)["networks"]
+    assert row["params_left"] < row["params"] and row["torch_pruning_params_left"] < row["params"]
