@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 # Set by `python -m benchmarks`: what was measured alike, and in more rounds, stays.
 KEEP = "PTKERAS_BENCHMARKS_KEEP"
+HOW_MUCH = {"rounds", "b7_rounds", "steps", "epochs", "frequency"}  # settings of a measurement
 UNKNOWN = "unknown"
 _THEN = " then "  # between the commits of a run that was taken up again
 
@@ -106,7 +107,7 @@ def write(
 
     Under `python -m benchmarks` a result that is there already stays if it is of more rounds and
     can stand for this one: of the same machine and processor, and with the same settings but for
-    those that count rounds (`rounds` and `…_rounds`). In all other cases this one replaces it.
+    those of how much was measured (`HOW_MUCH`). In all other cases this one replaces it.
 
     Args:
         name: the module of the benchmark.
@@ -211,7 +212,7 @@ def _rounds(result: Mapping[str, Any]) -> int:
 def _circumstances(result: Mapping[str, Any]) -> list:
     """All that a result has to have in common with another one that it stands for."""
     settings = result.get("settings", {})
-    settings = {name: value for name, value in settings.items() if not name.endswith("rounds")}
+    settings = {name: value for name, value in settings.items() if name not in HOW_MUCH}
     return [result.get("machine"), result.get("processor"), settings]
 
 

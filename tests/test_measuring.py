@@ -95,14 +95,14 @@ def test_a_quick_benchmark_leaves_a_result_of_more_rounds(tmp_path, monkeypatch,
         {"machine": "x86_64, 96 cores"},
         {"processor": "another"},
         {"processor": None},  # results of before have none
-        {"settings": {"rounds": 9, "steps": 2, "b7_rounds": 1}},
+        {"settings": {"rounds": 9, "steps": 2, "size": 64}},
         {"settings": {"rounds": 9}},
     ],
 )
 def test_a_result_of_other_circumstances_does_not_stay(tmp_path, monkeypatch, other):
     path = tmp_path / "some.json"
-    quick = {"rounds": 3, "steps": 1, "b7_rounds": 1}
-    measuring.write("some", quick | {"rounds": 9, "b7_rounds": 3}, (), path)
+    quick = {"rounds": 3, "steps": 1, "size": 32}
+    measuring.write("some", quick | {"rounds": 9, "steps": 2}, (), path)
     earlier = json.loads(path.read_text())
     monkeypatch.setenv(measuring.KEEP, "1")
     measuring.write("some", quick, (), path)
