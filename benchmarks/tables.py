@@ -202,6 +202,7 @@ OVERVIEW = (
     "speed_up_digits_resnet20",
     "speed_up_cifar10_resnet20",
     "speed_up_cifar10_vgg11",
+    "step_options",
     "peers",
     "magnitude_step",
     "memory",
