@@ -106,8 +106,8 @@ def write(
     """Writes what a benchmark has found, and what it was found with.
 
     Under `python -m benchmarks` a result that is there already stays if it is of more rounds and
-    can stand for this one: of the same machine and processor, and with the same settings but for
-    those of how much was measured (`HOW_MUCH`). In all other cases this one replaces it.
+    can stand for this one: of the same machine, processor and versions, and with the same settings
+    but for those of how much was measured (`HOW_MUCH`). In all other cases this one replaces it.
 
     Args:
         name: the module of the benchmark.
@@ -213,7 +213,7 @@ def _circumstances(result: Mapping[str, Any]) -> list:
     """All that a result has to have in common with another one that it stands for."""
     settings = result.get("settings", {})
     settings = {name: value for name, value in settings.items() if name not in HOW_MUCH}
-    return [result.get("machine"), result.get("processor"), settings]
+    return [*map(result.get, ("machine", "processor", "versions")), settings]
 
 
 def _processor() -> str:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.step_options [--rounds=5]
 
-ResNet-20 as the digits and as CIFAR-10 train it (8x8 at batch 32, 32x32 at batch 128), by
-`fit` as `python -m ptkeras.train` calls it, and with `jit_compile=True` or `steps_per_execution` in
-`compile`; all take turns. Compiling is told apart: a reconfiguration compiles anew. The figures are
+ResNet-20 with images and batches as of the digits and of CIFAR-10 (8x8 at batch 32, 32x32 at batch
+128), by `fit` on arrays, plain and with `jit_compile=True` or `steps_per_execution` in `compile`;
+all take turns. Compiling is told apart: a reconfiguration compiles anew. The figures are
 medians of the rounds' ratios; they are printed, and written to
 benchmarks/results/step_options.json.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import ptkeras
 from benchmarks import _training, measuring
 
-NETWORKS = {"digits": (8, 32), "CIFAR-10": (32, 128)}  # pixels, and images in a batch
+NETWORKS = {"the digits": (8, 32), "CIFAR-10": (32, 128)}  # pixels, and images in a batch
 OPTIONS = {
     "jit_compile": {"jit_compile": True},
     "steps_per_execution": {"jit_compile": False, "steps_per_execution": 8},
@@ -52,7 +52,7 @@ def measure(name, options):
         run()
         first[job] = time.perf_counter() - started
     times = measuring.turns(jobs, options.rounds)
-    what = "a step of fit with {} over one without, ResNet-20 as {} train it"
+    what = "a step of fit with {} over one without, ResNet-20 on images as of {}"
     ratios = [
         measuring.ratio(what.format(job, name), times[job].wall, times["plain"].wall)
         for job in OPTIONS

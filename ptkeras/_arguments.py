@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import numbers
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +21,7 @@ def check_number(name: str, value: Any, right: Callable[[float], bool], wanted: 
         ValueError: so it is.
     """
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not right(value):
+    if not number or not abs(value) <= sys.float_info.max or not right(value):
         raise ValueError(f"The {name} must be {wanted}; received {value!r}.")
 
 

@@ -79,6 +79,7 @@ def working(what: str) -> Iterator[None]:
             yield
             return
         shown.add_task(what, total=None)
+        streams = sys.stdout, sys.stderr
         timer = threading.Timer(_PATIENCE, shown.start)
         timer.start()
         try:
@@ -86,6 +87,11 @@ def working(what: str) -> Iterator[None]:
         finally:
             timer.cancel()
             timer.join()
+            if shown.live.is_started:
+                # Rich puts back what it found, which was not there for long if code within `with`
+                # had redirected it just then.
+                shown.stop()
+                sys.stdout, sys.stderr = streams
 
 
 def _text(text: str) -> TextColumn:

@@ -136,7 +136,7 @@ class GateSurvival(SavingFit):
         if not isinstance(there, dict):
             raise ValueError(f"'{path}' is no checkpoint of a search for gates: {remedy}")
         for name, value in self.arguments.items():
-            if there.get(name, value) != value:  # older files have fewer
+            if json.dumps(there.get(name, value)) != json.dumps(value):  # older files have fewer
                 raise ValueError(
                     f"'{path}' holds another search ({name} is {there[name]} there and {value} "
                     f"here): {remedy}"
@@ -176,7 +176,7 @@ def _settings_of_one(loss: Any) -> dict[str, Any] | None:
     if not isinstance(loss, keras.losses.Loss):
         return None
     try:
-        config = loss.get_config()
+        config = _as_json(loss.get_config())
     except Exception:  # a user's own
         return None
     return {key: value for key, value in config.items() if key != "name"}  # names may count on

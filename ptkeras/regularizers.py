@@ -101,7 +101,7 @@ def _square_sums(kernel: Any, axes: list[int]) -> Any:
     if not axes or keras.config.backend() != "tensorflow":
         return ops.sum(ops.square(kernel), axis=axes) if axes else ops.square(kernel)
     sums = ops.sum(kernel * ops.stop_gradient(kernel), axis=axes)
-    return 2 * sums - ops.stop_gradient(sums)
+    return sums + (sums - ops.stop_gradient(sums))
 
 
 def _by_group(sums: Any, ids: np.ndarray | None) -> Any:

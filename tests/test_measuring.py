@@ -94,6 +94,7 @@ def test_a_quick_benchmark_leaves_a_result_of_more_rounds(tmp_path, monkeypatch,
     [
         {"machine": "x86_64, 96 cores"},
         {"processor": "another"},
+        {"versions": {"keras": "3.0.0"}},
         {"processor": None},  # results of before have none
         {"settings": {"rounds": 9, "steps": 2, "size": 64}},
         {"settings": {"rounds": 9}},

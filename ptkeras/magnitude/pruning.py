@@ -167,8 +167,7 @@ def _shares(
             "sparsity must name a layer or a kind, such as {'conv': 0.5}; received {}."
         )
     check_names(model, chosen, sparsity)
-    for name, share in sparsity.items():
-        check_share(f"sparsity of '{name}'", share)
+    sparsity = {k: check_share(f"sparsity of '{k}'", share) for k, share in sparsity.items()}
     return [_asked_of(kernel, sparsity) for kernel in chosen]
 
 

@@ -22,7 +22,7 @@ def sections(run: Run) -> Iterator[str]:
     """
     if run.result.get("comparison"):
         yield section("Static and dynamic pruning", _networks(run))
-    parts = [*_decisions(run), *_costs(run), *_epochs(run), *_damage(run)]
+    parts = [*_decisions(run), *_costs(run), *_epochs(run)]
     if parts:
         yield section("Gates", "\n".join(parts))
 
@@ -91,9 +91,3 @@ def _epochs(run: Run) -> Iterator[str]:
         yield paragraph(f"The stages, parted by lines in the plot: {told}.")
     says = "Share of branches that the test images take over the epochs"
     yield figure(gate_plots.branches_over_epochs, run, says)
-
-
-def _damage(run: Run) -> Iterator[str]:
-    if run.damaged:
-        names = ", ".join(run.damaged)
-        yield paragraph(f"Not shown, since result.json is damaged there: {names}.")

@@ -1,24 +1,26 @@
-"""What a run says of its gates, less what is damaged: a page does without that."""
+"""What a run says of its gates, in the form that a run writes it in."""
 
 from __future__ import annotations
 
 import re
+import reprlib
 import sys
 from collections.abc import Callable
 from typing import Any
 
 
-def split(result: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Parts what can be read from what cannot.
+def check(result: dict[str, Any]) -> None:
+    """Refuses figures of gates that no run writes; those that are not there are none of them.
 
     Args:
         result: what is in `result.json`.
 
-    Returns:
-        The result without those figures of gates that are not what a run writes, and their names.
+    Raises:
+        ValueError: there are such.
     """
-    damaged = tuple(key for key, fits in FORMS.items() if key in result and not fits(result[key]))
-    return {key: value for key, value in result.items() if key not in damaged}, damaged
+    for key, fits in FORMS.items():
+        if key in result and not fits(result[key]):
+            raise ValueError(f"result.json has {reprlib.repr(result[key])} as {key}")
 
 
 def _number(value: Any) -> bool:

@@ -41,8 +41,7 @@ class Run:
         history: a list of numbers for each column of `history.csv`; NaN where there is none.
         architecture: what is in `architecture.json`.
         norms: what is in `norms.json`, or None.
-        result: what is in `result.json`, less what is damaged.
-        damaged: the names of figures of gates in `result.json` that cannot be read.
+        result: what is in `result.json`.
     """
 
     path: Path
@@ -51,7 +50,6 @@ class Run:
     architecture: dict[str, Any]
     norms: dict[str, Any] | None
     result: dict[str, Any]
-    damaged: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -133,8 +131,7 @@ def read(folder: str | Path) -> Run:
             _json(files.result),
         )
         _check(run)
-        result, damaged = readable.split(run.result)
-        return dataclasses.replace(run, result=result, damaged=damaged)
+        return run
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(
             f"The run in '{folder}' cannot be read ({error}): one of its files is damaged, or "
@@ -162,6 +159,7 @@ def _check(run: Run) -> None:
         if missing:
             raise LookupError(f"{file} has no {missing[0]}")
     _check_pairs("result.json", run.result)
+    readable.check(run.result)
     for change in run.reconfigurations:
         _check_pairs("architecture.json", change)
     if not run.stretches()[0].channels:
