@@ -202,7 +202,7 @@ def test_layers_may_have_the_names_that_gates_would_have(gate):
     ],
 )
 def test_rewards_that_make_no_sense(wrong, says):
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be .*{says}"):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} of SkipNet must be .*{says}"):
         skipnet.add_gates(small()).reinforce(**wrong)
 
 
