@@ -28,6 +28,8 @@ from tests.stopping import (
 )
 from tests.two_devices import mirrored_strategy
 
+pytestmark = pytest.mark.compiles_much
+
 
 class StopsEarly(keras.callbacks.EarlyStopping):
     """Stops behind an epoch, counted from 0 but not 0, whatever the figures are."""

@@ -90,7 +90,7 @@ def test_a_fit_that_failed_is_taken_up_in_the_same_process(tmp_path):
     assert_same(model, whole)
 
 
-@pytest.mark.compiles_much
+@pytest.mark.slow
 def test_branches_that_died_stay_out(tmp_path):
     whole, *_ = fit(tmp_path / "whole.keras", share=0.8)
     assert "inner" not in {layer.name for layer in whole.layers}
@@ -274,6 +274,7 @@ def fit_early(path, stop_at=None, seed=0, best=1, patience=2, prune=True):
     return model, early
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("prune", [True, False])
 @pytest.mark.parametrize("stop", [StopAt(2), StopAfter(1), StopAfter(3)], ids=["2", "1e", "3e"])
 def test_the_best_weights_of_early_stopping_outlast_a_kill(tmp_path, stop, prune):
@@ -287,6 +288,7 @@ def test_the_best_weights_of_early_stopping_outlast_a_kill(tmp_path, stop, prune
     assert [v.path for v in whole.weights] == [v.path for v in parts.weights]
 
 
+@pytest.mark.compiles_much
 def test_best_weights_of_an_earlier_network_outlast_two_kills(tmp_path):
     whole, _ = fit_early(tmp_path / "whole.keras", best=0, patience=4)
     for epoch in (1, 3):
@@ -363,6 +365,7 @@ def test_a_model_that_keras_would_not_load_is_refused_before_the_training(tmp_pa
         model.fit(x, y, verbose=0, callbacks=[Survival(tmp_path / "a.keras")])
 
 
+@pytest.mark.compiles_much
 def test_a_damaged_file_costs_an_epoch_and_nothing_else(tmp_path):
     whole, *_ = fit(tmp_path / "whole.keras")
     fit(tmp_path / "parts.keras", stop_at=2)

@@ -12,7 +12,7 @@ from tests.channels.applications import NAMES, build, calibrate, inner_channels,
 from tests.exactness import random_keep, zero
 
 MARKS = {
-    "VGG16": (),
+    "VGG16": pytest.mark.compiles_much,
     "ResNet50V2": pytest.mark.compiles_much,
     "MobileNetV3Small": pytest.mark.compiles_much,
 }
