@@ -200,7 +200,6 @@ OVERVIEW = (
     "pruned_step",
     "reconfiguration",
     "speed_up_digits_resnet20",
-    "speed_up_cifar10_resnet20",
     "speed_up_cifar10_vgg11",
     "step_options",
     "peers",
