@@ -23,10 +23,11 @@ def network(name, size, classes=10):
     return build(name, (size, size, 3), classes)
 
 
-def compiled(model, jit_compile=False):
+def compiled(model, jit_compile=False, **options):
     """A model that can be trained; without XLA, as `ptkeras.train` has it on CPUs."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=jit_compile)
+    sgd = keras.optimizers.SGD(0.01, momentum=0.9)
+    model.compile(sgd, loss, jit_compile=jit_compile, **options)
     return model
 
 

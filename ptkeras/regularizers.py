@@ -98,8 +98,10 @@ def _square_sums(kernel: Any, axes: list[int]) -> Any:
     reconfiguration, for as long as the process lives.) The second derivative is not that of the
     square then.
     """
-    if not axes or keras.config.backend() != "tensorflow":
-        return ops.sum(ops.square(kernel), axis=axes) if axes else ops.square(kernel)
+    if not axes:
+        return ops.square(kernel)
+    if keras.config.backend() != "tensorflow":
+        return ops.sum(ops.square(kernel), axis=axes)
     sums = ops.sum(kernel * ops.stop_gradient(kernel), axis=axes)
     return sums + (sums - ops.stop_gradient(sums))
 
