@@ -1,4 +1,4 @@
-"""What a run says of its gates, in the form that a run writes it in."""
+"""Whether the figures of a run are in the form that a run writes them in."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from collections.abc import Callable
 from typing import Any
 
 
-def check(result: dict[str, Any]) -> None:
-    """Refuses figures of gates that no run writes; those that are not there are none of them.
+def check(file: str, there: dict[str, Any]) -> None:
+    """Refuses figures that no run writes; those that are not there are none of them.
 
     Args:
-        result: what is in `result.json`.
+        file: the name of the file, for the message.
+        there: what is in it.
 
     Raises:
         ValueError: there are such.
     """
     for key, fits in FORMS.items():
-        if key in result and not fits(result[key]):
-            raise ValueError(f"result.json has {reprlib.repr(result[key])} as {key}")
+        if key in there and not fits(there[key]):
+            raise ValueError(f"{file} has {reprlib.repr(there[key])} as {key}")
 
 
 def _number(value: Any) -> bool:
@@ -63,8 +64,8 @@ def _network(row: Any) -> bool:
     return all(figure is None or _number(figure) for figure in figures)
 
 
-# What a figure of gates must look like, by its name.
-FORMS: dict[str, Callable[[Any], bool]] = {
+# What a figure must look like, by its name: those of gates, and pairs (before, after) of costs.
+GATES: dict[str, Callable[[Any], bool]] = {
     "blocks_run": _share,
     "blocks_run_by_block": _shares,
     "images_by_blocks_run": _counts,
@@ -76,3 +77,13 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "milliseconds_onnxruntime": _numbers(2),
     "comparison": _networks,
 }
+COSTS = ("channels", "params", "inference_flops")
+_PAIRS = (
+    *COSTS,
+    "training_flops",
+    "training_memory",
+    "gradient_traffic",
+    "nonzero_params",
+    "gzip_bytes",
+)
+FORMS = GATES | dict.fromkeys(_PAIRS, _numbers(2))

@@ -139,15 +139,6 @@ def read(folder: str | Path) -> Run:
         ) from error
 
 
-_COSTS = ("channels", "params", "inference_flops")
-_PAIRS = (
-    *_COSTS,
-    "training_flops",
-    "training_memory",
-    "gradient_traffic",
-    "nonzero_params",
-    "gzip_bytes",
-)
 _FIGURES = ("dataset", "model", "method", "seed", "accuracy", "epochs", "seconds", "training_flops")
 _COLUMNS = ("epoch", "accuracy", "loss", "val_accuracy", "inference_flops", "seconds")
 
@@ -158,10 +149,9 @@ def _check(run: Run) -> None:
         missing = [name for name in names if name not in there]
         if missing:
             raise LookupError(f"{file} has no {missing[0]}")
-    _check_pairs("result.json", run.result)
-    readable.check(run.result)
+    readable.check("result.json", run.result)
     for change in run.reconfigurations:
-        _check_pairs("architecture.json", change)
+        readable.check("architecture.json", change)
     if not run.stretches()[0].channels:
         raise LookupError("architecture.json has no layers")
     for moment in run.norms["moments"] if run.norms else []:
@@ -172,17 +162,9 @@ def _check(run: Run) -> None:
         raise ValueError(f"flags.txt: {error}") from error
 
 
-def _check_pairs(file: str, there: dict[str, Any]) -> None:
-    """Raises a ValueError unless what is of two networks is two numbers."""
-    for name in _PAIRS:
-        pair = there.get(name, [0, 0])
-        if not isinstance(pair, list) or [type(n) in (int, float) for n in pair] != [True, True]:
-            raise ValueError(f"{file} has {pair!r} as {name}, not a pair of numbers")
-
-
 def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
     """Files, what is in them, and the names that must be in that."""
-    yield "result.json", run.result, (*_FIGURES, *_COSTS)
+    yield "result.json", run.result, (*_FIGURES, *readable.COSTS)
     yield "flags.txt", run.flags, ("threshold",) * (run.result["method"] == "prunetrain")
     yield "history.csv", run.history, _COLUMNS
     yield "architecture.json", run.architecture, ("initial", "reconfigurations")
@@ -191,7 +173,7 @@ def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
         for network in (run.architecture["initial"], run.architecture["final"]):
             yield "architecture.json", network, ("layers", "macs")
     for change in run.reconfigurations:
-        yield "architecture.json", change, ("epoch", "layers", "seconds", *_COSTS)
+        yield "architecture.json", change, ("epoch", "layers", "seconds", *readable.COSTS)
     if run.norms is not None:
         yield "norms.json", run.norms, ("lowest", "per_decade", "moments")
         for moment in run.norms["moments"]:

@@ -104,10 +104,7 @@ def change(path, old, new):
             lambda f: lack(f / "architecture.json", "reconfigurations", 1, "params"),
             "architecture.json has no params",
         ),
-        (
-            lambda f: put(f / "result.json", 5, "inference_flops"),
-            "has 5 as inference_flops, not a p",
-        ),
+        (lambda f: put(f / "result.json", 5, "inference_flops"), "has 5 as inference_flops"),
         (lambda f: put(f / "result.json", [1, "2"], "params"), r"has \[1, '2'\] as params"),
         (lambda f: put(f / "result.json", [1, 2, 3], "training_memory"), "as training_memory"),
         (
