@@ -21,7 +21,8 @@ class GroupLasso(keras.regularizers.Regularizer):
     where every position of each of the `groups` axes is a group: for the kernel of a convolution or
     a dense layer, shape `(…, inputs, outputs)`, its input channels and its output channels
     (equation 2 of PruneTrain, Lym et al., SC'19, with one strength for all groups as in the
-    authors' code).
+    authors' code). It is meant for first-order training: on TensorFlow, where it is written for
+    speed, its second derivative is not that of the formula.
 
     ```python
     keras.layers.Conv2D(64, 3, kernel_regularizer=ptkeras.GroupLasso(1e-4))
