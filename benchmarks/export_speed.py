@@ -6,8 +6,8 @@
 Pairs of networks as float32 ONNX:
 
 - ResNet-20 on the digits, trained from flags/digits_resnet20.flags with `--method=dense`, with
-  PruneTrain, and with PruneTrain and `--channel_multiple=8` (in runs/, where finished runs are
-  taken as they are; some 6 minutes otherwise);
+  PruneTrain, and with PruneTrain and `--channel_multiple=8` (in benchmarks/runs/, where finished
+  runs are taken as they are; some 6 minutes otherwise);
 - ResNet-32 and VGG-13 for CIFAR, whole and without half of their FLOPs (`ptkeras.prune`, L1), with
   any number of channels and with multiples of 16, which onnxruntime's convolutions compute in
   blocks of. Their weights are random: how long a network takes does not depend on them.
@@ -40,7 +40,7 @@ DIGITS = "ResNet-20, digits"
 
 def digits_run(name, *flags):
     """The folder of a run, trained if need be."""
-    folder = pathlib.Path("runs", f"digits_resnet20_{name}_seed0")
+    folder = measuring.RUNS / "export_speed" / f"digits_resnet20_{name}_seed0"
     measuring.train([f"--flagfile={FLAGFILE}", *flags], folder)
     return folder
 

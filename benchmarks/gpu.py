@@ -21,6 +21,7 @@ benchmarks/results/gpu.json.
 """
 
 import argparse
+import re
 import statistics
 
 import keras
@@ -66,6 +67,9 @@ def main(arguments=None):
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args(arguments)
+    for share in options.left.split(","):
+        if not re.fullmatch(r"0?\.\d*[1-9]\d*", share):
+            parser.error(f"argument --left: {share!r} is no share over 0 and under 1, such as 0.6")
     keras.config.set_dtype_policy("mixed_bfloat16")
     ready, flops = jobs(options)
     times = measuring.turns(ready, options.rounds)

@@ -111,10 +111,7 @@ def main(arguments=None):
         for job in jobs.values():
             job()  # compiles
     times = measuring.turns(jobs, options.rounds)
-    ratios, of_processors = (
-        compared({name: getattr(taken, kind) for name, taken in times.items()})
-        for kind in ("wall", "processor")
-    )
+    ratios, of_processors = measuring.by_both_clocks(compared, times)
     medians, processors = (
         {
             name: statistics.median(getattr(taken, kind)) / options.steps

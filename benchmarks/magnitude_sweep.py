@@ -28,7 +28,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", choices=FLAGS, default="digits")
     parser.add_argument("--data_dir")
-    parser.add_argument("--runs", default="runs/methods")
+    parser.add_argument("--runs", default=measuring.RUNS / "methods")
     options = parser.parse_args()
     made = methods.run(options, "dense", 0)["made"]
     folder = pathlib.Path(options.runs) / f"{options.dataset}_dense_seed0"

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-# Set by `python -m benchmarks`: what was measured alike, and in more rounds, stays.
+RUNS = ROOT / "benchmarks" / "runs"  # apart from the user's own
+# Set by `python -m benchmarks`: what was measured alike, of the same code and more of it, stays.
 KEEP = "PTKERAS_BENCHMARKS_KEEP"
 HOW_MUCH = {"rounds", "b7_rounds", "steps", "epochs", "frequency"}  # settings of a measurement
 UNKNOWN = "unknown"
@@ -89,6 +90,23 @@ def ratio(what: str, over: Sequence[float], under: Sequence[float], goal: str = 
     }
 
 
+def by_both_clocks(
+    compare: Callable[[dict[str, list[float]]], list[dict]], times: Mapping[str, Times]
+) -> tuple[list[dict], list[dict]]:
+    """Ratios of seconds by the clock, and the same ones of seconds of all processors.
+
+    The latter are steadier where something else takes a core, or a thread is put to sleep, and say
+    nothing of how well the work is spread over cores.
+
+    Args:
+        compare: makes lines, as `ratio` does, of the seconds of each round by name.
+        times: what `turns` returned.
+    """
+    clocks = ({name: taken[i] for name, taken in times.items()} for i in range(2))
+    wall, processor = map(compare, clocks)
+    return wall, processor
+
+
 def say(line: dict) -> None:
     """Prints what `ratio` returned."""
     low, high = line["quartiles"]
@@ -105,9 +123,9 @@ def write(
 ) -> None:
     """Writes what a benchmark has found, and what it was found with.
 
-    Under `python -m benchmarks` a result that is there already stays if it is of more rounds and
-    can stand for this one: of the same machine, processor and versions, and with the same settings
-    but for those of how much was measured (`HOW_MUCH`). In all other cases this one replaces it.
+    Under `python -m benchmarks` a result that is there already stays if more was measured for it
+    (`HOW_MUCH`) and it can stand for this one: of the same code, machine, processor and versions,
+    and with the same settings otherwise. In all other cases this one replaces it.
 
     Args:
         name: the module of the benchmark.
@@ -131,10 +149,10 @@ def write(
     text = json.dumps(told, indent=1, ensure_ascii=False)
     if os.environ.get(KEEP) and path.exists():
         before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
-        if _rounds(before) > _rounds(now) and _circumstances(before) == _circumstances(now):
+        if _stands_for(before, now):
             print(
-                f"{path.name} stays as it is: it is of {_rounds(before)} rounds, and this of "
-                f"{_rounds(now)}."
+                f"{path.name} stays as it is: it is of {_spelled(before)}, and this of "
+                f"{_spelled(now)}."
             )
             return
     write_text(path, text + "\n")
@@ -178,7 +196,11 @@ def spelled_out(flags: Sequence[str]) -> list[str]:
     found = {}
     for flag in flags:
         name, _, value = flag.partition("=")
-        lines = (ROOT / value).read_text().splitlines() if name == "--flagfile" else [flag]
+        lines = (
+            (ROOT / value).read_text(encoding="utf-8").splitlines()
+            if name == "--flagfile"
+            else [flag]
+        )
         found |= {line.partition("=")[0]: line for line in lines if line.startswith("--")}
     return list(found.values())
 
@@ -204,9 +226,26 @@ def _made(folder: pathlib.Path) -> dict[str, Any]:
     return made
 
 
-def _rounds(result: Mapping[str, Any]) -> int:
-    """Of how many rounds a result is, 0 if it does not say."""
-    return result.get("settings", {}).get("rounds", 0)
+def _stands_for(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether an earlier result is of the same as another one, and more was measured for it."""
+    much, less = _how_much(before), _how_much(now)
+    return (
+        much.keys() == less.keys()
+        and much != less
+        and all(much[name] >= less[name] for name in much)
+        and _circumstances(before) == _circumstances(now)
+        and _is_code_of(before.get("commit"))
+    )
+
+
+def _how_much(result: Mapping[str, Any]) -> dict[str, int]:
+    """The settings that say how much was measured, those that were left out left out."""
+    settings = result.get("settings", {})
+    return {name: settings[name] for name in sorted(HOW_MUCH) if settings.get(name) is not None}
+
+
+def _spelled(result: Mapping[str, Any]) -> str:
+    return " and ".join(f"{number} {name}" for name, number in _how_much(result).items())
 
 
 def _circumstances(result: Mapping[str, Any]) -> list:
@@ -229,22 +268,25 @@ def _commit() -> str | None:
     """The commit of the checkout, with a + where its code has been changed since."""
     # What benchmarks write is no change: the first of many would make the tree dirty for the rest.
     code = [".", ":(exclude)benchmarks/results", ":(exclude)README.md"]
-    status = ["status", "--porcelain", "--untracked-files=no", "--", *code]
-    found = []
-    for command in (["rev-parse", "--short", "HEAD"], status):
-        try:
-            done = subprocess.run(
-                ["git", *command],
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None  # no git, or no checkout
-        found.append(done.stdout.strip())
-    commit, changed = found
-    return commit + "+" * bool(changed)
+    commit = _git("rev-parse", "--short", "HEAD")
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *code)
+    return None if commit is None or changed is None else commit + "+" * bool(changed)
+
+
+def _is_code_of(commit: str | None) -> bool:
+    """Whether the library and the benchmarks are what they were at a commit."""
+    code = ["ptkeras", "benchmarks", ":(exclude)benchmarks/results"]
+    return bool(commit) and _git("diff", commit, "--", *code) == ""
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the checkout; None without git, without a checkout, or where it refuses."""
+    command = ["git", *arguments]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str]:

@@ -53,10 +53,9 @@ def peak(code):
     with tempfile.TemporaryDirectory() as folder:
         told = pathlib.Path(folder, "peak")
         command = [sys.executable, "-c", _TELL + code, str(told)]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        status = subprocess.run(command, **quiet, check=False).returncode
-        if status:
-            raise RuntimeError(f"'{code}' failed with status {status}.")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"'{code}' failed with status {done.returncode}:\n{done.stderr}")
         return 1024 * int(told.read_text())
 
 

@@ -24,6 +24,8 @@ from benchmarks import _training, measuring
 from ptkeras import lasso
 from ptkeras.channels import trace
 
+PEERS = {"ptkeras": "ptkeras's group lasso", "torch_pruning": "Torch-Pruning's regularize"}
+
 
 class Block(nn.Module):
     """Two convolutions and a shortcut, which is one as well where the size changes."""
@@ -105,6 +107,19 @@ def jobs(options):
     return found
 
 
+def compared(seconds):
+    """A step with sparse training over one without, of each peer, and ours over theirs."""
+    lines, multiples = [], []
+    for peer, title in PEERS.items():
+        sparse, plain = seconds[f"{peer} sparse"], seconds[peer]
+        lines.append(
+            measuring.ratio(f"a ResNet-20 step with {title} over one without", sparse, plain)
+        )
+        multiples.append([a / b for a, b in zip(sparse, plain, strict=True)])
+    what = "… ours as a multiple of a step without, over theirs"
+    return [*lines, measuring.ratio(what, *multiples, "≤ 1")]
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=32)
@@ -113,25 +128,18 @@ def main(arguments=None):
     parser.add_argument("--steps", type=int, default=3)
     options = parser.parse_args(arguments)
     times = measuring.turns(jobs(options), options.rounds)
-    names = {"ptkeras": "ptkeras's group lasso", "torch_pruning": "Torch-Pruning's regularize"}
-    ratios, overheads = [], {}
-    walls = [(times[f"{peer} sparse"].wall, times[peer].wall) for peer in names]
-    for peer, title in names.items():
-        sparse, plain = times[f"{peer} sparse"], times[peer]
-        what = f"a ResNet-20 step with {title} over one without"
-        ratios.append(measuring.ratio(what, sparse.wall, plain.wall))
-        processor = measuring.ratio(what, sparse.processor, plain.processor)
-        pairs = zip(sparse.wall, plain.wall, strict=True)
-        added = statistics.median(a - b for a, b in pairs) / options.steps
-        overheads[peer] = {"seconds_a_step_added": added, "of_processors": processor}
-        measuring.say(ratios[-1])
-        print(f"  {1e3 * added:.1f} ms a step; of processors {processor['ratio']:.3f}")
-    ours, theirs = ([a / b for a, b in zip(*each, strict=True)] for each in walls)
-    what = "… ours as a multiple of a step without, over theirs"
-    ratios.append(measuring.ratio(what, ours, theirs, "≤ 1"))
-    measuring.say(ratios[-1])
+    ratios, of_processors = measuring.by_both_clocks(compared, times)
+    added = {}
+    for peer in PEERS:
+        pairs = zip(times[f"{peer} sparse"].wall, times[peer].wall, strict=True)
+        added[peer] = statistics.median(a - b for a, b in pairs) / options.steps
+        print(f"{peer} adds {1e3 * added[peer]:.1f} ms to a step")
+    for line, processor in zip(ratios, of_processors, strict=True):
+        measuring.say(line)
+        measuring.say(processor | {"what": "… of processors"})
     packages = (*_training.PACKAGES, "torch", "torch_pruning")
-    measuring.write("peers", vars(options), packages, ratios=ratios, overheads=overheads)
+    told = {"ratios": ratios, "of_processors": of_processors, "seconds_a_step_added": added}
+    measuring.write("peers", vars(options), packages, **told)
 
 
 if __name__ == "__main__":

@@ -58,15 +58,14 @@ def flags_of(options, method, form):
     return flags
 
 
-def figures(options, form, dense, pruned):
+def figures(form, dense, pruned):
     """How the runs of a form compare with the dense ones, round by round."""
     seconds = [[run["seconds"] for run in runs] for runs in (pruned, dense)]
     saved = [1 - now / before for now, before in zip(*seconds, strict=True)]
     removed = [1 - run["training_flops"][1] / run["training_flops"][0] for run in pruned]
     if min(removed) <= 0:
-        sys.exit(
-            f"PruneTrain removed nothing in {options.epochs} epochs; give it more by --epochs."
-        )
+        epochs = pruned[0]["epochs"]
+        sys.exit(f"PruneTrain removed nothing in {epochs} epochs; give it more by --epochs.")
     return {
         "form": form,
         "seconds": statistics.median(seconds[0]),
@@ -86,9 +85,13 @@ def main(arguments=None):
     parser.add_argument("--forms", default=",".join(FORMS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="left out, those of benchmarks.methods")
-    parser.add_argument("--runs", default="runs/speed_up")
+    parser.add_argument("--runs", default=measuring.RUNS / "speed_up")
     options = parser.parse_args(arguments)
-    jobs = [("dense", "exact"), *(("prunetrain", form) for form in options.forms.split(","))]
+    forms = options.forms.split(",")
+    for form in forms:
+        if form not in FORMS:
+            parser.error(f"argument --forms: {form!r} is none of {', '.join(FORMS)}")
+    jobs = [("dense", "exact"), *(("prunetrain", form) for form in forms)]
     found = {job: [] for job in jobs}
     for number in range(options.rounds):
         start = number % len(jobs)
@@ -97,7 +100,7 @@ def main(arguments=None):
     ratios, rows = [], []
     dense = found["dense", "exact"]
     for (_, form), pruned in list(found.items())[1:]:
-        row, (saved, removed) = figures(options, form, dense, pruned)
+        row, (saved, removed) = figures(form, dense, pruned)
         rows.append(row)
         what = f"time saved over training FLOPs removed, {options.dataset}, {options.model}, {form}"
         ratios.append(measuring.ratio(what, saved, removed, "≥ 0.97"))

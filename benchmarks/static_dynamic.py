@@ -66,7 +66,7 @@ def main():
     parser.add_argument("--dataset", choices=FLAGS, default="digits")
     parser.add_argument("--data_dir")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--runs", default="runs/static_dynamic")
+    parser.add_argument("--runs", default=measuring.RUNS / "static_dynamic")
     options = parser.parse_args()
     rows = []
     for seed in range(options.seeds):

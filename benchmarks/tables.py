@@ -6,6 +6,7 @@ What stands between `<!-- table NAME -->` and `<!-- end -->` in README.md is rep
 made of benchmarks/results/NAME.json; a test fails where the two differ.
 """
 
+import itertools
 import json
 import pathlib
 import re
@@ -23,7 +24,7 @@ def rendered(text: str) -> str:
 
 def main() -> None:
     """Writes README.md."""
-    README.write_text(rendered(README.read_text()))
+    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _rendered(name: str) -> str:
@@ -124,9 +125,9 @@ def _magnitude_sweep(_: dict) -> str:
             cells += [_percent(row.get("accuracy")), _percent(row.get("finetuned"))]
             cells += [_threshold(row, kind) for kind in ("conv", "dense")]
         rows.append([*cells, _percent(PUBLISHED.get(ratio))])
-    own = ["pruned", "fine-tuned", "threshold, conv", "dense"]
+    own = ["pruned", "fine-tuned", "threshold of convolutions", "threshold of dense layers"]
     heads = ["ratio", *(f"{name} {column}" for name in ("digits:", "CIFAR-10:") for column in own)]
-    return _table([*heads, "published: pruned"], rows)
+    return _table([*heads, "published: CIFAR-10, pruned"], rows)
 
 
 def _percent(share: float | None) -> str:
@@ -181,10 +182,13 @@ def _saved(row: dict, time: float) -> float:
 
 def _overview(_: dict) -> str:
     """The ratios of all results, in the order of `OVERVIEW`; a row says which are not there."""
-    rows = []
-    for name in OVERVIEW:
-        told = _result(name)
-        for line in told.get("ratios", []):
+    rows, found = [], {name: _result(name) for name in OVERVIEW}
+    for name, told in found.items():
+        name = module(name)
+        lines = [[line] for line in told.get("ratios", [])]
+        for i, line in enumerate(told.get("of_processors", [])):
+            lines[i].append(line | {"what": "… in seconds of all processors"})
+        for line in itertools.chain(*lines):
             low, high = line["quartiles"]
             spread = f"{low:.3f} to {high:.3f}"
             rounds = str(line.get("rounds") or told["settings"]["rounds"])
@@ -192,7 +196,21 @@ def _overview(_: dict) -> str:
             rows.append([line["what"], *figures, f"`{name}`"])
         if not told:
             rows.append(["not measured", "", "", "", "", f"`{name}`"])
-    return _table(["ratio of", "median", "quartiles", "rounds", "goal", "benchmarks."], rows)
+    table = _table(["ratio of", "median", "quartiles", "rounds", "goal", "benchmarks."], rows)
+    return f"{table}\n{_circumstances([told for told in found.values() if told])}"
+
+
+def module(result: str) -> str:
+    """The benchmark that writes a result."""
+    return "speed_up" if result.startswith("speed_up_") else result
+
+
+def _circumstances(results: list[dict]) -> str:
+    """Where and when they were measured."""
+    where = sorted({told["machine"] for told in results})
+    when = sorted({told["date"] for told in results})
+    dates = " to ".join(dict.fromkeys((when[0], when[-1])))
+    return f"Measured on {' and '.join(where)}; {dates}.\n"
 
 
 OVERVIEW = (

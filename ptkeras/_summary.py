@@ -89,7 +89,7 @@ def rows(result: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         found.append(("weights that are zero", "", f"{result['sparsity']:.1%}", ""))
         add("parameters not zero", "nonzero_params", whole)
         add("bytes, raw → gzip", "gzip_bytes", whole)
-    found.append(("epochs", "", str(result["epochs"]), ""))
+    found.append(("epochs", str(result.get("dense_epochs", "")), str(result["epochs"]), ""))
     found.append(("seconds", "", whole(figures(result)["seconds"]), ""))
     for name, key in (("search", "search_seconds"), ("prunings", "prune_seconds")):
         if key in result:
@@ -137,7 +137,7 @@ def large(value: float) -> str:
 def removed(dense: float, now: float) -> str:
     """The share that has gone."""
     # Without the sign of a share that is rounded to nothing.
-    return f"{round(1 - now / dense, 3) + 0.0:.1%}" if dense else ""
+    return f"{round(1 - now / dense, 3) + 0.0:.1%}".replace("-", "−") if dense else ""
 
 
 def whole(value: float) -> str:

@@ -252,6 +252,7 @@ def _result(
         "method": settings.method,
         "seed": settings.seed,
         "epochs": len(rows),
+        "dense_epochs": settings.epochs,
         "accuracy": scores["accuracy"],
         "loss": scores["loss"],
         "training_flops": [dense_training, rows[-1]["training_flops"]],

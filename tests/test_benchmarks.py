@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import measuring, memory, speed_up, tables
+from benchmarks import gpu, measuring, memory, speed_up, tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -82,8 +82,7 @@ def test_a_benchmark_that_is_not_there_is_refused():
 
 def test_the_benchmarks_of_the_table_are_there():
     for name in tables.OVERVIEW:
-        module = "speed_up" if name.startswith("speed_up_") else name
-        assert (ROOT / "benchmarks" / f"{module}.py").is_file(), name
+        assert (ROOT / "benchmarks" / f"{tables.module(name)}.py").is_file(), name
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -97,17 +96,68 @@ def test_the_peak_is_that_of_the_process_alone():
 def test_saving_is_told_by_the_rounds():
     def runs(seconds, flops):
         pairs = zip(seconds, flops, strict=True)
-        shared = {"accuracy": 0.9, "made": {"commit": f"after {len(seconds)} rounds"}}
+        shared = {"accuracy": 0.9, "epochs": 5, "made": {"commit": f"after {len(seconds)} rounds"}}
         return [{"seconds": s, "training_flops": [100, f], **shared} for s, f in pairs]
 
-    options = argparse.Namespace(epochs=5)
     dense, pruned = runs([10.0, 20.0, 10.0], [100] * 3), runs([6.0, 10.0, 7.0], [60, 60, 50])
-    row, (saved, removed) = speed_up.figures(options, "exact", dense, pruned)
+    row, (saved, removed) = speed_up.figures("exact", dense, pruned)
     assert saved == pytest.approx([0.4, 0.5, 0.3]) and removed == pytest.approx([0.4, 0.4, 0.5])
     assert row["seconds_saved"] == pytest.approx(0.4)
     assert row["made"] == [[{"commit": "after 3 rounds"}] * 3] * 2
     with pytest.raises(SystemExit, match="removed nothing in 5 epochs"):
-        speed_up.figures(options, "exact", dense, dense)
+        speed_up.figures("exact", dense, dense)
+
+
+def test_the_runs_of_a_speed_up_are_those_of_its_flags():
+    def flags(method, form="exact", epochs=None, model="vgg11"):
+        told = {"dataset": "cifar10", "model": model, "epochs": epochs}
+        found = speed_up.flags_of(argparse.Namespace(**told), method, form)
+        return dict(flag.removeprefix("--").split("=") for flag in found if "=" in flag)
+
+    dense, pruned = flags("dense"), flags("prunetrain", "multiples of 16")
+    assert pruned["method"] == "prunetrain" and pruned["channel_multiple"] == "16"
+    alike = ("learning_rate", "learning_rate_drops", "epochs", "batch_size", "model")
+    assert {name: dense[name] for name in alike} == {name: pruned[name] for name in alike}
+    assert "ratio" not in dense and "channel_multiple" not in dense
+    assert flags("dense", model="resnet20")["learning_rate"] != dense["learning_rate"]
+    shorter = flags("prunetrain", epochs=2)
+    assert shorter["epochs"] == "2" and shorter["learning_rate_drops"] == ""
+
+
+def test_forms_that_are_not_there_are_refused_before_anything_is_trained(capsys):
+    with pytest.raises(SystemExit):
+        speed_up.main(["--forms=exact,squared"])
+    assert "'squared' is none of exact, multiples of 8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("left", ["x", "1", "0.0", "0.6,"])
+def test_shares_of_flops_are_checked(left, capsys):
+    with pytest.raises(SystemExit):
+        gpu.main([f"--left={left}"])
+    assert "is no share over 0 and under 1" in capsys.readouterr().err
+
+
+def test_the_benchmarks_go_on_behind_one_that_fails(monkeypatch, capfd):
+    begun, written = [], []
+
+    def fails(command, **_):
+        begun.append(command)
+        return subprocess.CompletedProcess(command, "benchmarks.lasso_step" in command)
+
+    monkeypatch.setattr(subprocess, "run", fails)
+    monkeypatch.setattr(tables, "main", lambda: written.append(True))
+    assert command.main([]) == 1
+    assert [line[2] for line in begun] == [f"benchmarks.{name}" for name in command.QUICK]
+    assert written and "Failed: lasso_step\n" in capfd.readouterr().err
+    assert command.main(["memory"]) == 0
+
+
+@pytest.mark.parametrize("path", sorted(measuring.RESULTS.glob("*.json")), ids=lambda p: p.stem)
+def test_every_result_that_is_kept_says_where_it_is_from(path):
+    told = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("date", "machine", "processor", "commit", "versions", "settings"):
+        assert told.get(name) is not None, f"{path.name} does not say its {name}"
+    assert told["versions"]["ptkeras"]
 
 
 def run(backend, module, arguments, tmp_path, without=()):
@@ -157,6 +207,15 @@ def test_the_lasso_and_the_pause_are_measured(tmp_path):
     assert {"decide", "rebuild", "carry over slots", "first step", "first evaluation"} <= set(parts)
     assert parts["retrace the step"] > 0 and parts["retrace the evaluation"] > 0
     assert sum(parts.values()) > parts["retrace the step"] + parts["retrace the evaluation"]
+
+
+@pytest.mark.slow
+@pytest.mark.tensorflow
+def test_the_options_of_keras_are_measured(tmp_path):
+    told = run("tensorflow", "step_options", ["--rounds=2", "--steps=1"], tmp_path)
+    assert len(told["ratios"]) == 4 and all(line["ratio"] > 0 for line in told["ratios"])
+    first = [row["seconds_of_first_fit"] for row in told["networks"]]
+    assert all(min(seconds.values()) > 0 for seconds in first)
 
 
 @pytest.mark.slow
@@ -218,7 +277,11 @@ def test_the_peers_are_measured(tmp_path):
     for package in ("torch", "torchvision", "torch_pruning"):
         pytest.importorskip(package)
     told = run("tensorflow", "peers", [*TINY, "--steps=1"], tmp_path)
-    assert len(told["ratios"]) == 3 and set(told["overheads"]) == {"ptkeras", "torch_pruning"}
+    assert len(told["ratios"]) == 3 and set(told["seconds_a_step_added"]) == {
+        "ptkeras",
+        "torch_pruning",
+    }
+    assert len(told["of_processors"]) == 3
     arguments = ["MobileNetV3Small", "--repeats=1"]
     [row] = run("tensorflow", "torch_pruning", arguments, tmp_path)["networks"]
     assert row["params_left"] < row["params"] and row["torch_pruning_params_left"] < row["params"]

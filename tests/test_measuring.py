@@ -70,8 +70,32 @@ def test_the_commit_is_that_of_the_code(tmp_path, monkeypatch):
     assert re.fullmatch("[0-9a-f]{7,}", commit)
     result.write_text("2")
     assert measuring._commit() == commit
+    assert measuring._is_code_of(commit)
     code.write_text("2")
     assert measuring._commit() == commit + "+"
+    for other in (commit + "+", "unknown", None):
+        assert not measuring._is_code_of(other)
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize("name", ["ptkeras/a.py", "benchmarks/a.py"])
+def test_code_is_that_of_a_commit_until_it_changes(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(measuring, "ROOT", tmp_path)
+    paths = [tmp_path / path for path in (name, "tests/a.py", "benchmarks/results/a.json")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("1")
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    commit = measuring._commit()
+    for path in paths[1:]:
+        path.write_text("2")
+    assert measuring._is_code_of(commit)
+    paths[0].write_text("2")
+    assert not measuring._is_code_of(commit)
+    git(tmp_path, "commit", "-a", "-m", "second")
+    assert not measuring._is_code_of(commit) and measuring._is_code_of(measuring._commit())
 
 
 def test_a_quick_benchmark_leaves_a_result_of_more_rounds(tmp_path, monkeypatch, capsys):
@@ -81,12 +105,28 @@ def test_a_quick_benchmark_leaves_a_result_of_more_rounds(tmp_path, monkeypatch,
         measuring.write("some", {"rounds": rounds, "models": ("a", "b")}, (), path)
         return json.loads(path.read_text())["settings"]["rounds"]
 
+    monkeypatch.setattr(measuring, "_is_code_of", lambda commit: True)
     assert [kept(9), kept(7)] == [9, 7]
     monkeypatch.setenv(measuring.KEEP, "1")
     assert [kept(7), kept(9), kept(7)] == [7, 9, 9]
-    assert (
-        capsys.readouterr().out == "some.json stays as it is: it is of 9 rounds, and this of 7.\n"
-    )
+    said = "some.json stays as it is: it is of 9 rounds, and this of 7 rounds.\n"
+    assert capsys.readouterr().out == said
+    monkeypatch.setattr(measuring, "_is_code_of", lambda commit: False)
+    assert kept(7) == 7
+
+
+def test_as_many_rounds_of_more_are_more(tmp_path, monkeypatch):
+    path = tmp_path / "some.json"
+    monkeypatch.setattr(measuring, "_is_code_of", lambda commit: True)
+    monkeypatch.setenv(measuring.KEEP, "1")
+
+    def kept(rounds, steps):
+        measuring.write("some", {"rounds": rounds, "steps": steps, "epochs": None}, (), path)
+        settings = json.loads(path.read_text())["settings"]
+        return settings["rounds"], settings["steps"]
+
+    assert [kept(7, 5), kept(7, 1), kept(5, 5)] == [(7, 5)] * 3
+    assert kept(9, 1) == (9, 1)  # more rounds of fewer steps are neither more nor less
 
 
 @pytest.mark.parametrize(
@@ -94,6 +134,7 @@ def test_a_quick_benchmark_leaves_a_result_of_more_rounds(tmp_path, monkeypatch,
     [
         {"machine": "x86_64, 96 cores"},
         {"processor": "another"},
+        {"commit": "other"},
         {"versions": {"keras": "3.0.0"}},
         {"processor": None},  # results of before have none
         {"settings": {"rounds": 9, "steps": 2, "size": 64}},
@@ -102,6 +143,7 @@ def test_a_quick_benchmark_leaves_a_result_of_more_rounds(tmp_path, monkeypatch,
 )
 def test_a_result_of_other_circumstances_does_not_stay(tmp_path, monkeypatch, other):
     path = tmp_path / "some.json"
+    monkeypatch.setattr(measuring, "_is_code_of", lambda commit: commit != "other")
     quick = {"rounds": 3, "steps": 1, "size": 32}
     measuring.write("some", quick | {"rounds": 9, "steps": 2}, (), path)
     earlier = json.loads(path.read_text())

@@ -35,11 +35,13 @@ def test_a_pruned_run_is_shown_beside_the_dense_network():
     assert rows["parameters"] == ["273,754", "27,375", "90.0%"]
     assert rows["channels"] == ["448", "112", "75.0%"]
     assert rows["seconds"] == ["", "1,234"]
+    assert rows["epochs"] == ["", "60"]  # results of before do not say how long the dense run is
+    assert shown(RESULT | {"dense_epochs": 40})["epochs"] == ["40", "60"]
 
 
 def test_what_is_rounded_to_nothing_has_no_sign():
     assert _summary.removed(1e6, 1e6 + 2) == "0.0%"
-    assert _summary.removed(100, 150) == "-50.0%"
+    assert _summary.removed(100, 150) == "−50.0%"
 
 
 def test_a_dense_run_is_shown_alone():

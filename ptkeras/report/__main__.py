@@ -75,13 +75,25 @@ def _compare(folders: Sequence[str], plot: str) -> None:
     from ptkeras.report.comparison import check_plot
 
     check_plot(plot)
-    comparison = report.compare(folders)
+    comparison = report.compare(_finished(folders))
     console = Console()
     if not console.is_terminal:
         console.width = 140
     console.print(comparison)
     comparison.plot(plot)
     print(f"The plot is in '{plot}'.")
+
+
+def _finished(folders: Sequence[str]) -> Sequence[str]:
+    """The runs that are finished; says which are not, since runs/* has those too that go on."""
+    from ptkeras.run_folder import RunFolder
+
+    going_on = [f for f in folders if RunFolder(f).flags.is_file() and not RunFolder(f).finished]
+    if len(going_on) == len(folders):
+        return folders  # which is an error
+    for folder in going_on:
+        print(f"Left out, since it is not finished: '{folder}'.", file=sys.stderr)
+    return [folder for folder in folders if folder not in going_on]
 
 
 if __name__ == "__main__":

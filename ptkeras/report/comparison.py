@@ -21,7 +21,11 @@ from ptkeras import _summary
 from ptkeras._files import aside
 from ptkeras.report.runs import Run, read
 from ptkeras.report.style import LIGHT, MARKERS, styled
+from ptkeras.train_flags import TABLE
 
+# Flags of runs that are means of one another, and the sections that every method reads.
+_APART = ("seed", "data_dir", "output_dir", "export", "tensorboard")
+_OF_ALL = ("Data and network", "Training", "Devices")
 _WIDE = 110  # characters, for rows of one line
 _NAME = re.compile(r".{1,22}$|.{1,22}(?<=[-_./])|.{1,22}")  # lines that end between words
 _CAPTION = (
@@ -32,7 +36,7 @@ _CAPTION = (
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Finished runs, of one method with different seeds or of several methods; prints as a table.
+    """Finished runs, beside each other; prints as a table, with a mean over seeds.
 
     Attributes:
         runs: the runs, in the order in which they were named.
@@ -41,11 +45,20 @@ class Comparison:
     runs: tuple[Run, ...]
 
     def groups(self) -> dict[str, list[Run]]:
-        """The runs by their method, and by data set and network where those differ too."""
+        """The runs that differ in no more than their seed, by their method and what else differs.
+
+        That is the data set and the network, and those flags in which runs of a method differ.
+        """
         one = len({(run.result["dataset"], run.result["model"]) for run in self.runs}) == 1
-        found: dict[str, list[Run]] = {}
+        kinds: dict[str, list[Run]] = {}
         for run in self.runs:
-            found.setdefault(run.result["method"] if one else run.title, []).append(run)
+            kinds.setdefault(run.result["method"] if one else run.title, []).append(run)
+        found: dict[str, list[Run]] = {}
+        for kind, runs in kinds.items():
+            names = _differing(runs)
+            for run in runs:
+                title = ", ".join([kind, *(f"{name}={run.flags[name]}" for name in names)])
+                found.setdefault(title, []).append(run)
         return found
 
     def name(self, run: Run) -> str:
@@ -136,6 +149,8 @@ def compare(folders: Iterable[str | Path]) -> Comparison:
     Raises:
         ValueError: there are none, or one holds no finished run.
     """
+    if isinstance(folders, str | Path):
+        raise ValueError(f"compare needs a list of run folders; received '{folders}' alone.")
     once: dict[Path, str | Path] = {}
     for folder in folders:
         once.setdefault(Path(folder).resolve(), folder)
@@ -146,13 +161,24 @@ def compare(folders: Iterable[str | Path]) -> Comparison:
 
 def check_plot(path: str | Path) -> None:
     """Raises a ValueError unless a plot can be written by that name."""
-    if Path(path).suffix not in (".png", ".svg", ".pdf"):
+    if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(f"The name of a plot must end in .png, .svg or .pdf; received '{path}'.")
     if not Path(path).parent.is_dir():
         raise ValueError(
             f"The plot cannot be written to '{path}': there is no folder '{Path(path).parent}'; "
             "make it, or name another."
         )
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    """The flags in which runs of one method differ, but for those that change no figure."""
+    told = [run.flags for run in runs]
+    if runs[0].result["method"] == "dense":
+        names = [flag.name for title in _OF_ALL for flag in TABLE.sections[title]]
+    else:
+        names = list(TABLE.flags)
+    names = [name for name in names if name not in _APART and all(name in flags for flags in told)]
+    return [name for name in names if len({flags[name] for flags in told}) > 1]
 
 
 def _cells(runs: Sequence[Run]) -> list[tuple[str, ...]]:

@@ -50,4 +50,5 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         return "<tr>" + "".join(f"<{kind}>{text(cell)}</{kind}>" for cell in cells) + "</tr>"
 
     body = "\n".join(line(row, "td") for row in rows)
-    return f"<table>\n<thead>{line(heads, 'th')}</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+    head = f"<thead>{line(heads, 'th')}</thead>"
+    return f'<div class="table"><table>\n{head}\n<tbody>\n{body}\n</tbody>\n</table></div>'

@@ -16,7 +16,7 @@ body { background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sa
   margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; }
 h2 { font-size: 1.15rem; margin-top: 2.5rem; border-bottom: 1px solid var(--faint); }
-figure { margin: 0; overflow-x: auto; }
+figure, .table { margin: 0; overflow-x: auto; }
 figure svg { width: 100%; min-width: 36rem; height: auto; }
 svg text { font-family: system-ui, sans-serif; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }

@@ -14,6 +14,7 @@ from ptkeras.report.style import DASHES, PAGE
 WIDTH = 9.0  # inches
 STRONGEST = 0.5  # opacity of a cell of the heat map: ink stands out from it, in light and dark
 ROW = 0.19  # of one layer
+_DIGIT = 0.008  # of the width of a plot, of a small number
 _SERIES = (PAGE.blue, PAGE.orange, PAGE.green)
 
 
@@ -92,7 +93,8 @@ def heat_map(run: Run) -> Figure:
             share = min(1.0, count / full) if full else 0.0  # Pruning from Scratch widens some
             look = {"color": PAGE.blue, "alpha": STRONGEST * share, "linewidth": 0}
             axes.barh(y, stop - begin, 0.9, left=begin, **look)
-            axes.text((begin + stop) / 2, y, f"{count}", size=6.5, ha="center", va="center")
+            if (stop - begin) / end > _DIGIT * len(str(count)):  # a number has to fit its cell
+                axes.text((begin + stop) / 2, y, f"{count}", size=6.5, ha="center", va="center")
     name_rows(axes, list(layers))
     axes.set_xlim(0, end)
     axes.grid(False)

@@ -64,7 +64,15 @@ def _network(row: Any) -> bool:
     return all(figure is None or _number(figure) for figure in figures)
 
 
-# What a figure must look like, by its name: those of gates, and pairs (before, after) of costs.
+def _whole(value: Any) -> bool:
+    return _number(value) and isinstance(value, int)
+
+
+def _positive(value: Any) -> bool:
+    return _number(value) and value > 0
+
+
+# What a figure must look like, by its name: those of gates, pairs (before, after) of costs, others.
 GATES: dict[str, Callable[[Any], bool]] = {
     "blocks_run": _share,
     "blocks_run_by_block": _shares,
@@ -86,4 +94,11 @@ _PAIRS = (
     "nonzero_params",
     "gzip_bytes",
 )
-FORMS = GATES | dict.fromkeys(_PAIRS, _numbers(2))
+FORMS: dict[str, Callable[[Any], bool]] = {
+    **GATES,
+    **dict.fromkeys(_PAIRS, _numbers(2)),
+    **dict.fromkeys(("accuracy", "sparsity"), _share),
+    **dict.fromkeys(("epochs", "dense_epochs", "epoch"), _whole),
+    **dict.fromkeys(("seconds", "search_seconds", "prune_seconds"), _number),
+    "per_decade": _positive,
+}

@@ -152,14 +152,30 @@ def _check(run: Run) -> None:
     readable.check("result.json", run.result)
     for change in run.reconfigurations:
         readable.check("architecture.json", change)
-    if not run.stretches()[0].channels:
-        raise LookupError("architecture.json has no layers")
-    for moment in run.norms["moments"] if run.norms else []:
-        sum(moment["counts"])
+    _check_layers(run)
+    if run.norms:
+        _check_norms(run.norms)
     try:
         _ = run.threshold
     except ValueError as error:
         raise ValueError(f"flags.txt: {error}") from error
+
+
+def _check_layers(run: Run) -> None:
+    """Raises a LookupError or a TypeError unless each network has layers, and numbers of them."""
+    if not run.stretches()[0].channels:
+        raise LookupError("architecture.json has no layers")
+    networks = [run.architecture[end] for end in ("initial", "final") if end in run.architecture]
+    told = [network[key] for network in networks for key in ("layers", "macs") if key in network]
+    for numbers in (*told, *(stretch.channels for stretch in run.stretches())):
+        sum(numbers.values())
+
+
+def _check_norms(norms: dict[str, Any]) -> None:
+    """Raises a ValueError or a TypeError where norms.json is no histogram."""
+    readable.check("norms.json", norms)
+    for moment in norms["moments"]:
+        sum([norms["lowest"], *moment["counts"]])
 
 
 def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:

@@ -59,7 +59,12 @@ def finish(path, method="prunetrain", seed=0, flags=()):
     record.finish(last)
     names = ("inference_flops", "params", "channels", "training_memory", "gradient_bytes")
     result = {"dataset": "digits", "model": "small", "method": method, "seed": seed}
-    result |= {"epochs": EPOCHS, "accuracy": record.rows[-1]["val_accuracy"], "loss": 1.0}
+    result |= {
+        "epochs": EPOCHS,
+        "dense_epochs": EPOCHS,
+        "accuracy": record.rows[-1]["val_accuracy"],
+        "loss": 1.0,
+    }
     spent = 24 * EPOCHS * first["training_flops"]
     result |= {"training_flops": [spent, record.rows[-1]["training_flops"]]}
     sent = 3 * EPOCHS * first["gradient_bytes"]  # 24 examples are three batches

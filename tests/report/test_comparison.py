@@ -1,5 +1,6 @@
 import io
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -29,6 +30,44 @@ def test_runs_are_shown_beside_each_other(pruned, dense, other_seed):
     mean = statistics.mean(accuracies)
     assert f"{mean:.2%}  ± {100 * statistics.stdev(accuracies):.2f}" in text
     assert "mean of 2" in text and "mean of 1" not in text
+
+
+def with_flag(folder, path, name, value):
+    """A copy of a run with another flag."""
+    shutil.copytree(folder, path)
+    flags = re.sub(
+        rf"^--{name}=.*$", f"--{name}={value}", (path / "flags.txt").read_text(), flags=re.M
+    )
+    (path / "flags.txt").write_text(flags)
+    return path
+
+
+def test_runs_of_other_flags_have_means_of_their_own(pruned, other_seed, dense, tmp_path):
+    low = with_flag(pruned, tmp_path / "low", "threshold", 0.2)
+    elsewhere = with_flag(low, tmp_path / "elsewhere", "tensorboard", "true")
+    unread = with_flag(dense, tmp_path / "unread", "ratio", 0.6)
+    runs = report.compare([pruned, other_seed, low, elsewhere, dense, unread])
+    groups = {title: [run.path for run in some] for title, some in runs.groups().items()}
+    assert groups == {
+        "prunetrain, threshold=0.4": [pruned, other_seed],
+        "prunetrain, threshold=0.2": [low, elsewhere],
+        "dense": [dense, unread],
+    }
+    assert str(runs).count("mean of 2") == 3 and "threshold=0.2" in str(runs)
+    assert list(report.compare([low, dense]).groups()) == ["prunetrain", "dense"]
+
+
+def test_flags_that_runs_of_before_did_not_have_tell_nothing(pruned, tmp_path):
+    older = with_flag(pruned, tmp_path / "older", "ratio", 0.6)
+    text = (older / "flags.txt").read_text()
+    (older / "flags.txt").write_text(text.replace("--ratio=0.6\n", ""))
+    assert list(report.compare([pruned, older]).groups()) == ["prunetrain"]
+
+
+def test_one_folder_is_no_list_of_folders(pruned):
+    for folder in (pruned, str(pruned)):
+        with pytest.raises(ValueError, match=r"needs a list of run folders; received '.*pruned"):
+            report.compare(folder)
 
 
 def with_result(folder, path, **more):
@@ -100,7 +139,7 @@ def test_a_plot_has_a_point_a_run(pruned, dense, other_seed, tmp_path):
         points = {tuple(xy) for line in axes.lines for xy in line.get_xydata().tolist()}
         assert points == {(r.result[key][1], r.result["accuracy"]) for r in comparison.runs}
     assert len({line.get_marker() for line in left.lines}) == 2
-    for name in ("a.png", "a.svg", "a.pdf"):
+    for name in ("a.png", "a.svg", "a.pdf", "A.PNG"):
         comparison.plot(tmp_path / name)
         assert (tmp_path / name).stat().st_size > 1000
     with pytest.raises(ValueError, match=r"must end in .png, .svg or .pdf; received 'a.docx'"):
@@ -119,6 +158,19 @@ def test_the_command_plots_one_run_where_that_is_asked_for(pruned, tmp_path, cap
     assert main([str(pruned), f"--plot={plot}"]) == 0
     assert f"The plot is in '{plot}'" in capsys.readouterr().out
     assert "<svg" in plot.read_text()
+
+
+def test_the_command_leaves_out_what_is_not_finished(pruned, dense, tmp_path, capsys):
+    begun = tmp_path / "begun"
+    shutil.copytree(pruned, begun)
+    (begun / "result.json").unlink()
+    plot = f"--plot={tmp_path}/a.png"
+    assert main([str(pruned), str(begun), str(dense), plot]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"Left out, since it is not finished: '{begun}'.\n"
+    assert str(pruned.name) in out and "begun" not in out
+    assert main([str(begun), str(begun), plot]) == 1
+    assert "is not finished: the command" in capsys.readouterr().err
 
 
 def test_no_folder_is_made_for_a_plot(pruned, dense, tmp_path, capsys):

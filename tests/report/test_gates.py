@@ -83,7 +83,7 @@ def test_its_tables_have_the_costs(run, reader):
     heads = ["all branches", "with skipping", "removed"]
     at = reader.tables.index(heads)  # the cell before them is empty
     assert reader.tables[at + 1] == ["Keras", "2.000", "1.500", "25.0%"]
-    assert reader.tables[at + 2] == ["onnxruntime", "0.500", "0.600", "-20.0%"]
+    assert reader.tables[at + 2] == ["onnxruntime", "0.500", "0.600", "−20.0%"]
 
 
 def test_what_users_named_is_neither_markup_nor_a_formula(page, reader):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import re
@@ -64,8 +65,9 @@ def test_what_users_named_is_text_and_not_markup(page):
 
 def test_its_colours_are_those_of_the_reader(page):
     assert "prefers-color-scheme: dark" in page
-    [first] = set(re.findall(r"#0[1-6]{5}\b", page)) or [None]
-    assert first is None, "a colour that only stands for one"
+    stand_in = re.compile(r"#(?:0[1-6]){3}\b")
+    assert all(map(stand_in.fullmatch, dataclasses.astuple(style.PAGE)))
+    assert not stand_in.search(page)
     assert "var(--blue)" in page and "var(--ink)" in page
 
 
@@ -73,6 +75,16 @@ def test_its_colours_are_those_of_the_reader(page):
 def test_colours_stand_out_from_the_page_without_colour_too(palette):
     for name in ("ink", "blue", "orange", "green"):
         assert contrast(to_rgb(getattr(palette, name)), to_rgb(palette.paper)) > 4.5, name
+
+
+def test_cells_too_narrow_for_their_number_have_none(pruned):
+    run = report.read(pruned)
+    epochs = [float(n) for n in range(1, 1001)]  # the network changes in the first few
+    long = dataclasses.replace(run, history={**run.history, "epoch": epochs})
+    with style.styled():
+        [axes] = plots.heat_map(long).axes
+    wide = [cell for cell in axes.patches if cell.get_width() > 10]
+    assert 0 < len(wide) == len(axes.texts) < len(axes.patches)
 
 
 @pytest.mark.parametrize("palette", [style.LIGHT, style.DARK])
@@ -232,7 +244,21 @@ def opened(path, tmp_path, *flags):
     return said, picture.read_bytes()
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)")
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)"
+)
+
+
+@needs_browser
+@pytest.mark.parametrize("kind", ["dense", "gated"])
+def test_a_browser_has_no_complaint_of_other_methods(kind, request, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(request.getfixturevalue(kind), run)
+    said, _ = opened(report.write(run), tmp_path)
+    assert said == []
+
+
+@needs_browser
 def test_a_browser_shows_the_page_without_a_complaint(page, pruned, tmp_path):
     said, light = opened(pruned / "report.html", tmp_path)
     assert said == []

@@ -105,6 +105,28 @@ def change(path, old, new):
             "architecture.json has no params",
         ),
         (lambda f: put(f / "result.json", 5, "inference_flops"), "has 5 as inference_flops"),
+        (
+            lambda f: put(f / "result.json", "high", "accuracy"),
+            "result.json has 'high' as accuracy",
+        ),
+        (lambda f: put(f / "result.json", 1.5, "epochs"), "result.json has 1.5 as epochs"),
+        (lambda f: put(f / "result.json", None, "seconds"), "result.json has None as seconds"),
+        (
+            lambda f: put(f / "architecture.json", "2", "reconfigurations", 0, "epoch"),
+            "architecture.json has '2' as epoch",
+        ),
+        (
+            lambda f: put(
+                f / "architecture.json", [8, "8"], "reconfigurations", 0, "layers", "first"
+            ),
+            "one of its files is damaged",
+        ),
+        (
+            lambda f: put(f / "architecture.json", "8", "initial", "macs", "first"),
+            "one of its files is damaged",
+        ),
+        (lambda f: put(f / "norms.json", 0, "per_decade"), "norms.json has 0 as per_decade"),
+        (lambda f: put(f / "norms.json", "-12", "lowest"), "one of its files is damaged"),
         (lambda f: put(f / "result.json", [1, "2"], "params"), r"has \[1, '2'\] as params"),
         (lambda f: put(f / "result.json", [1, 2, 3], "training_memory"), "as training_memory"),
         (
