@@ -19,7 +19,7 @@ import statistics
 import keras
 
 from benchmarks import measuring
-from ptkeras import cost, data, settings
+from ptkeras import cost, data, fused_batch_norm, settings
 from ptkeras.channels import trace
 from ptkeras.from_scratch import learn_gates
 from ptkeras.gated_network import GatedNetwork
@@ -107,7 +107,8 @@ def main():
     options = parser.parse_args()
     ratios, rows = [], []
     for name in options.models.split(","):
-        ratio, row = measure(name, options)
+        with fused_batch_norm():  # as ptkeras.train has it
+            ratio, row = measure(name, options)
         ratios.append(ratio)
         rows.append(row)
         print(
