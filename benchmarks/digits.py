@@ -50,7 +50,7 @@ def show(runs):
             one["method"],
             str(one["seed"]),
             f"{one['accuracy']:.2%}",
-            *(f"{-removed(one, name):.1%}" for name in ("inference_flops", "training_flops")),
+            *(f"{0 - removed(one, name):.1%}" for name in ("inference_flops", "training_flops")),
             f"{one['seconds']:.0f}",
         )
     Console(width=100).print(table)
