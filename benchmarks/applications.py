@@ -87,7 +87,7 @@ def seconds(what: str, wall: Sequence[float]) -> dict:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=NAMES, metavar="NETWORK")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=measuring.count, default=3)
     options = parser.parse_args(arguments)
     measure("MobileNet", 1)
     rows = []

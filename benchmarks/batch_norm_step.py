@@ -78,10 +78,10 @@ def _milliseconds(times, steps):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=["resnet20", "vgg11"])
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--size", type=measuring.count, default=32)
+    parser.add_argument("--batch_size", type=measuring.count, default=128)
+    parser.add_argument("--rounds", type=measuring.count, default=9)
+    parser.add_argument("--steps", type=measuring.count, default=2)
     options = parser.parse_args(arguments)
     ratios, rows = [], []
     for name in options.models:

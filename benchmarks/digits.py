@@ -58,7 +58,7 @@ def show(runs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=measuring.count, default=3)
     options = parser.parse_args()
     seeds = range(options.seeds)
     runs = [run(method, seed) for seed in seeds for method in ("dense", "prunetrain")]

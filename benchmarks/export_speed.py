@@ -159,7 +159,7 @@ def show(result):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=measuring.count, default=40)
     parser.add_argument("--show", action="store_true", help="only print what was measured before")
     options = parser.parse_args()
     if not options.show:

@@ -36,8 +36,8 @@ def timed(name, function):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir")
-    parser.add_argument("--images", type=int, default=2000)
-    parser.add_argument("--batch_size", type=int, default=50)
+    parser.add_argument("--images", type=measuring.count, default=2000)
+    parser.add_argument("--batch_size", type=measuring.count, default=50)
     options = parser.parse_args()
     given = [f"--data_dir={options.data_dir}"] if options.data_dir else []
     flags = settings.parse([f"--flagfile={FLAGFILE}", f"--fisher_images={options.images}", *given])

@@ -101,9 +101,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir")
     parser.add_argument("--models", default="resnet56,vgg16")
-    parser.add_argument("--epochs", type=int, help="of the search; left out, the flagfile's")
-    parser.add_argument("--steps", type=int, help="of such an epoch; left out, all")
-    parser.add_argument("--timed_steps", type=int, default=11, help="of each network, in turns")
+    parser.add_argument(
+        "--epochs", type=measuring.count, help="of the search; left out, the flagfile's"
+    )
+    parser.add_argument("--steps", type=measuring.count, help="of such an epoch; left out, all")
+    parser.add_argument(
+        "--timed_steps", type=measuring.count, default=11, help="of each network, in turns"
+    )
     options = parser.parse_args()
     ratios, rows = [], []
     for name in options.models.split(","):

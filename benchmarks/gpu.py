@@ -60,12 +60,12 @@ def jobs(options):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet50")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--classes", type=int, default=1000)
-    parser.add_argument("--batch_size", type=int, default=256)
+    parser.add_argument("--size", type=measuring.count, default=224)
+    parser.add_argument("--classes", type=measuring.count, default=1000)
+    parser.add_argument("--batch_size", type=measuring.count, default=256)
     parser.add_argument("--left", default="0.6,0.5")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--rounds", type=measuring.count, default=9)
+    parser.add_argument("--steps", type=measuring.count, default=10)
     options = parser.parse_args(arguments)
     for share in options.left.split(","):
         if not re.fullmatch(r"0?\.\d*[1-9]\d*", share):

@@ -89,7 +89,9 @@ def images_in(pipeline: tf.data.Dataset) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", help="TFDS's data directory, with cifar10 in it")
-    parser.add_argument("--rounds", type=int, default=5, help="epochs timed for each pipeline")
+    parser.add_argument(
+        "--rounds", type=measuring.count, default=5, help="epochs timed for each pipeline"
+    )
     options = parser.parse_args(arguments)
     arrays = read_arrays(options.data_dir)
     how = memory.Preparation(*memory.channel_statistics(arrays.images), padding=4, flip=True)

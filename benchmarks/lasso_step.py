@@ -47,10 +47,10 @@ def measure(name, options):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=list(TITLES))
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--size", type=measuring.count, default=32)
+    parser.add_argument("--batch_size", type=measuring.count, default=128)
+    parser.add_argument("--rounds", type=measuring.count, default=15)
+    parser.add_argument("--steps", type=measuring.count, default=2)
     parser.add_argument("--jit_compile", action="store_true", help="with XLA, as on a GPU")
     options = parser.parse_args(arguments)
     ratios, rows = [], []

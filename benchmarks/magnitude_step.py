@@ -93,11 +93,11 @@ def compared(seconds):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--frequency", type=int, default=10)
+    parser.add_argument("--size", type=measuring.count, default=32)
+    parser.add_argument("--batch_size", type=measuring.count, default=128)
+    parser.add_argument("--rounds", type=measuring.count, default=15)
+    parser.add_argument("--steps", type=measuring.count, default=10)
+    parser.add_argument("--frequency", type=measuring.count, default=10)
     options = parser.parse_args(arguments)
     random = np.random.default_rng(0)
     images = random.normal(size=(options.batch_size, options.size, options.size, 3))

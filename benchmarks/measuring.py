@@ -1,5 +1,6 @@
 """What the benchmarks have in common: taking turns, medians with their spread, a file to keep."""
 
+import argparse
 import collections
 import contextlib
 import datetime
@@ -8,6 +9,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -107,6 +109,13 @@ def by_both_clocks(
     return wall, processor
 
 
+def count(text: str) -> int:
+    """A number of rounds, steps and the like, for a command line: 1 or more."""
+    if not re.fullmatch("0*[1-9][0-9]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
 def say(line: dict) -> None:
     """Prints what `ratio` returned."""
     low, high = line["quartiles"]
@@ -148,7 +157,7 @@ def write(
     }
     text = json.dumps(told, indent=1, ensure_ascii=False)
     if os.environ.get(KEEP) and path.exists():
-        before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(text)
+        before, now = _read(path), json.loads(text)
         if _stands_for(before, now):
             print(
                 f"{path.name} stays as it is: it is of {_spelled(before)}, and this of "
@@ -213,7 +222,7 @@ def _made(folder: pathlib.Path) -> dict[str, Any]:
     begun = (folder / "flags.txt").exists()
     made = {"commit": UNKNOWN, "date": UNKNOWN, "resumed": None}
     if begun and note.exists():
-        made = json.loads(note.read_text(encoding="utf-8"))
+        made |= _read(note)
     if (folder / "result.json").exists():
         return made
     commits = made["commit"].split(_THEN) if begun else []
@@ -224,6 +233,16 @@ def _made(folder: pathlib.Path) -> dict[str, Any]:
     }
     write_text(note, json.dumps(made) + "\n")
     return made
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """What is in a file of JSON; nothing where it is damaged, which is no reason to stop."""
+    with contextlib.suppress(ValueError, OSError):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(told, dict):
+            return told
+    print(f"{path.name} is damaged, and is not read.")
+    return {}
 
 
 def _stands_for(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -240,8 +259,10 @@ def _stands_for(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 
 def _how_much(result: Mapping[str, Any]) -> dict[str, int]:
     """The settings that say how much was measured, those that were left out left out."""
-    settings = result.get("settings", {})
-    return {name: settings[name] for name in sorted(HOW_MUCH) if settings.get(name) is not None}
+    settings = result.get("settings") or {}
+    return {
+        name: settings[name] for name in sorted(HOW_MUCH) if isinstance(settings.get(name), int)
+    }
 
 
 def _spelled(result: Mapping[str, Any]) -> str:
@@ -250,7 +271,7 @@ def _spelled(result: Mapping[str, Any]) -> str:
 
 def _circumstances(result: Mapping[str, Any]) -> list:
     """All that a result has to have in common with another one that it stands for."""
-    settings = result.get("settings", {})
+    settings = result.get("settings") or {}
     settings = {name: value for name, value in settings.items() if name not in HOW_MUCH}
     return [*map(result.get, ("machine", "processor", "versions")), settings]
 

@@ -87,9 +87,9 @@ def measure(jobs, rounds):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--b7_rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=measuring.count, default=15)
+    parser.add_argument("--rounds", type=measuring.count, default=3)
+    parser.add_argument("--b7_rounds", type=measuring.count, default=3)
     options = parser.parse_args(arguments)
     runs = {
         f"train {method}": functools.partial(training, method, options.epochs)

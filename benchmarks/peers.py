@@ -122,10 +122,10 @@ def compared(seconds):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--size", type=measuring.count, default=32)
+    parser.add_argument("--batch_size", type=measuring.count, default=128)
+    parser.add_argument("--rounds", type=measuring.count, default=9)
+    parser.add_argument("--steps", type=measuring.count, default=3)
     options = parser.parse_args(arguments)
     times = measuring.turns(jobs(options), options.rounds)
     ratios, of_processors = measuring.by_both_clocks(compared, times)

@@ -46,10 +46,10 @@ def measure(name, options):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", default=["resnet20", "resnet50", "MobileNetV2"])
-    parser.add_argument("--size", type=int, default=32)
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--size", type=measuring.count, default=32)
+    parser.add_argument("--batch_size", type=measuring.count, default=128)
+    parser.add_argument("--rounds", type=measuring.count, default=15)
+    parser.add_argument("--steps", type=measuring.count, default=5)
     options = parser.parse_args(arguments)
     ratios, rows = [], []
     for name in options.models:

@@ -83,8 +83,10 @@ def main(arguments=None):
     parser.add_argument("--data_dir")
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--forms", default=",".join(FORMS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, help="left out, those of benchmarks.methods")
+    parser.add_argument("--rounds", type=measuring.count, default=3)
+    parser.add_argument(
+        "--epochs", type=measuring.count, help="left out, those of benchmarks.methods"
+    )
     parser.add_argument("--runs", default=measuring.RUNS / "speed_up")
     options = parser.parse_args(arguments)
     forms = options.forms.split(",")

@@ -65,7 +65,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", choices=FLAGS, default="digits")
     parser.add_argument("--data_dir")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=measuring.count, default=3)
     parser.add_argument("--runs", default=measuring.RUNS / "static_dynamic")
     options = parser.parse_args()
     rows = []

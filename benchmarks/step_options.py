@@ -59,8 +59,8 @@ def measure(name, options):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--rounds", type=measuring.count, default=5)
+    parser.add_argument("--steps", type=measuring.count, default=24)
     options = parser.parse_args(arguments)
     ratios, rows = [], []
     for name in NETWORKS:

@@ -115,7 +115,7 @@ def show(rows: list[dict]) -> None:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("networks", nargs="*", default=list(TWINS), metavar="NETWORK")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=measuring.count, default=3)
     options = parser.parse_args(arguments)
     measure("MobileNetV3Small", 1)
     rows = []

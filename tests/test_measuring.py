@@ -1,5 +1,6 @@
 """What the benchmarks have in common: benchmarks/measuring.py."""
 
+import argparse
 import datetime
 import json
 import re
@@ -115,6 +116,24 @@ def test_a_quick_benchmark_leaves_a_result_of_more_rounds(tmp_path, monkeypatch,
     assert kept(7) == 7
 
 
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"settings": null}', '{"settings": {"rounds": "9"}}']
+)
+def test_a_damaged_result_gives_way(tmp_path, monkeypatch, damage):
+    path = tmp_path / "some.json"
+    path.write_text(damage)
+    monkeypatch.setenv(measuring.KEEP, "1")
+    measuring.write("some", {"rounds": 3}, (), path)
+    assert json.loads(path.read_text())["settings"] == {"rounds": 3}
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", ""])
+def test_a_count_is_one_or_more(text):
+    assert measuring.count("12") == 12
+    with pytest.raises(argparse.ArgumentTypeError, match=rf"'{text}' is no whole number from 1"):
+        measuring.count(text)
+
+
 def test_as_many_rounds_of_more_are_more(tmp_path, monkeypatch):
     path = tmp_path / "some.json"
     monkeypatch.setattr(measuring, "_is_code_of", lambda commit: True)
@@ -198,6 +217,9 @@ def test_runs_know_the_code_that_made_them(tmp_path, run_by, capsys):
     (tmp_path / "whole.made.json").unlink()
     unknown = run_by(tmp_path / "whole", "bbb")
     assert unknown == {"commit": "unknown", "date": "unknown", "resumed": None}
+    (tmp_path / "whole.made.json").write_text("[")
+    assert run_by(tmp_path / "whole", "bbb") == unknown
+    assert capsys.readouterr().out == "whole.made.json is damaged, and is not read.\n"
 
     measuring.tell_commits([first, first, resumed, unknown])
     of = "aaa (2), aaa then bbb (1), unknown (1)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ptkeras.flagging import TEXT, Flag, FlagTable, SettingsError, asks_for_help, fail, is_ours
 
@@ -85,15 +86,18 @@ def _compare(folders: Sequence[str], plot: str) -> None:
 
 
 def _finished(folders: Sequence[str]) -> Sequence[str]:
-    """The runs that are finished; says which are not, since runs/* has those too that go on."""
+    """The runs that are finished; says what else there is, since runs/* has all that lies there."""
     from ptkeras.run_folder import RunFolder
 
     going_on = [f for f in folders if RunFolder(f).flags.is_file() and not RunFolder(f).finished]
-    if len(going_on) == len(folders):
+    files = [f for f in folders if Path(f).is_file()]
+    left = [folder for folder in folders if folder not in (*going_on, *files)]
+    if not left:
         return folders  # which is an error
-    for folder in going_on:
-        print(f"Left out, since it is not finished: '{folder}'.", file=sys.stderr)
-    return [folder for folder in folders if folder not in going_on]
+    for why, which in (("it is not finished", going_on), ("it is no folder", files)):
+        for folder in which:
+            print(f"Left out, since {why}: '{folder}'.", file=sys.stderr)
+    return left
 
 
 if __name__ == "__main__":

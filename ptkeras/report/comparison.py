@@ -23,9 +23,18 @@ from ptkeras.report.runs import Run, read
 from ptkeras.report.style import LIGHT, MARKERS, styled
 from ptkeras.train_flags import TABLE
 
-# Flags of runs that are means of one another, and the sections that every method reads.
+# Flags in which runs differ whose mean is taken, and the sections of flags that methods read.
 _APART = ("seed", "data_dir", "output_dir", "export", "tensorboard")
 _OF_ALL = ("Data and network", "Training", "Devices")
+_OF_ONE = {
+    "dense": (),
+    "prunetrain": ("PruneTrain",),
+    "magnitude": ("Magnitude",),
+    "pruning_from_scratch": ("Pruning from Scratch",),
+    "eigendamage": ("EigenDamage",),
+    "skipnet": ("SkipNet",),
+    "static_dynamic": ("EigenDamage", "SkipNet"),
+}
 _WIDE = 110  # characters, for rows of one line
 _NAME = re.compile(r".{1,22}$|.{1,22}(?<=[-_./])|.{1,22}")  # lines that end between words
 _CAPTION = (
@@ -57,7 +66,8 @@ class Comparison:
         for kind, runs in kinds.items():
             names = _differing(runs)
             for run in runs:
-                title = ", ".join([kind, *(f"{name}={run.flags[name]}" for name in names)])
+                told = (f"{name}={run.flags.get(name, 'unknown')}" for name in names)
+                title = ", ".join([kind, *told])
                 found.setdefault(title, []).append(run)
         return found
 
@@ -81,7 +91,7 @@ class Comparison:
             table.add_section()
             table.add_row(Text(title, "italic"))
             rows = [(self.name(run), run.result["seed"], [run]) for run in runs]
-            rows += [(f"mean of {len(runs)}", "", runs)] if len(runs) > 1 else []
+            rows += [(_mean_of(runs), "", runs)] if len(runs) > 1 else []
             for name, seed, some in rows:
                 name = name if wide else "\n".join(_NAME.findall(name))
                 pairs = _cells(some)
@@ -99,11 +109,16 @@ class Comparison:
     def figure(self) -> Figure:
         """The test accuracy against inference and training FLOPs, a point a run."""
         with styled(LIGHT):
-            figure = Figure((9.0, 3.6), layout="constrained")
+            groups = self.groups()
+            columns = 1 if max(map(len, groups)) > 45 else 2
+            lines = -(-len(groups) // columns)
+            figure = Figure((9.0, 3.2 + 0.2 * lines), layout="constrained")
             left, right = figure.subplots(1, 2, sharey=True)
             colours = (LIGHT.blue, LIGHT.orange, LIGHT.green, LIGHT.ink)
-            for i, (title, runs) in enumerate(self.groups().items()):
-                look = {"color": colours[i % 4], "marker": MARKERS[i % 8], "linestyle": "none"}
+            for i, (title, runs) in enumerate(groups.items()):
+                # Colours move on by one with each turn of the markers, so that 32 pairs differ.
+                colour, marker = colours[(i + i // 8) % 4], MARKERS[i % 8]
+                look = {"color": colour, "marker": marker, "linestyle": "none", "clip_on": False}
                 for axes, key in ((left, "inference_flops"), (right, "training_flops")):
                     xs = [run.figures[key][1] for run in runs]
                     ys = [run.figures["accuracy"] for run in runs]
@@ -114,7 +129,8 @@ class Comparison:
                 axes.xaxis.set_major_formatter(EngFormatter())
             left.set_ylabel("test accuracy")
             left.yaxis.set_major_formatter(PercentFormatter(1))
-            figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=2)
+            handles, labels = left.get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside upper left", ncols=columns)
             return figure
 
     def plot(self, path: str | Path) -> None:
@@ -170,15 +186,20 @@ def check_plot(path: str | Path) -> None:
         )
 
 
+def _mean_of(runs: Sequence[Run]) -> str:
+    """What the mean of some runs is called; of one seed they spread less than training does."""
+    seeds = {run.result["seed"] for run in runs}
+    few = f", {len(seeds)} seed{'s' * (len(seeds) > 1)}" if len(seeds) < len(runs) else ""
+    return f"mean of {len(runs)}{few}"
+
+
 def _differing(runs: Sequence[Run]) -> list[str]:
     """The flags in which runs of one method differ, but for those that change no figure."""
-    told = [run.flags for run in runs]
-    if runs[0].result["method"] == "dense":
-        names = [flag.name for title in _OF_ALL for flag in TABLE.sections[title]]
-    else:
-        names = list(TABLE.flags)
-    names = [name for name in names if name not in _APART and all(name in flags for flags in told)]
-    return [name for name in names if len({flags[name] for flags in told}) > 1]
+    sections = (*_OF_ALL, *_OF_ONE.get(runs[0].result["method"], ()))
+    names = [flag.name for title in sections for flag in TABLE.sections[title]]
+    # A run of before may lack a flag: nobody knows whether it is a repetition of the others.
+    different = [name for name in names if len({run.flags.get(name) for run in runs}) > 1]
+    return [name for name in different if name not in _APART]
 
 
 def _cells(runs: Sequence[Run]) -> list[tuple[str, ...]]:

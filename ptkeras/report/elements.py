@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.figure import Figure
@@ -10,10 +11,13 @@ from matplotlib.figure import Figure
 from ptkeras.report.runs import Run
 from ptkeras.report.style import svg
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
 
 def text(value: object) -> str:
-    """A value as text, whatever characters it has."""
-    return html.escape(str(value))
+    """A value as text, whatever characters it has; a question mark for those that no page has."""
+    there = str(value).encode("utf-8", "replace").decode()
+    return html.escape(_CONTROL.sub("?", there))
 
 
 def paragraph(says: str) -> str:

@@ -159,15 +159,19 @@ def _over_epochs(axes: Axes, run: Run, columns: dict[str, str]) -> None:
         values = run.history.get(name, [])
         if any(map(math.isfinite, values)):
             look = {"color": _SERIES[i], "linestyle": DASHES[i]}
+            look |= {"marker": "o"} if len(values) == 1 else {}  # a line of one point has no length
             axes.plot(run.history["epoch"], values, label=label, **look)
     _mark_reconfigurations(axes, run)
 
 
 def _mark_reconfigurations(axes: Axes, run: Run) -> None:
+    look = {"color": PAGE.ink, "linewidth": 0.7, "zorder": 1}
+    look["alpha"] = 0.5 if len(run.reconfigurations) < 40 else 0.15  # curves show through
     for i, change in enumerate(run.reconfigurations):
-        label = None if i else "reconfiguration"
-        axes.axvline(change["epoch"] + 0.5, color=PAGE.ink, linewidth=0.7, alpha=0.5, label=label)
+        axes.axvline(change["epoch"] + 0.5, label=None if i else "reconfiguration", **look)
     axes.set_xlabel("epoch")
+    if len(run.history["epoch"]) == 1:
+        axes.set_xlim(0, 2)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import math
+import reprlib
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,7 +71,9 @@ class Run:
     @property
     def threshold(self) -> float | None:
         """The sparsity threshold, where the method has one."""
-        return float(self.flags["threshold"]) if self.result["method"] == "prunetrain" else None
+        if self.result["method"] != "prunetrain":
+            return None
+        return _cell("flags.txt", "threshold", self.flags["threshold"])
 
     @property
     def reconfigurations(self) -> list[dict[str, Any]]:
@@ -146,36 +150,23 @@ _COLUMNS = ("epoch", "accuracy", "loss", "val_accuracy", "inference_flops", "sec
 def _check(run: Run) -> None:
     """Raises a LookupError that names the file where something is missing that every run has."""
     for file, there, names in _needed(run):
-        missing = [name for name in names if name not in there]
+        missing = [name for name in names if not isinstance(there, dict) or name not in there]
         if missing:
             raise LookupError(f"{file} has no {missing[0]}")
-    readable.check("result.json", run.result)
+    readable.check("result.json", run.result, readable.RESULT)
+    readable.check_history(run.history, run.result["epochs"])
+    for end in ("initial", "final"):
+        readable.check("architecture.json", run.architecture.get(end, {}), readable.NETWORK)
     for change in run.reconfigurations:
-        readable.check("architecture.json", change)
-    _check_layers(run)
-    if run.norms:
-        _check_norms(run.norms)
-    try:
-        _ = run.threshold
-    except ValueError as error:
-        raise ValueError(f"flags.txt: {error}") from error
-
-
-def _check_layers(run: Run) -> None:
-    """Raises a LookupError or a TypeError unless each network has layers, and numbers of them."""
+        readable.check("architecture.json", change, readable.CHANGE)
+    readable.check("norms.json", run.norms or {}, readable.NORMS)
     if not run.stretches()[0].channels:
         raise LookupError("architecture.json has no layers")
-    networks = [run.architecture[end] for end in ("initial", "final") if end in run.architecture]
-    told = [network[key] for network in networks for key in ("layers", "macs") if key in network]
-    for numbers in (*told, *(stretch.channels for stretch in run.stretches())):
-        sum(numbers.values())
-
-
-def _check_norms(norms: dict[str, Any]) -> None:
-    """Raises a ValueError or a TypeError where norms.json is no histogram."""
-    readable.check("norms.json", norms)
-    for moment in norms["moments"]:
-        sum([norms["lowest"], *moment["counts"]])
+    epochs = [0, *(change["epoch"] for change in run.reconfigurations), run.result["epochs"]]
+    if epochs != sorted(epochs):
+        raise ValueError(f"architecture.json has reconfigurations at the epochs {epochs[1:-1]}")
+    if run.threshold is not None and not 0 < run.threshold < math.inf:
+        raise ValueError(f"flags.txt has {run.threshold} as threshold")
 
 
 def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
@@ -192,29 +183,43 @@ def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
         yield "architecture.json", change, ("epoch", "layers", "seconds", *readable.COSTS)
     if run.norms is not None:
         yield "norms.json", run.norms, ("lowest", "per_decade", "moments")
-        for moment in run.norms["moments"]:
-            yield "norms.json", moment, ("name", "epoch", "counts")
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        told = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name}: {error}") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"{path.name} holds no object but {reprlib.repr(told)}")
+    return told
 
 
 def _flags(path: Path) -> dict[str, str]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    pairs = (line[2:].split("=", 1) for line in lines if line.startswith("--"))
-    return dict(pairs)
+    lines = (line[2:] for line in _text(path).splitlines() if line.startswith("--"))
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
 def _history(path: Path) -> dict[str, list[float]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        raise ValueError("history.csv has no epochs")
     try:
-        return {name: [float(row[name] or math.nan) for row in rows] for name in rows[0]}
+        rows = list(csv.DictReader(io.StringIO(_text(path), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    if not rows:
+        raise ValueError(f"{path.name} has no epochs")
+    return {name: [_cell(path.name, name, row[name]) for row in rows] for name in rows[0]}
+
+
+def _cell(file: str, name: str, text: Any) -> float:
+    """A number of a table, NaN for an empty cell."""
+    try:
+        return math.nan if text == "" else float(text)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"history.csv: {error}") from error
+        raise ValueError(f"{file} has {reprlib.repr(text)} as {name}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is no text") from error

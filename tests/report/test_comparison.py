@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ptkeras import report
+from ptkeras import methods, report
 from ptkeras.report.__main__ import main
+from ptkeras.report.comparison import _OF_ALL, _OF_ONE
+from ptkeras.train_flags import TABLE
 from tests.report.conftest import finish
 
 ROOT = Path(__file__).parents[2]
@@ -57,11 +59,38 @@ def test_runs_of_other_flags_have_means_of_their_own(pruned, other_seed, dense, 
     assert list(report.compare([low, dense]).groups()) == ["prunetrain", "dense"]
 
 
-def test_flags_that_runs_of_before_did_not_have_tell_nothing(pruned, tmp_path):
-    older = with_flag(pruned, tmp_path / "older", "ratio", 0.6)
+def test_a_run_that_lacks_a_flag_takes_no_part_in_a_mean(pruned, other_seed, tmp_path):
+    older = with_flag(pruned, tmp_path / "older", "threshold", 0.4)
     text = (older / "flags.txt").read_text()
-    (older / "flags.txt").write_text(text.replace("--ratio=0.6\n", ""))
-    assert list(report.compare([pruned, older]).groups()) == ["prunetrain"]
+    (older / "flags.txt").write_text(re.sub("--interval=.*\n", "", text))
+    groups = report.compare([pruned, other_seed, older]).groups()
+    assert [len(runs) for runs in groups.values()] == [2, 1]
+    assert list(groups)[1] == "prunetrain, interval=unknown"
+
+
+def test_flags_of_other_methods_are_no_difference(pruned, tmp_path):
+    other = with_flag(pruned, tmp_path / "other", "gate_epochs", 3)
+    assert list(report.compare([pruned, other]).groups()) == ["prunetrain"]
+
+
+def test_every_method_has_its_flags():
+    assert set(_OF_ONE) == set(methods.names())
+    titles = {title for titles in _OF_ONE.values() for title in titles} | set(_OF_ALL)
+    assert titles == set(TABLE.sections)
+
+
+def test_repetitions_of_a_seed_are_told(pruned, other_seed, tmp_path):
+    again = with_flag(pruned, tmp_path / "again", "export", "onnx")
+    assert "mean of 2, 1 seed" in str(report.compare([pruned, again]))
+    assert "mean of 3, 2 seeds" in str(report.compare([pruned, again, other_seed]))
+    assert "mean of 2 " in str(report.compare([pruned, other_seed]))
+
+
+def test_thirty_two_groups_are_told_from_each_other(pruned, tmp_path):
+    runs = [with_flag(pruned, tmp_path / str(i), "interval", i + 1) for i in range(32)]
+    [axes, _] = report.compare(runs).figure().axes
+    looks = {(line.get_color(), line.get_marker()) for line in axes.lines}
+    assert len(looks) == len(axes.lines) == 32
 
 
 def test_one_folder_is_no_list_of_folders(pruned):
@@ -165,9 +194,13 @@ def test_the_command_leaves_out_what_is_not_finished(pruned, dense, tmp_path, ca
     shutil.copytree(pruned, begun)
     (begun / "result.json").unlink()
     plot = f"--plot={tmp_path}/a.png"
-    assert main([str(pruned), str(begun), str(dense), plot]) == 0
+    (note := tmp_path / "note.json").touch()
+    assert main([str(pruned), str(begun), str(dense), str(note), plot]) == 0
     out, err = capsys.readouterr()
-    assert err == f"Left out, since it is not finished: '{begun}'.\n"
+    assert err == (
+        f"Left out, since it is not finished: '{begun}'.\n"
+        f"Left out, since it is no folder: '{note}'.\n"
+    )
     assert str(pruned.name) in out and "begun" not in out
     assert main([str(begun), str(begun), plot]) == 1
     assert "is not finished: the command" in capsys.readouterr().err

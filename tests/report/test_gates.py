@@ -199,10 +199,10 @@ DAMAGE = (None, "many", -1, math.nan, math.inf, 10**400, [1], {"x": 2}, [{}], Tr
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=repr)
 def test_what_is_damaged_is_named(run, damage):
-    readable.check("result.json", run.result)
-    for key in readable.FORMS:
+    readable.check("result.json", run.result, readable.RESULT)
+    for key in readable.GATES:
         with pytest.raises(ValueError, match=rf"result\.json has .* as {key}$"):
-            readable.check("result.json", run.result | {key: damage})
+            readable.check("result.json", run.result | {key: damage}, readable.RESULT)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_what_is_damaged_is_named(run, damage):
 )
 def test_damage_is_found_within_a_figure(run, key, damage):
     with pytest.raises(ValueError, match=rf"result\.json has .* as {key}$"):
-        readable.check("result.json", run.result | {key: damage})
+        readable.check("result.json", run.result | {key: damage}, readable.RESULT)
 
 
 def test_a_damaged_run_is_refused(gated, tmp_path):

@@ -79,6 +79,11 @@ def put(path, value, *keys):
     path.write_text(json.dumps(told))
 
 
+def lines(path, some):
+    """Leaves some lines of a file."""
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[some]))
+
+
 def change(path, old, new):
     path.write_text(path.read_text().replace(old, new))
 
@@ -91,13 +96,33 @@ def change(path, old, new):
         (lambda f: (f / "result.json").unlink(), "is not finished"),
         (lambda f: (f / "history.csv").unlink(), "cannot be read .*history.csv"),
         (lambda f: (f / "history.csv").write_text(""), "has no epochs"),
-        (lambda f: (f / "history.csv").write_text("epoch\nmany\n"), "could not convert"),
+        (
+            lambda f: (f / "history.csv").write_text("epoch\nmany\n"),
+            "history.csv has 'many' as epoch",
+        ),
         (lambda f: (f / "result.json").write_text("{"), "one of its files is damaged"),
         (lambda f: (f / "result.json").write_text("{}"), "cannot be read .*dataset"),
-        (lambda f: (f / "architecture.json").write_text("[]"), "one of its files is damaged"),
+        (
+            lambda f: (f / "architecture.json").write_text("[]"),
+            r"architecture.json holds no object",
+        ),
+        (lambda f: (f / "architecture.json").write_text("[" * 200_000), "architecture.json: "),
+        (lambda f: (f / "history.csv").write_bytes(b"\xff\xfe"), "history.csv is no text"),
+        (lambda f: (f / "history.csv").write_text("epoch\n" + "1" * 200_000), "history.csv: field"),
+        (
+            lambda f: lines(f / "history.csv", slice(0, 4)),
+            r"the epochs \['1', '2', '3'\], and result.* 6",
+        ),
+        (lambda f: change(f / "history.csv", "\n3,", "\n2,"), "has the epochs .*'2', '2'"),
+        (lambda f: (f / "history.csv").write_text("epoch,loss\n1\n"), "has None as loss"),
         (lambda f: (f / "norms.json").write_text("{}"), "norms.json has no lowest"),
         (lambda f: (f / "norms.json").write_text("{"), "cannot be read .norms.json: "),
-        (lambda f: lack(f / "norms.json", "moments", 0, "name"), "norms.json has no name"),
+        (lambda f: lack(f / "norms.json", "moments", 0, "name"), "norms.json has .* as moments"),
+        (
+            lambda f: put(f / "norms.json", [1], "moments", 0, "counts"),
+            "norms.json has .* as moments",
+        ),
+        (lambda f: put(f / "norms.json", 10**400, "moments", 0, "counts", 0), "has .* as moments"),
         (lambda f: lack(f / "result.json", "channels"), "result.json has no channels"),
         (lambda f: lack(f / "architecture.json", "final", "macs"), "architecture.json has no macs"),
         (
@@ -119,14 +144,23 @@ def change(path, old, new):
             lambda f: put(
                 f / "architecture.json", [8, "8"], "reconfigurations", 0, "layers", "first"
             ),
-            "one of its files is damaged",
+            "architecture.json has .* as layers",
+        ),
+        (
+            lambda f: put(f / "architecture.json", -16, "initial", "layers", "first"),
+            "architecture.json has .* as layers",
+        ),
+        (
+            lambda f: put(f / "architecture.json", 7, "reconfigurations", 2, "epoch"),
+            r"architecture.json has reconfigurations at the epochs \[2, 4, 7\]",
         ),
         (
             lambda f: put(f / "architecture.json", "8", "initial", "macs", "first"),
-            "one of its files is damaged",
+            "architecture.json has .* as macs",
         ),
         (lambda f: put(f / "norms.json", 0, "per_decade"), "norms.json has 0 as per_decade"),
-        (lambda f: put(f / "norms.json", "-12", "lowest"), "one of its files is damaged"),
+        (lambda f: put(f / "norms.json", "-12", "lowest"), "norms.json has '-12' as lowest"),
+        (lambda f: put(f / "result.json", ["digits"], "dataset"), r"has \['digits'\] as dataset"),
         (lambda f: put(f / "result.json", [1, "2"], "params"), r"has \[1, '2'\] as params"),
         (lambda f: put(f / "result.json", [1, 2, 3], "training_memory"), "as training_memory"),
         (
@@ -135,11 +169,19 @@ def change(path, old, new):
         ),
         (
             lambda f: put(f / "architecture.json", ["first"], "reconfigurations", 0, "layers"),
-            "one of its files is damaged",
+            "architecture.json has .* as layers",
+        ),
+        (
+            lambda f: put(f / "architecture.json", None, "initial"),
+            "architecture.json has no layers",
         ),
         (lambda f: change(f / "history.csv", "val_accuracy", "v"), "has no val_accuracy.*repeats"),
         (lambda f: change(f / "flags.txt", "--threshold=", "--t="), "flags.txt has no threshold"),
-        (lambda f: change(f / "flags.txt", "--threshold=", "--threshold=n"), "flags.txt: .*n0.4"),
+        (
+            lambda f: change(f / "flags.txt", "--threshold=", "--threshold=n"),
+            "has 'n0.4' as thresh",
+        ),
+        (lambda f: change(f / "flags.txt", "--threshold=", "--threshold=-"), "has -0.4 as thresh"),
     ],
 )
 def test_what_is_no_finished_run_is_told_of_in_a_sentence(pruned, tmp_path, spoil, says):
