@@ -4,9 +4,9 @@
     python -m benchmarks lasso_step reconfiguration
 
 Each runs in a process of its own, as `python -m benchmarks.NAME`, whose --help says more; one that
-fails is named in the end. A result that is there already stays where it is of more rounds, of this
-machine and of the same settings. The others take longer, or need packages and data of their own;
-the README lists them.
+fails is named in the end. A result that is there already stays where more was measured for it, of
+the same code, on this machine and with the same settings. The others take longer, or need packages
+and data of their own; the README lists them.
 """
 
 import argparse

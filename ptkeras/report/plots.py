@@ -36,7 +36,8 @@ def flops(run: Run) -> Figure:
     figure = Figure((WIDTH, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs, history = run.history["epoch"], run.history
-    left.step(epochs, history["inference_flops"], where="mid", color=PAGE.blue)
+    step = {"where": "mid", "color": PAGE.blue, "marker": "o" if len(epochs) == 1 else None}
+    left.step(epochs, history["inference_flops"], **step)
     left.set_title("inference FLOPs of an image")
     _mark_reconfigurations(left, run)
     right.plot(
