@@ -136,9 +136,7 @@ def main(arguments=None):
     for name, time_ in medians.items():
         busy = processors[name]
         print(f"{name:8} {1e3 * time_:7.1f} ms a step, of processors {1e3 * busy:7.1f} ms")
-    for line, processor in zip(ratios, of_processors, strict=True):
-        measuring.say(line)
-        measuring.say(processor | {"what": "… of processors"})
+    measuring.say_both(ratios, of_processors)
     print(
         f"over the network as it is: ptkeras {overhead['ptkeras']:+.1%}, "
         f"TF-MOT {overhead['tfmot']:+.1%}"

@@ -123,6 +123,13 @@ def say(line: dict) -> None:
     print(f"{line['what']}: {line['ratio']:.3f} ({low:.3f} to {high:.3f}){goal}", flush=True)
 
 
+def say_both(ratios: Sequence[dict], of_processors: Sequence[dict]) -> None:
+    """Prints what `by_both_clocks` returned."""
+    for line, processor in zip(ratios, of_processors, strict=True):
+        say(line)
+        say(processor | {"what": "… of processors"})
+
+
 def write(
     name: str,
     settings: Mapping[str, Any],
@@ -160,8 +167,8 @@ def write(
         before, now = _read(path), json.loads(text)
         if _stands_for(before, now):
             print(
-                f"{path.name} stays as it is: it is of {_spelled(before)}, and this of "
-                f"{_spelled(now)}."
+                f"{path.name} stays as it is: it is of {_amount(before)}, and this of "
+                f"{_amount(now)}."
             )
             return
     write_text(path, text + "\n")
@@ -265,7 +272,7 @@ def _how_much(result: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _spelled(result: Mapping[str, Any]) -> str:
+def _amount(result: Mapping[str, Any]) -> str:
     return " and ".join(f"{number} {name}" for name, number in _how_much(result).items())
 
 

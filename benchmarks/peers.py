@@ -134,9 +134,7 @@ def main(arguments=None):
         pairs = zip(times[f"{peer} sparse"].wall, times[peer].wall, strict=True)
         added[peer] = statistics.median(a - b for a, b in pairs) / options.steps
         print(f"{peer} adds {1e3 * added[peer]:.1f} ms to a step")
-    for line, processor in zip(ratios, of_processors, strict=True):
-        measuring.say(line)
-        measuring.say(processor | {"what": "… of processors"})
+    measuring.say_both(ratios, of_processors)
     packages = (*_training.PACKAGES, "torch", "torch_pruning")
     told = {"ratios": ratios, "of_processors": of_processors, "seconds_a_step_added": added}
     measuring.write("peers", vars(options), packages, **told)

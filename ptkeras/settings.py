@@ -24,7 +24,7 @@ __all__ = [
 _TAKE_DEVICES = ("mirrored", "data_parallel")
 _DISTRIBUTED_METHODS = ("dense", "prunetrain")
 # What does not change the network that comes out.
-_APART = ("output_dir", "export", "tensorboard")
+APART = ("output_dir", "export", "tensorboard")
 
 
 def parse(arguments: Iterable[str]) -> Settings:
@@ -67,7 +67,7 @@ def difference(settings: Settings, flagfile: Path) -> str | None:
         raise SettingsError(f"'{flagfile}' is not what a run left there: {error}") from error
     for name in TABLE.flags:
         here, there = getattr(settings, name), getattr(others, name)
-        if name not in _APART and here != there:
+        if name not in APART and here != there:
             return f"--{name} is {as_text(there)} there and {as_text(here)} here"
     return None
 

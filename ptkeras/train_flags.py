@@ -341,3 +341,24 @@ TABLE = FlagTable(
     ],
     _SECTIONS,
 )
+_OF_ALL = ("Data and network", "Training", "Devices")
+# The sections that a method reads beside those.
+SECTIONS = {
+    "dense": (),
+    "prunetrain": ("PruneTrain",),
+    "magnitude": ("Magnitude",),
+    "pruning_from_scratch": ("Pruning from Scratch",),
+    "eigendamage": ("EigenDamage",),
+    "skipnet": ("SkipNet",),
+    "static_dynamic": ("EigenDamage", "SkipNet"),
+}
+
+
+def read_by(method: str) -> list[str]:
+    """The names of the flags that a method reads.
+
+    Args:
+        method: its name; of one that is not known, those that all methods read.
+    """
+    sections = (*_OF_ALL, *SECTIONS.get(method, ()))
+    return [flag.name for title in sections for flag in _SECTIONS[title]]

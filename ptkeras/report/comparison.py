@@ -21,20 +21,10 @@ from ptkeras import _summary
 from ptkeras._files import aside
 from ptkeras.report.runs import Run, read
 from ptkeras.report.style import LIGHT, MARKERS, styled
-from ptkeras.train_flags import TABLE
+from ptkeras.settings import APART
+from ptkeras.train_flags import read_by
 
-# Flags in which runs differ whose mean is taken, and the sections of flags that methods read.
-_APART = ("seed", "data_dir", "output_dir", "export", "tensorboard")
-_OF_ALL = ("Data and network", "Training", "Devices")
-_OF_ONE = {
-    "dense": (),
-    "prunetrain": ("PruneTrain",),
-    "magnitude": ("Magnitude",),
-    "pruning_from_scratch": ("Pruning from Scratch",),
-    "eigendamage": ("EigenDamage",),
-    "skipnet": ("SkipNet",),
-    "static_dynamic": ("EigenDamage", "SkipNet"),
-}
+_REPEATS = ("seed", "data_dir", *APART)  # flags in which runs may differ whose mean is taken
 _WIDE = 110  # characters, for rows of one line
 _NAME = re.compile(r".{1,22}$|.{1,22}(?<=[-_./])|.{1,22}")  # lines that end between words
 _CAPTION = (
@@ -195,11 +185,9 @@ def _mean_of(runs: Sequence[Run]) -> str:
 
 def _differing(runs: Sequence[Run]) -> list[str]:
     """The flags in which runs of one method differ, but for those that change no figure."""
-    sections = (*_OF_ALL, *_OF_ONE.get(runs[0].result["method"], ()))
-    names = [flag.name for title in sections for flag in TABLE.sections[title]]
+    names = [name for name in read_by(runs[0].result["method"]) if name not in _REPEATS]
     # A run of before may lack a flag: nobody knows whether it is a repetition of the others.
-    different = [name for name in names if len({run.flags.get(name) for run in runs}) > 1]
-    return [name for name in different if name not in _APART]
+    return [name for name in names if len({run.flags.get(name) for run in runs}) > 1]
 
 
 def _cells(runs: Sequence[Run]) -> list[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ptkeras.report.plots import ROW, WIDTH, name_rows
+from ptkeras.report.plots import ROW, WIDTH, marker, name_rows
 from ptkeras.report.runs import Run
 from ptkeras.report.style import PAGE
 
@@ -54,7 +54,8 @@ def branches_over_epochs(run: Run) -> Figure:
     """The share of branches that test images take over the epochs, and where stages part."""
     figure = Figure((WIDTH, 2.4), layout="constrained")
     axes = figure.subplots()
-    axes.step(run.history["epoch"], run.history["blocks_run"], where="mid", color=PAGE.blue)
+    look = {"color": PAGE.blue, "marker": marker(run)}
+    axes.step(run.history["epoch"], run.history["blocks_run"], where="mid", **look)
     for _, end in stages(run)[:-1]:
         axes.axvline(end + 0.5, color=PAGE.ink, linewidth=0.7, alpha=0.5)
     axes.set_ylim(0, 1.05)

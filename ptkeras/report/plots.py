@@ -36,8 +36,8 @@ def flops(run: Run) -> Figure:
     figure = Figure((WIDTH, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs, history = run.history["epoch"], run.history
-    step = {"where": "mid", "color": PAGE.blue, "marker": "o" if len(epochs) == 1 else None}
-    left.step(epochs, history["inference_flops"], **step)
+    look = {"color": PAGE.blue, "marker": marker(run)}
+    left.step(epochs, history["inference_flops"], where="mid", **look)
     left.set_title("inference FLOPs of an image")
     _mark_reconfigurations(left, run)
     right.plot(
@@ -66,7 +66,8 @@ def sparsity(run: Run) -> Figure:
     """The share of weights that are zero over the epochs."""
     figure = Figure((WIDTH, 2.4), layout="constrained")
     axes = figure.subplots()
-    axes.step(run.history["epoch"], run.history["sparsity"], where="mid", color=PAGE.blue)
+    look = {"color": PAGE.blue, "marker": marker(run)}
+    axes.step(run.history["epoch"], run.history["sparsity"], where="mid", **look)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -159,8 +160,7 @@ def _over_epochs(axes: Axes, run: Run, columns: dict[str, str]) -> None:
     for i, (label, name) in enumerate(columns.items()):
         values = run.history.get(name, [])
         if any(map(math.isfinite, values)):
-            look = {"color": _SERIES[i], "linestyle": DASHES[i]}
-            look |= {"marker": "o"} if len(values) == 1 else {}  # a line of one point has no length
+            look = {"color": _SERIES[i], "linestyle": DASHES[i], "marker": marker(run)}
             axes.plot(run.history["epoch"], values, label=label, **look)
     _mark_reconfigurations(axes, run)
 
@@ -174,6 +174,11 @@ def _mark_reconfigurations(axes: Axes, run: Run) -> None:
     if len(run.history["epoch"]) == 1:
         axes.set_xlim(0, 2)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def marker(run: Run) -> str | None:
+    """What marks the points of lines over the epochs: those of one epoch have no length."""
+    return "o" if len(run.history["epoch"]) == 1 else None
 
 
 def name_rows(axes: Axes, names: list[str]) -> None:

@@ -49,17 +49,19 @@ def check_history(history: Mapping[str, list[float]], epochs: int) -> None:
                 raise ValueError(f"history.csv has {number:g} as {name}")
 
 
-def _number(value: Any) -> bool:
-    is_one = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_one and 0 <= value <= _LARGEST  # which NaN is not
+def _between(least: float, most: float) -> Form:
+    def fits(value: Any) -> bool:
+        is_one = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_one and least <= value <= most  # which NaN is not
+
+    return fits
+
+
+_number, _share = _between(0, _LARGEST), _between(0, 1)
 
 
 def _whole(value: Any) -> bool:
     return _number(value) and isinstance(value, int)
-
-
-def _share(value: Any) -> bool:
-    return _number(value) and value <= 1
 
 
 def _text(value: Any) -> bool:
@@ -146,7 +148,7 @@ CHANGE: dict[str, Form] = {
     "seconds": _number,
 }
 NORMS: dict[str, Form] = {
-    "lowest": lambda value: isinstance(value, int | float) and -100 <= value <= 100,
-    "per_decade": lambda value: isinstance(value, int | float) and 5 <= value <= 1000,
+    "lowest": _between(-100, 100),
+    "per_decade": _between(5, 1000),
     "moments": _moments,
 }

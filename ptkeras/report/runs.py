@@ -148,7 +148,7 @@ _COLUMNS = ("epoch", "accuracy", "loss", "val_accuracy", "inference_flops", "sec
 
 
 def _check(run: Run) -> None:
-    """Raises a LookupError that names the file where something is missing that every run has."""
+    """Raises a LookupError or a ValueError that names the file and what is missing or damaged."""
     for file, there, names in _needed(run):
         missing = [name for name in names if not isinstance(there, dict) or name not in there]
         if missing:

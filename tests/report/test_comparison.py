@@ -12,8 +12,7 @@ from rich.console import Console
 
 from ptkeras import methods, report
 from ptkeras.report.__main__ import main
-from ptkeras.report.comparison import _OF_ALL, _OF_ONE
-from ptkeras.train_flags import TABLE
+from ptkeras.train_flags import SECTIONS, TABLE, read_by
 from tests.report.conftest import finish
 
 ROOT = Path(__file__).parents[2]
@@ -74,9 +73,8 @@ def test_flags_of_other_methods_are_no_difference(pruned, tmp_path):
 
 
 def test_every_method_has_its_flags():
-    assert set(_OF_ONE) == set(methods.names())
-    titles = {title for titles in _OF_ONE.values() for title in titles} | set(_OF_ALL)
-    assert titles == set(TABLE.sections)
+    assert set(SECTIONS) == set(methods.names())
+    assert {name for method in SECTIONS for name in read_by(method)} == set(TABLE.flags)
 
 
 def test_repetitions_of_a_seed_are_told(pruned, other_seed, tmp_path):

@@ -77,6 +77,15 @@ def test_colours_stand_out_from_the_page_without_colour_too(palette):
         assert contrast(to_rgb(getattr(palette, name)), to_rgb(palette.paper)) > 4.5, name
 
 
+@pytest.mark.parametrize("draw", [plots.learning, plots.flops])
+def test_a_run_of_one_epoch_has_points(pruned, draw):
+    run = report.read(pruned)
+    first = {name: column[:1] for name, column in run.history.items()}
+    figure = draw(dataclasses.replace(run, history=first))
+    points = [line for axes in figure.axes for line in axes.lines if len(line.get_xdata()) == 1]
+    assert len(points) > 2 and all(line.get_marker() in ("o", "*") for line in points)
+
+
 def test_cells_too_narrow_for_their_number_have_none(pruned):
     run = report.read(pruned)
     epochs = [float(n) for n in range(1, 1001)]  # the network changes in the first few
