@@ -15,8 +15,8 @@ import numpy as np
 
 from ptkeras.channels.graph import has_graph
 from ptkeras.surgery.adopt import graph_config
-from ptkeras.surgery.optimizers import twin
 from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.surgery.twins import twin
 
 Origin = dict[str, Any]
 

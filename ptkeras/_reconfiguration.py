@@ -10,7 +10,7 @@ import numpy as np
 from ptkeras import cost
 from ptkeras.channels import ChannelMap
 from ptkeras.importance import kernel_slices
-from ptkeras.surgery.rebuild import kept_positions
+from ptkeras.surgery.variables import kept_positions
 
 
 def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:

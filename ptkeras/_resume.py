@@ -18,8 +18,9 @@ from ptkeras._held_mask import HeldMask, mask_of
 from ptkeras._places import by_place
 from ptkeras.channels.graph import has_graph
 from ptkeras.surgery.adopt import adopt, as_graph, graph_config, graph_from_config
-from ptkeras.surgery.optimizers import carry_over, renew
-from ptkeras.surgery.reconfigure import refresh_functions, scope_of
+from ptkeras.surgery.functions import refresh_functions
+from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.surgery.twins import carry_over, renew
 
 _KERAS, _TORCH, _CUDA = "random_keras", "random_torch", "random_cuda_"
 

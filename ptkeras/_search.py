@@ -13,7 +13,7 @@ from ptkeras._plan import protected
 from ptkeras._prediction import Prediction, weighted_macs
 from ptkeras.channels import ChannelMap
 from ptkeras.surgery.fresh import fresh
-from ptkeras.surgery.rebuild import rebuild
+from ptkeras.surgery.reconfigure import without
 
 # How near to the budget a structure is to come, as a share of the budget.
 NEAR = 0.01
@@ -185,7 +185,8 @@ def flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
         """Products without a kernel (attention scores) are counted on the graph as it would be."""
         key = keep.tobytes()
         if key not in known:
-            known[key] = 2 * weighted_macs(rebuild(channel_map, keep).model, None)
+            with without(channel_map, keep) as smaller:
+                known[key] = 2 * weighted_macs(smaller, None)
         return known[key]
 
     return flops

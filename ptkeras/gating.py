@@ -9,7 +9,7 @@ import numpy as np
 
 from ptkeras.channels import ChannelMap
 from ptkeras.importance import Measure, group_magnitudes, kernel_slices
-from ptkeras.surgery.rebuild import Gate
+from ptkeras.surgery.variables import Gate
 
 
 def shortcut_gates(

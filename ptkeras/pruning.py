@@ -26,7 +26,7 @@ from ptkeras._prune_report import LayerChange, PruneReport, Survey
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.importance import Criterion
 from ptkeras.surgery import reconfigure
-from ptkeras.surgery.rebuild import rebuild
+from ptkeras.surgery.reconfigure import without
 
 __all__ = ["LayerChange", "PruneReport", "prune", "remove_channels"]
 
@@ -138,7 +138,8 @@ def prune(
     if dry_run:
         after = Survey(channel_map, keep, input_shape)
         if not after.exact:
-            after = _survey(rebuild(channel_map, keep).model, input_shape)
+            with without(channel_map, keep) as smaller:
+                after = _survey(smaller, input_shape)
         return before.report(after, keep)
     for step in range(1, steps + 1):
         if steps > 1:
@@ -308,10 +309,13 @@ def _remaining(request: _Request, channel_map: ChannelMap) -> Callable[[np.ndarr
     prediction = Prediction(channel_map, request.input_shape)
     if prediction.exact:
         return lambda keep: prediction.weighted_macs(keep, weights)
+
     # Products without a kernel (attention scores) are counted on the graph as it would be.
-    return lambda keep: weighted_macs(
-        rebuild(channel_map, keep).model, weights, request.input_shape
-    )
+    def left(keep: np.ndarray) -> float:
+        with without(channel_map, keep) as smaller:
+            return weighted_macs(smaller, weights, request.input_shape)
+
+    return left
 
 
 def _by_layer(request: _Request, channel_map: ChannelMap) -> _Request:

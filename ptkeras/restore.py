@@ -13,8 +13,9 @@ import keras
 
 from ptkeras._places import by_place
 from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
-from ptkeras.surgery.optimizers import renew
-from ptkeras.surgery.reconfigure import refresh_functions, scope_of
+from ptkeras.surgery.functions import refresh_functions
+from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.surgery.twins import renew
 
 
 class Weights(list):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from ptkeras._numbers import numbers
+from ptkeras.channels.graph import functional_of
 
 Role = Literal["output", "input", "vector", "depthwise"]
 
@@ -48,22 +49,24 @@ class Cause(NamedTuple):
 
     Attributes:
         kind: `"input"` or `"output"` of the model; `"unknown"`, an operation that nobody has a rule
-            for; or `"rule"`, one whose rule says that it needs the channel.
+            for; `"rule"`, one whose rule says that it needs the channel; or `"size"`, a layer
+            whose code computes with the number of channels.
         what: the symbolic tensor, or the operation.
     """
 
-    kind: Literal["input", "output", "unknown", "rule"]
+    kind: Literal["input", "output", "unknown", "rule", "size"]
     what: Any
 
     def rank(self) -> int:
         """Which of several causes is told: first those that nothing can lift."""
-        return ("input", "output", "unknown", "rule").index(self.kind)
+        return ("input", "output", "unknown", "rule", "size").index(self.kind)
 
     @property
     def name(self) -> str:
         """The name of the operation that froze the channel or, of the model's own, that made it."""
-        if self.kind in ("input", "output"):
-            return self.what._keras_history.operation.name
+        history = getattr(self.what, "_keras_history", None)
+        if history is not None and history.operation is not None:
+            return history.operation.name
         return self.what.name
 
     def __str__(self) -> str:
@@ -72,6 +75,8 @@ class Cause(NamedTuple):
         operation = f"'{self.name}' (a {type(self.what).__name__})"
         if self.kind == "unknown":
             return f"read or made by {operation}, which no rule is known for"
+        if self.kind == "size":
+            return f"in {operation}, whose code computes with the number of channels"
         return f"needed by {operation}, which would make something else of the others without it"
 
 
@@ -89,6 +94,27 @@ class Inner(NamedTuple):
     layer: Any
     number: int
     shape: tuple[int]
+
+
+class Graph(NamedTuple):
+    """What was walked to find the channels of a model.
+
+    Attributes:
+        models: the model and the models inside of it that have a graph of their own.
+        nodes: every call of a layer or operation, in the order in which they run.
+        symbolic: the symbolic tensors of the graphs of `models`.
+        opened: (symbolic tensor, name of the layer) for what was found inside of layers that were
+            seen through.
+        seen_through: what those layers are made of, `ptkeras.channels.opening.Opened` each.
+        sized: attributes that say how many channels there are, as `SizeAttribute`s.
+    """
+
+    models: list[Any]
+    nodes: list[Any]
+    symbolic: list[Any]
+    opened: list[tuple[Any, str]]
+    seen_through: list[Any]
+    sized: list[Any]
 
 
 class ChannelMap:
@@ -119,6 +145,8 @@ class ChannelMap:
         tensors: dict[int, np.ndarray],
         inner: list[Inner] | None = None,
         zeros: frozenset[int] = frozenset(),
+        graph: Graph | None = None,
+        exact: bool = True,
     ) -> None:
         self.model = model
         self.slices = slices
@@ -127,6 +155,8 @@ class ChannelMap:
         self.tensors = tensors
         self.inner = inner or []
         self.zeros = zeros
+        self.exact = exact
+        self.graph = graph or Graph([], [], [], [], [], [])
 
     def __len__(self) -> int:
         return len(self.frozen)
@@ -136,6 +166,12 @@ class ChannelMap:
             f"<ChannelMap of '{self.model.name}': {len(self)} channels, "
             f"{int((~self.frozen).sum())} prunable, {len(self.slices)} slices>"
         )
+
+    def freeze(self, channels: np.ndarray, cause: Cause) -> None:
+        """Says that channels may not be removed, and why."""
+        for channel in channels.tolist():
+            self.causes[channel] = self.causes[channel] or cause
+        self.frozen[channels] = True
 
     @property
     def slice_of(self) -> dict[tuple[int, int], Slice]:
@@ -167,7 +203,11 @@ class ChannelMap:
 
     def check_model(self, model: keras.Model) -> None:
         """Raises a ValueError unless these are the channels of `model` as it is now."""
-        if self.model is model and all(id(x) in self.tensors for x in model.outputs):
+        fits = all(row.variable.shape[row.axis] == len(row.channels) for row in self.slices)
+        edited = any(
+            id(x) not in self.tensors for g in self.graph.models for x in functional_of(g).outputs
+        )
+        if self.model is model and fits and not edited:
             return
         why = "was traced before that changed" if self.model is model else "is of another model"
         raise ValueError(

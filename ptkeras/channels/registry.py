@@ -56,15 +56,40 @@ def rule_for(op: Any) -> Rule | None:
     """The rule of the nearest class among the bases of `op`, or None."""
     for cls in type(op).__mro__:
         if cls in _RULES:
-            return _RULES[cls] if _speaks_for(cls, type(op)) else None
+            return _RULES[cls] if _speaks_for(cls, op) else None
     return None
 
 
-def _speaks_for(base: type, cls: type) -> bool:
-    """Whether the rule of `base` holds for `cls`: not if somebody gave that a `call` of its own."""
-    call = cls.call
-    own = call is not getattr(base, "call", None) and not call.__module__.startswith("keras.")
-    return cls is base or not own
+# What a subclass may define and compute the same.
+_HARMLESS = frozenset(
+    (
+        *("__init__", "__new__", "__module__", "__doc__", "__qualname__", "__dict__"),
+        *("__weakref__", "__annotations__", "__annotate_func__", "__annotations_cache__"),
+        *("__firstlineno__", "__static_attributes__", "__parameters__", "__orig_bases__"),
+        *("__repr__", "__str__", "__hash__", "__eq__", "__reduce__", "__classcell__"),
+        *("build", "get_config", "from_config", "get_build_config", "build_from_config"),
+        *("compute_output_shape", "compute_output_spec", "count_params", "quantize"),
+        *("save_own_variables", "load_own_variables", "save_assets", "load_assets"),
+        *("get_compile_config", "compile_from_config", "_obj_type", "_keras_api_export_path"),
+        *("_keras_api_export_symbol_id", "_abc_impl", "__abstractmethods__"),
+    )
+)
+
+
+def _speaks_for(base: type, op: Any) -> bool:
+    """Whether the rule of `base` holds for an object: not if anything that computes is changed.
+
+    A method or a property between the two classes may be what Keras's own `call` runs, and so may
+    a callable that is set on the object in place of a method.
+    """
+    cls = type(op)
+    for between in cls.__mro__[: cls.__mro__.index(base)]:
+        if not between.__module__.startswith("keras.") and vars(between).keys() - _HARMLESS:
+            return False
+    return not any(
+        callable(value) and name not in _HARMLESS and callable(getattr(cls, name, None))
+        for name, value in vars(op).items()
+    )
 
 
 class Call:
@@ -193,6 +218,19 @@ class Call:
     def depthwise(self, variable: keras.Variable, axis: int, vector: np.ndarray) -> None:
         """Says that a variable holds one filter per channel along `axis`."""
         self._labels.add(variable, axis, vector, "depthwise", self._owner)
+
+    def holds(self, variable: keras.Variable, owner: Any) -> np.ndarray:
+        """Says that a variable of a layer holds numbers per channel along its last axis.
+
+        Args:
+            variable: the variable.
+            owner: the layer that holds it.
+
+        Returns:
+            The labels, a vector.
+        """
+        labels = self._labels.new(variable.shape[-1])
+        return self._labels.add(variable, -1, labels, "vector", owner)
 
     def needs(self, vector: np.ndarray) -> None:
         """Says that of these channels, which no tensor of the graph shows, one has to stay."""

@@ -25,7 +25,7 @@ _MOVERS: dict[type, Mover] = {
         x[:, None], (len(x), op.n, *x.shape[1:])
     ),
     layers.Reshape: lambda op, x, *_: x.reshape((len(x), *op.target_shape)),
-    keras_numpy.Reshape: lambda op, x, *_: x.reshape(_sizes(op.newshape)),
+    keras_numpy.Reshape: lambda op, x, *_: x.reshape(_resolved(op.newshape, len(x))),
     keras_numpy.Ravel: lambda op, x, *_: x.reshape(-1),
     keras_numpy.Transpose: lambda op, x, *_: np.transpose(x, op.axes),
     keras_numpy.Moveaxis: lambda op, x, *_: np.moveaxis(x, op.source, op.destination),
@@ -91,6 +91,14 @@ def _tuple(value: Any) -> Any:
 
 def _sizes(shape: Any) -> tuple[int, ...]:
     return tuple(-1 if n is None else int(n) for n in shape)
+
+
+def _resolved(newshape: Any, batch: int) -> tuple[int, ...]:
+    """A new shape whose one open size NumPy can find: where there is another, None is the batch."""
+    sizes = tuple(newshape)
+    if None in sizes and sum(n in (None, -1) for n in sizes) > 1:
+        sizes = tuple(batch if n is None else n for n in sizes)
+    return _sizes(sizes)
 
 
 def _run(op: Any, x: np.ndarray) -> np.ndarray:
@@ -166,6 +174,19 @@ def _beyond(call: Call) -> bool:
 
 
 register(keras_numpy.Squeeze, *_MOVERS)(move)
+
+# What chooses channels by constant numbers.
+CHOOSERS = (
+    keras_numpy.GetItem,
+    keras_numpy.Split,
+    *SPLITS,
+    keras_core.Slice,
+    keras_numpy.Roll,
+    keras_numpy.Repeat,
+    keras_core.Unstack,
+    keras_numpy.Take,
+    keras_numpy.Pad,
+)
 
 
 @register(keras_core.Unstack)

@@ -20,16 +20,23 @@ from ptkeras.channels import (  # noqa: F401  (they fill the registry)
     rules_norm,
     rules_preprocessing,
     rules_recurrent,
+    rules_weights,
     rules_wrappers,
 )
-from ptkeras.channels.channel_map import Cause, ChannelMap, Inner
+from ptkeras.channels.channel_map import Cause, ChannelMap, Graph, Inner
 from ptkeras.channels.elementwise import nature_of_node
 from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
+from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.channels.labels import Labels
+from ptkeras.channels.leaves import is_changed, is_leaf
+from ptkeras.channels.opening import OpaqueError, Opened, OpenedNode, open_call
 from ptkeras.channels.registry import Call, rule_for
+from ptkeras.channels.rules_merge import is_array
+from ptkeras.channels.rules_moves import CHOOSERS
+from ptkeras.channels.settling import settle
 
 
-def trace(model: keras.Model, *, exact: bool = True) -> ChannelMap:
+def trace(model: keras.Model, *, exact: bool = True, input_shape: Any = None) -> ChannelMap:
     """Finds the channels of a model.
 
     Every tensor of the graph carries a label per position of its channel axis. Layers with a kernel
@@ -54,7 +61,7 @@ def trace(model: keras.Model, *, exact: bool = True) -> ChannelMap:
         ValueError: the model is not built or has no graph.
     """
     with held_back(), bar(f"Tracing '{model.name}'", _size(model, set())) as step:
-        return _Tracer(model, exact, step).run()
+        return _Tracer(model, exact, input_shape, step).run()
 
 
 def _size(model: keras.Model, counted: set[int]) -> int:
@@ -62,31 +69,85 @@ def _size(model: keras.Model, counted: set[int]) -> int:
     if id(model) in counted:
         return 0
     counted.add(id(model))
+    if not is_graph(model):
+        return 0
     nodes = list(nodes_of(model))
     return len(nodes) + sum(_size(n.operation, counted) for n in nodes if is_graph(n.operation))
 
 
 class _Tracer:
-    def __init__(self, model: keras.Model, exact: bool, step: Callable[[], None]) -> None:
+    def __init__(
+        self, model: keras.Model, exact: bool, input_shape: Any, step: Callable[[], None]
+    ) -> None:
         self.model = model
+        self.input_shape = input_shape
         self.exact = exact
         self.step = step
         self.labels = Labels()
         self.tensors: dict[int, np.ndarray] = {}
         self.zeros: dict[int, bool] = {}
-        self.walked: set[int] = set()
+        self.walked: dict[int, Any] = {}
+        self.nodes: list[Any] = []
+        self.symbolic: list[Any] = []
+        self.opened: list[tuple[Any, str]] = []
+        self.seen_through: list[Opened] = []
+        self.reasons: dict[int, str] = {}
         self.warned: set[int] = set()
 
     def run(self) -> ChannelMap:
+        if is_graph(self.model):
+            outputs = self.run_graph()
+        else:
+            outputs = self.run_code()
+        for output in outputs:
+            self.labels.cause = Cause("output", output)
+            self.labels.freeze(self.tensors[id(output)])
+        found = self.channel_map()
+        while ties := settle(found, self.seen_through):
+            channel = self.labels.channels()[0]
+            for one, other in ties:
+                self.labels.tie(*(_labels_of(channel, own) for own in (one, other)))
+            found = self.channel_map()
+        return found
+
+    def run_graph(self) -> list[Any]:
+        """Walks a model that has a graph; returns its outputs."""
         graph = functional_of(self.model)
         inputs = []
         for tensor in graph.inputs:
             self.labels.cause = Cause("input", tensor)
             inputs.append(self.frozen_labels(tensor))
         self.walk(self.model, inputs, zeros=True)  # what never goes may count as zero where it goes
-        for output in graph.outputs:
-            self.labels.cause = Cause("output", output)
-            self.labels.freeze(self.tensors[id(output)])
+        return graph.outputs
+
+    def run_code(self) -> list[Any]:
+        """Walks what a model's `call` does; returns its outputs."""
+        args, kwargs = symbolic_inputs(self.model, self.input_shape)
+        try:
+            opened = open_call(self.model, args, kwargs, self.is_leaf_inside)
+        except OpaqueError as error:
+            raise ValueError(
+                f"'{self.model.name}' (a {type(self.model).__name__}) cannot be seen through: "
+                f"{error} Build it with the functional API, keras.Model(inputs, outputs)."
+            ) from error
+        for tensor in opened.inputs:
+            self.labels.cause = Cause("input", tensor)
+            self.tensors[id(tensor)] = self.frozen_labels(tensor)
+            self.zeros[id(tensor)] = True
+        self.visit_opened(opened)
+        return [x for x in keras.tree.flatten(opened.outputs) if x is not None]
+
+    def is_leaf_inside(self, layer: Any) -> bool:
+        return layer is not self.model and is_leaf(layer)
+
+    def visit_opened(self, opened: Opened) -> None:
+        self.seen_through.append(opened)
+        for inner in opened.nodes:
+            if inner.reason is not None:
+                self.reasons[id(inner.operation)] = inner.reason
+            self.visit(inner, within=opened.layer)
+
+    def channel_map(self) -> ChannelMap:
         channel, causes, slices = self.labels.channels()
         tensors = {key: channel[labels] for key, labels in self.tensors.items()}
         inner = []
@@ -95,7 +156,9 @@ class _Tracer:
             inner.append(Inner(layer, count, (len(vector),)))
             tensors[id(inner[-1])] = channel[vector]
         zeros = frozenset(key for key, zero in self.zeros.items() if zero)
-        return ChannelMap(self.model, slices, causes, tensors, inner, zeros)
+        models = list(self.walked.values())
+        graph = Graph(models, self.nodes, self.symbolic, self.opened, self.seen_through, [])
+        return ChannelMap(self.model, slices, causes, tensors, inner, zeros, graph, self.exact)
 
     def frozen_labels(self, tensor: Any) -> np.ndarray:
         """New labels that may not go, along the last axis of a tensor."""
@@ -113,14 +176,15 @@ class _Tracer:
             else:
                 self.tensors[id(tensor)] = labels
                 self.zeros[id(tensor)] = zeros
+                self.symbolic.append(tensor)
         if id(model) not in self.walked:
-            self.walked.add(id(model))
+            self.walked[id(model)] = model
             for node in nodes_of(model):
                 self.visit(node)
                 self.step()
         return [self.tensors[id(x)] for x in graph.outputs]
 
-    def visit(self, node: Any) -> None:
+    def visit(self, node: Any, within: Any = None) -> None:
         inputs = [self.tensors[id(x)] for x in node.input_tensors]
         if is_graph(node.operation):
             outputs = self.walk(node.operation, self.entering(node))
@@ -131,6 +195,27 @@ class _Tracer:
         for tensor, labels in zip(node.outputs, outputs, strict=True):
             self.tensors[id(tensor)] = self.fitted(self.labels.reduced(labels), tensor)
             self.zeros[id(tensor)] = zero
+            if within is None:
+                self.symbolic.append(tensor)
+            else:
+                self.opened.append((tensor, within.name))
+        if within is not None:
+            self.freeze_choices(node, inputs)
+        self.nodes.append(node)
+
+    def freeze_choices(self, node: Any, inputs: list[np.ndarray]) -> None:
+        """Freezes what a user's code chooses by constant numbers: no graph says it again."""
+        if not isinstance(node.operation, CHOOSERS) and not _has_arrays(node):
+            return
+        before = {int(x) for labels in inputs for x in np.unique(labels)}
+        after = {int(x) for t in node.outputs for x in np.unique(self.tensors[id(t)])}
+        if len(inputs) == 1 and before == after and not _has_arrays(node):
+            same = self.tensors[id(node.outputs[0])].reshape(-1)
+            if same.size == inputs[0].size and (same == inputs[0].reshape(-1)).all():
+                return
+        self.labels.cause = Cause("rule", node.operation)
+        for labels in (*inputs, *(self.tensors[id(x)] for x in node.outputs)):
+            self.labels.freeze(labels)
 
     def entering(self, node: Any) -> list[np.ndarray]:
         """The labels that enter a nested model: those of a constant may not go."""
@@ -158,7 +243,8 @@ class _Tracer:
     def apply_rule(self, node: Any, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], bool]:
         self.labels.cause = Cause("rule", node.operation)
         zeros = [self.zeros[id(x)] for x in node.input_tensors]
-        rule = None if _is_changed(node.operation) else rule_for(node.operation)
+        reason = getattr(node, "reason", None)
+        rule = None if reason or is_changed(node.operation) else rule_for(node.operation)
         if rule is not None:
             call = Call(self.labels, node, inputs, zeros, self.exact, self.walk)
             outputs = rule(call)
@@ -166,16 +252,40 @@ class _Tracer:
                 return outputs if isinstance(outputs, list) else [outputs], call.zero_output
         elif (nature := nature_of_node(node)).elementwise:
             return inputs, all(zeros) and nature.keeps_zero
+        elif (seen := self.see_through(node)) is not None:
+            return seen
         return self.unknown(node, inputs), False
+
+    def see_through(self, node: Any) -> tuple[list[np.ndarray], bool] | None:
+        """The labels of the outputs of a layer whose `call` shows what it does; None if it can't."""
+        layer = node.operation
+        if not isinstance(layer, keras.layers.Layer) or isinstance(node, OpenedNode):
+            return None
+        try:
+            opened = open_call(layer, node.arguments.args, node.arguments.kwargs, is_leaf)
+        except OpaqueError as error:
+            self.reasons[id(layer)] = str(error)
+            return None
+        outputs = [x for x in keras.tree.flatten(opened.outputs) if x is not None]
+        if len(outputs) != len(node.outputs):
+            return None
+        for own, given in zip(opened.inputs, node.input_tensors, strict=True):
+            self.tensors[id(own)] = self.tensors[id(given)]
+            self.zeros[id(own)] = self.zeros[id(given)]
+        self.visit_opened(opened)
+        found = [self.tensors[id(x)] for x in outputs]
+        return found, all(self.zeros[id(x)] for x in outputs)
 
     def unknown(self, node: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """What has no rule may do anything with its inputs: nothing that touches it may go."""
         op = node.operation
         if id(op) not in self.warned:
             self.warned.add(id(op))
+            reason = self.reasons.get(id(op))
             warnings.warn(
                 f"No rule says what '{op.name}' (a {type(op).__name__}) does to channels, so the "
-                "channels that touch it are kept; ptkeras.channels.register adds a rule.",
+                "channels that touch it are kept; ptkeras.channels.register adds a rule."
+                + (f" It cannot be seen through: {reason}" if reason else ""),
                 stacklevel=6,
             )
         self.labels.cause = Cause("unknown", op)
@@ -196,6 +306,15 @@ def _check_rule(node: Any, outputs: list[np.ndarray]) -> None:
         )
 
 
-def _is_changed(op: Any) -> bool:
-    """Whether a layer computes something else than its type says: LoRA or quantised weights."""
-    return bool(getattr(op, "lora_enabled", False) or getattr(op, "quantization_mode", None))
+def _labels_of(channel: np.ndarray, channels: np.ndarray) -> np.ndarray:
+    """A label of each of some channels, where `channel` has the channel of each label."""
+    found, first = np.unique(channel[:-1], return_index=True)
+    return first[np.searchsorted(found, channels)]
+
+
+def _has_arrays(node: Any) -> bool:
+    """Whether a node of a user's code computes with arrays of more than one number."""
+    arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+    return any(
+        is_array(v) and not isinstance(v, keras.Variable) and np.size(v) > 1 for v in arguments
+    )

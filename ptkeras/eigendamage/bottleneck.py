@@ -13,7 +13,7 @@ import numpy as np
 from ptkeras._numbers import numbers
 from ptkeras.eigendamage.chains import Chain, places
 from ptkeras.fisher.basis import Basis
-from ptkeras.surgery.layers import live_config
+from ptkeras.surgery.configs import live_config
 from ptkeras.surgery.replace import Stage
 
 

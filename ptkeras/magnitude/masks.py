@@ -14,7 +14,8 @@ from keras import ops
 from ptkeras._held_mask import HeldMask, mask_of
 from ptkeras._numbers import numbers
 from ptkeras.magnitude.kernels import Kernel
-from ptkeras.surgery.reconfigure import refresh_functions, scope_of
+from ptkeras.surgery.functions import refresh_functions
+from ptkeras.surgery.reconfigure import scope_of
 
 
 class Masks:

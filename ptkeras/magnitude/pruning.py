@@ -14,7 +14,7 @@ from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import Kernel, check_names, kernels
 from ptkeras.magnitude.masks import Masks
 from ptkeras.magnitude.report import SparsityReport, report
-from ptkeras.surgery.reconfigure import refresh_functions
+from ptkeras.surgery.functions import refresh_functions
 
 Scope = Literal["layer", "kind", "global"]
 

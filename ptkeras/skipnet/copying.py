@@ -9,7 +9,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras._numbers import numbers
 from ptkeras.channels.graph import Functional, functional_of, given_to, is_graph, nodes_of
-from ptkeras.surgery.layers import adjust, live_config
+from ptkeras.surgery.configs import adjust, live_config
 from ptkeras.surgery.reconfigure import scope_of
 
 

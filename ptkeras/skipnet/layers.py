@@ -12,7 +12,7 @@ from keras import ops
 
 from ptkeras import cost
 from ptkeras.channels.registry import Call, register
-from ptkeras.surgery.layers import register_adjuster
+from ptkeras.surgery.configs import register_adjuster
 
 Mode = Literal["open", "soft", "hard", "sample"]
 

@@ -14,7 +14,7 @@ from ptkeras.skipnet.blocks import Block, gated_blocks, residual_blocks
 from ptkeras.skipnet.copying import Copier
 from ptkeras.skipnet.gates import GATES, Gate, Maker
 from ptkeras.skipnet.layers import Mode, Switch
-from ptkeras.surgery.reconfigure import refresh_functions
+from ptkeras.surgery.functions import refresh_functions
 
 
 @keras.saving.register_keras_serializable("ptkeras")

@@ -1,4 +1,4 @@
-"""A network of another width, with weights of its own: fresh ones, drawn by its initialisers."""
+"""A network of another width, with weights of its own: fresh ones, drawn by its initializers."""
 
 from __future__ import annotations
 
@@ -10,100 +10,167 @@ import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels import ChannelMap, trace
-from ptkeras.surgery.layers import adjust
-from ptkeras.surgery.rebuild import Builder
-from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.channels.graph import nodes_of
+from ptkeras.surgery.changes import Changes
+from ptkeras.surgery.clone import clone
+from ptkeras.surgery.configs import live_config
+from ptkeras.surgery.holders import shapes_of
+from ptkeras.surgery.plan import Plan
+from ptkeras.surgery.reconfigure import reconfigure, scope_of
+from ptkeras.surgery.variables import kept_positions
 
 
 def fresh(channel_map: ChannelMap, keep: np.ndarray | None = None) -> keras.Model:
-    """The network of a map without the channels that are not in `keep`, untrained.
+    """Returns the network of a map without the channels that are not in `keep`, untrained.
 
     Args:
         channel_map: the channels of a model, which is not changed.
         keep: a bool per channel; None keeps all.
 
     Returns:
-        A new model of plain Keras, not compiled.
+        A new model, not compiled.
 
     Raises:
-        ValueError: as `ptkeras.reconfigure` does for a mask that it cannot follow.
+        ValueError: As `ptkeras.reconfigure` does for a mask that it cannot follow.
     """
-    keep = np.ones(len(channel_map), bool) if keep is None else channel_map.check_keep(keep)
-    return _built(Builder(channel_map, keep, {}))
-
-
-def widen(model: keras.Model, factor: float) -> keras.Model:
-    """A network of the same graph whose layers have more channels, untrained.
-
-    All layers whose channels may go get `factor` times as many, rounded; those whose channels are
-    tied stay so. Channels of two axes, such as those of the heads of an attention, stay as many.
-
-    Args:
-        model: a Functional or built Sequential model, which is not changed.
-        factor: from 1.
-
-    Returns:
-        A new model of plain Keras, not compiled.
-
-    Raises:
-        ValueError: the model has no graph, or an operation of it says sizes that do not grow.
-    """
-    channel_map = trace(model)
-    try:
-        return _built(_Widener(channel_map, factor))
-    except Exception as error:
-        if factor == 1:
-            raise
-        raise ValueError(
-            f"'{model.name}' cannot be made {factor} times as wide, since an operation in it has "
-            f"sizes of its own: choose 1. ({str(error).splitlines()[0]})"
-        ) from error
-
-
-def scaled_norms(channel_map: ChannelMap) -> keras.Model:
-    """The network of a map, untrained, with a scale in every batch norm; channels are the same."""
-    return _built(_WithScales(channel_map, np.ones(len(channel_map), bool), {}))
-
-
-def _built(builder: Builder) -> keras.Model:
-    # The configs come from layers of this process: a Lambda may be made from them.
-    with scope_of(builder.map.model), SafeModeScope(False):
-        model = builder.model(builder.map.model)
-    for old, new in builder.pairs:
-        if hasattr(old, "adapt"):  # what a layer has found in the data is not trained again
-            for former, variable in zip(old.variables, new.variables, strict=True):
-                variable.assign(former)
-            adjust(old, new)
+    with scope_of(channel_map.model):
+        model = _double(channel_map.model)
+        if keep is not None:
+            keep = channel_map.check_keep(keep)
+            reconfigure(model, keep, exact=channel_map.exact)
+        _draw(model)
     return model
 
 
-class _WithScales(Builder):
-    def remade(self, old: Any, sizes: Any) -> Any:
-        new = super().remade(old, sizes)
-        if not isinstance(new, keras.layers.BatchNormalization) or new.scale:
-            return new
-        return type(new).from_config(new.get_config() | {"scale": True})
+def widen(model: keras.Model, factor: float) -> keras.Model:
+    """Returns a network of the same graph whose layers have more channels, untrained.
+
+    All layers whose channels may be removed get `factor` times as many, rounded; those whose
+    channels are tied stay so. Channels of two axes, such as those of the heads of an attention,
+    stay as many.
+
+    Args:
+        model: a built model, which is not changed.
+        factor: from 1.
+
+    Returns:
+        A new model, not compiled.
+
+    Raises:
+        ValueError: If the model has no graph, or an operation of it says sizes that do not grow.
+    """
+    with scope_of(model):
+        new = _double(model)
+        channel_map = trace(new)
+        try:
+            _grow(channel_map, _copies(channel_map, factor))
+            _draw(new)
+        except Exception as error:
+            if factor == 1:
+                raise
+            raise ValueError(
+                f"'{model.name}' cannot be made {factor} times as wide, since an operation in it "
+                f"has sizes of its own: choose 1. ({str(error).splitlines()[0]})"
+            ) from error
+    return new
 
 
-class _Widener(Builder):
-    """Builds each position of a channel as often as the channel has copies."""
+def scaled_norms(channel_map: ChannelMap) -> keras.Model:
+    """Returns the network of a map, untrained, with a scale in every batch norm."""
+    with scope_of(channel_map.model):
+        model = _double(channel_map.model)
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization) and not layer.scale:
+                _add_scale(layer)
+        _draw(model)
+    return model
 
-    def __init__(self, channel_map: ChannelMap, factor: float) -> None:
-        wide = _WideMap(channel_map, _copies(channel_map, factor))
-        super().__init__(wide, np.ones(len(channel_map), bool), {})
 
-    def positions(self, variable: keras.Variable) -> list[np.ndarray]:
-        result = super().positions(variable)
-        for axis in range(len(result)):
-            row = self.slices.get((id(variable), axis))
+def _double(model: keras.Model) -> keras.Model:
+    new = clone(model)
+    vars(new)["optimizer"], vars(new)["compiled"] = None, False
+    return new
+
+
+def _add_scale(layer: Any) -> None:
+    layer._tracker.unlock()
+    layer.scale = True
+    layer.gamma = layer.add_weight(
+        shape=layer.moving_mean.shape,
+        name="gamma",
+        initializer=layer.gamma_initializer,
+        regularizer=layer.gamma_regularizer,
+        constraint=layer.gamma_constraint,
+    )
+    # The order in which a layer that is loaded from a file makes its variables.
+    layer._trainable_variables.insert(0, layer._trainable_variables.pop())
+    layer._tracker.lock()
+
+
+def _draw(model: keras.Model) -> None:
+    """Gives the layers of a model the numbers that their initializers draw."""
+    done: set[int] = set()
+    for node in trace(model).graph.nodes:
+        layer = node.operation
+        own = getattr(layer, "variables", ())
+        # What a layer has found in the data is not trained again.
+        if (
+            id(layer) in done
+            or not own
+            or isinstance(layer, keras.Model)
+            or hasattr(layer, "adapt")
+        ):
+            continue
+        done.add(id(layer))
+        if any(inner._layers and not inner.built for inner in (layer,)):
+            continue
+        for variable, drawn in zip(own, _made_again(layer).variables, strict=True):
+            variable.assign(drawn)
+
+
+def _made_again(layer: Any) -> Any:
+    try:
+        with SafeModeScope(False):  # the configs come from layers of this process
+            config = live_config(layer)
+            new = type(layer).from_config(config)
+            new.build_from_config(layer.get_build_config())
+        return new
+    except Exception as error:
+        raise ValueError(
+            f"'{layer.name}' (a {type(layer).__name__}) cannot be made again from its own config: "
+            f"{error}. What it holds needs a get_config, as for saving the model."
+        ) from error
+
+
+def _grow(channel_map: ChannelMap, copies: np.ndarray) -> None:
+    """Shows each position of a channel as often as the channel has copies."""
+    wide = _WideMap(channel_map, copies)
+    slices = channel_map.slice_of
+    everything = np.ones(len(channel_map), bool)
+
+    def positions(variable: keras.Variable) -> list[np.ndarray]:
+        found = kept_positions(slices, everything, {}, variable)
+        for axis in range(len(found)):
+            row = slices.get((id(variable), axis))
             if row is not None:
-                result[axis] = np.repeat(result[axis], self.map.copies[row.channels])
-        return result
+                found[axis] = np.repeat(found[axis], copies[row.channels])
+        return found
+
+    Plan(wide, everything, positions).apply(Changes())
+    for graph in channel_map.graph.models:
+        for node in nodes_of(graph):
+            for tensor, shape in zip(node.outputs, shapes_of(node), strict=True):
+                if any(
+                    a != b for a, b in zip(tensor.shape, shape, strict=True) if None not in (a, b)
+                ):
+                    raise ValueError(f"'{node.operation.name}' makes {shape} of wider inputs")
 
 
 class _WideMap(ChannelMap):
     def __init__(self, old: ChannelMap, copies: np.ndarray) -> None:
-        super().__init__(old.model, old.slices, old.causes, old.tensors, old.inner)
+        super().__init__(
+            old.model, old.slices, old.causes, old.tensors, old.inner, old.zeros, old.graph
+        )
         self.copies = copies
 
     def kept_shape(self, keep: np.ndarray, tensor: Any) -> tuple[int | None, ...]:

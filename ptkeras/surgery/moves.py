@@ -16,8 +16,8 @@ from keras.src.ops import nn as keras_nn
 from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.rules_merge import ARITHMETIC, is_array
-from ptkeras.channels.rules_moves import SPLITS, key_of, moved, slice_key, split_axis
-from ptkeras.surgery.selection import ZERO, Selection, materialise, select
+from ptkeras.channels.rules_moves import CHOOSERS, SPLITS, key_of, moved, slice_key, split_axis
+from ptkeras.surgery.selection import ZERO, materialise, select
 
 _SPLITS = (keras_numpy.Split, *SPLITS)
 
@@ -28,16 +28,18 @@ class Ends(NamedTuple):
     Attributes:
         node: the node.
         values: what its input tensors became: symbolic tensors or `Selection`s.
-        inputs: for each input a bool array that broadcasts against it: which positions stay.
+        inputs: for each input a bool array that broadcasts against it: which positions are kept.
         outputs: the same for each output.
-        shapes: the new shapes of the outputs.
+        shape: the shape that the input had.
+        output_shapes: the shapes that the outputs had.
     """
 
     node: Any
     values: list[Any]
     inputs: list[np.ndarray]
     outputs: list[np.ndarray]
-    shapes: list[tuple[int | None, ...]]
+    shape: tuple[int | None, ...]
+    output_shapes: list[tuple[int | None, ...]]
 
 
 def channel_axis(kept: np.ndarray) -> int:
@@ -46,87 +48,72 @@ def channel_axis(kept: np.ndarray) -> int:
     return next((a for a, n in enumerate(sizes) if n > 1), len(sizes) - 1)
 
 
+def chooses(ends: Ends) -> bool:
+    """Whether a node chooses channels by constant numbers that fewer channels change."""
+    if all(kept.all() for kept in (*ends.inputs, *ends.outputs)):
+        return False
+    return len(ends.inputs) == 1 and isinstance(ends.node.operation, CHOOSERS)
+
+
 def remake(ends: Ends) -> list[Any] | None:
-    """The outputs of a node whose arguments change with the channels; None if they do not.
+    """Returns the outputs of a node that chooses channels by constant numbers; None for others.
 
     What it returns for an output that loses all of its channels is of no meaning.
     """
-    op = ends.node.operation
-    if all(kept.all() for kept in (*ends.inputs, *ends.outputs)) and not any(
-        isinstance(v, Selection) for v in ends.values
-    ):
-        return None
-    if isinstance(op, keras_nn.DotProductAttention):
-        return _attention(ends)
-    if len(ends.values) != 1:
+    if not chooses(ends):
         return None
     for types, function in _REMAKERS:
-        if isinstance(op, types):
+        if isinstance(ends.node.operation, types):
             return function(ends)
     return None
 
 
-def with_less_constants(node: Any, arguments: tuple, kept: np.ndarray) -> tuple:
-    """The arguments of arithmetic, its arrays without the numbers of the channels that go.
+def new_arguments(node: Any, kept: np.ndarray) -> tuple[tuple, dict] | None:
+    """Returns what a node has to be called with for fewer channels, None if that does not change.
+
+    Arrays in arithmetic lose the numbers of the channels that are removed. The scale of attention
+    scores, which would follow the width of the heads, stays what it was.
 
     Args:
-        node: a node of the old graph.
-        arguments: what the new operation is to be called with: the old arrays among new tensors.
-        kept: bool array that broadcasts against the node's output: which positions stay.
+        node: a node of a graph.
+        kept: bool array that broadcasts against the node's output: which positions are kept.
     """
-    if not isinstance(node.operation, ARITHMETIC) or kept.all():
-        return arguments
+    if kept.all():
+        return None
+    if isinstance(node.operation, keras_nn.DotProductAttention):
+        return _with_scale(node)
+    if isinstance(node.operation, ARITHMETIC):
+        return _with_less_constants(node, kept)
+    return None
+
+
+def _with_less_constants(node: Any, kept: np.ndarray) -> tuple[tuple, dict] | None:
     axis = channel_axis(kept) - kept.ndim
+    arguments = node.arguments.args, node.arguments.kwargs
+
+    def varies(value: Any) -> bool:
+        if isinstance(value, keras.Variable) or not is_array(value):
+            return False  # a variable is resized where it is
+        return np.ndim(value) >= -axis and np.shape(value)[axis] > 1
 
     def smaller(value: Any) -> Any:
-        if not is_array(value) or np.ndim(value) < -axis or np.shape(value)[axis] == 1:
+        if not varies(value):
             return value
         numbers = keras.ops.convert_to_numpy(value).compress(kept.reshape(-1), axis)
         return numbers if isinstance(value, np.ndarray) else keras.ops.convert_to_tensor(numbers)
 
+    if not any(map(varies, keras.tree.flatten(arguments))):
+        return None
     return keras.tree.map_structure(smaller, arguments)
 
 
-def _attention(ends: Ends) -> list[Any] | None:
-    """The scale of the scores, which would follow the width of the heads, stays what it was."""
-    node = ends.node
-    new = dict(zip(map(id, node.input_tensors), map(materialise, ends.values), strict=True))
-    args, kwargs = node.arguments.fill_in(new)
-    bound = inspect.signature(node.operation.call).bind(*args, **kwargs)
-    if bound.arguments.get("scale") is None:
-        bound.arguments["scale"] = float(node.input_tensors[0].shape[-1]) ** -0.5
-    return [_anew(node.operation)(*bound.args, **bound.kwargs)]
-
-
-def _anew(op: Any) -> Any:
-    return type(op).from_config(op.get_config())
-
-
-def _reshape(ends: Ends) -> list[Any]:
-    op = ends.node.operation
-    old = [-1 if n is None else int(n) for n in op.newshape]
-    shape = [
-        wanted if wanted == -1 or n == 1 else size
-        for wanted, n, size in zip(old, ends.outputs[0].shape, ends.shapes[0], strict=True)
-    ]
-    return [keras_numpy.Reshape(tuple(shape), name=op.name)(materialise(ends.values[0]))]
-
-
-def _broadcast_to(ends: Ends) -> list[Any]:
-    op, kept = ends.node.operation, ends.outputs[0]
-    shape = [
-        int(kept.sum()) if kept.shape[axis] > 1 else size for axis, size in enumerate(op.shape)
-    ]
-    return [keras_numpy.BroadcastTo(tuple(shape), name=op.name)(materialise(ends.values[0]))]
-
-
-def _squeeze(ends: Ends) -> list[Any] | None:
-    """Names the axes: one that is left with a single channel stays."""
-    op, shape = ends.node.operation, ends.node.input_tensors[0].shape
-    if op.axis is not None:
+def _with_scale(node: Any) -> tuple[tuple, dict] | None:
+    arguments = node.arguments
+    bound = inspect.signature(node.operation.call).bind(*arguments.args, **arguments.kwargs)
+    if bound.arguments.get("scale") is not None:
         return None
-    axes = tuple(axis for axis, n in enumerate(shape) if n == 1)
-    return [keras_numpy.Squeeze(axes, name=op.name)(materialise(ends.values[0]))]
+    bound.arguments["scale"] = float(node.input_tensors[0].shape[-1]) ** -0.5
+    return bound.args, bound.kwargs
 
 
 def _reindex(ends: Ends) -> list[Any] | None:
@@ -139,8 +126,8 @@ def _reindex(ends: Ends) -> list[Any] | None:
     outputs = moved(
         node.operation,
         positions,
-        tuple(node.input_tensors[0].shape),
-        [tuple(x.shape) for x in node.outputs],
+        ends.shape,
+        ends.output_shapes,
         node.arguments.args,
         node.arguments.kwargs,
     )
@@ -169,7 +156,7 @@ def _other_axes(ends: Ends, axis: int) -> Any | None:
         return keras_numpy.GetItem(name=op.name)(materialise(value), tuple(key))
     if not isinstance(op, keras_numpy.GetItem):
         own = split_axis(op) if isinstance(op, tuple(SPLITS)) else op.axis
-        rank = len(ends.node.input_tensors[0].shape)
+        rank = len(ends.shape)
         return value if isinstance(own, int) and own % rank == axis else None
     key, place = _place_in_key(ends, axis)
     if place is None or not isinstance(key[place], slice):
@@ -184,7 +171,7 @@ def _place_in_key(ends: Ends, axis: int) -> tuple[tuple, int | None]:
     """The key of a `GetItem`, and which of its parts is for an axis of the input."""
     arguments = ends.node.arguments
     key = key_of(arguments.args, arguments.kwargs)
-    rank = len(ends.node.input_tensors[0].shape)
+    rank = len(ends.shape)
     taken = sum(k is not None and k is not Ellipsis for k in key)
     at = 0
     for place, part in enumerate(key):
@@ -228,7 +215,7 @@ def _unstack(ends: Ends) -> list[Any] | None:
 def _take(ends: Ends) -> list[Any] | None:
     arguments, op = ends.node.arguments, ends.node.operation
     indices = np.asarray(arguments.args[1] if arguments.args[1:] else arguments.kwargs["indices"])
-    rank = len(ends.node.input_tensors[0].shape)
+    rank = len(ends.shape)
     if op.axis is None or op.axis % rank != channel_axis(ends.inputs[0]):
         return None
     return _select(ends, indices.reshape(-1) % max(ends.inputs[0].size, 1))
@@ -262,9 +249,6 @@ def _select(ends: Ends, indices: np.ndarray) -> list[Any] | None:
 
 
 _REMAKERS = (
-    (keras_numpy.Reshape, _reshape),
-    (keras_numpy.BroadcastTo, _broadcast_to),
-    (keras_numpy.Squeeze, _squeeze),
     (keras_numpy.GetItem, _get_item),
     ((*_SPLITS, keras_core.Slice, keras_numpy.Roll, keras_numpy.Repeat), _reindex),
     (keras_core.Unstack, _unstack),

@@ -1,134 +1,161 @@
-"""Momentum and every other slot of an optimiser, sliced like the weight it belongs to."""
+"""Momentum and every other slot of an optimizer, resized like the weight that it belongs to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from ptkeras._numbers import numbers
-
-Slicer = Callable[[keras.Variable, np.ndarray, tuple[int, ...]], np.ndarray]
-
-_PROBE_SIZES = (2, 3, 5, 7, 11, 13, 17)
+from ptkeras.surgery.changes import Changes
+from ptkeras.surgery.variables import fill, take
 
 
-def carry_over(
-    optimizer: keras.optimizers.Optimizer,
-    weights: list[keras.Variable],
-    renewed: dict[int, keras.Variable],
-    slicer: Slicer,
-    added: Collection[int] = (),
-) -> None:
-    """Makes an optimiser serve the smaller weights, in place.
+class Resized(NamedTuple):
+    """A variable that has got another size.
 
-    A new optimiser of the same config is built on the new weights, takes every number of the old
-    one over, and is moved into the old object, so that whoever holds that holds the new one.
+    Attributes:
+        variable: the variable.
+        shape: the shape that it had.
+        positions: for each of its axes the positions that it shows now.
+    """
+
+    variable: keras.Variable
+    shape: tuple[int, ...]
+    positions: list[np.ndarray]
+
+
+def nested(optimizer: Any) -> Iterator[Any]:
+    """Yields an optimizer and those that it holds: in a `LossScaleOptimizer`, a `MultiOptimizer`."""
+    yield optimizer
+    for value in vars(optimizer).values():
+        for inner in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(inner, keras.optimizers.Optimizer):
+                yield from nested(inner)
+
+
+def resize_slots(optimizer: Any, resized: Mapping[int, Resized], changes: Changes) -> None:
+    """Gives the slots of an optimizer the sizes of their weights, in the variables that they are.
+
+    Slots are found by the weight that they belong to, wherever the optimizer keeps them: in lists
+    in the order of the weights, in dicts by number, path or key, or by Keras's name for a slot.
 
     Args:
-        optimizer: the optimiser, built.
-        weights: the model's trainable variables now. The new optimiser has them in this order,
-            since Keras pairs them by position (on JAX, and for weight averages); a branch that left
-            the graph may have changed the order of the layers.
-        renewed: the new variable for the `id` of each old trainable variable that lives on.
-        slicer: `slicer(old variable, values, axes)` drops from `values` what its variable loses,
-            where `axes` are the variable's axes that the axes of `values` stand for.
-        added: the `id`s of weights that the model did not have before, whose slots begin anew.
+        optimizer: a built optimizer; learning rate, iterations and loss scale stay untouched.
+        resized: what has become of the weights, by `id`.
+        changes: the log that undoes it.
+
+    Raises:
+        ValueError: If a slot has a shape that its weight does not explain.
     """
-    old_weights = optimizer._trainable_variables
-    positions = {id(renewed[id(v)]): i for i, v in enumerate(old_weights) if id(v) in renewed}
-    served = [v for v in weights if id(v) in positions or id(v) in added]
-    origins = [positions.get(id(v)) for v in served]
-    pairs = [(v, renewed[id(v)]) for v in old_weights if id(v) in renewed]
-    fresh = _anew(optimizer, served, pairs)
-    _copy(optimizer, fresh, origins, slicer)
-    become(optimizer, fresh)
+    done: set[int] = set()
+    for one in nested(optimizer):
+        weights = list(getattr(one, "_trainable_variables", None) or ())
+        if not any(id(weight) in resized for weight in weights):
+            continue
+        keys = _keys_before(one, weights)
+        for name, weight, slot in _slots(one, weights, keys):
+            if id(slot) in done or id(weight) not in resized:
+                continue
+            done.add(id(slot))
+            _resize(one, name, resized[id(weight)], slot, changes)
+        _renew_keys(one, weights, keys, changes)
 
 
-def renew(
-    optimizer: keras.optimizers.Optimizer,
-    weights: list[keras.Variable],
-    pairs: Collection[tuple[keras.Variable, keras.Variable]],
-) -> None:
-    """Makes an optimiser serve other weights, in place; its slots begin anew.
+def align(optimizer: Any, weights: list[keras.Variable], changes: Changes) -> None:
+    """Has an optimizer serve these weights in this order, those of its own that are not among
+    them no longer.
+
+    Keras pairs weights and slots by position on JAX, and for weight averages.
 
     Args:
-        optimizer: the optimiser, built or not.
-        weights: the weights, in the order of its slots.
-        pairs: variables before, and what each of them has become.
+        optimizer: a built optimizer.
+        weights: weights of a model; those that the optimizer does not know are left out.
+        changes: the log that undoes it.
     """
-    become(optimizer, _anew(optimizer, weights, pairs))
+    for one in nested(optimizer):
+        own = list(getattr(one, "_trainable_variables", None) or ())
+        place = {id(weight): i for i, weight in enumerate(own)}
+        order = [place[id(weight)] for weight in weights if id(weight) in place]
+        if order == list(range(len(own))):
+            continue
+        keys = _keys_before(one, own)
+        gone = set(range(len(own))) - set(order)
+        dropped = {id(s) for _, w, s in _slots(one, own, keys) if place[id(w)] in gone}
+        for name, value in list(vars(one).items()):
+            if _is_parallel(value, own):
+                changes.set(one, name, [value[i] for i in order])
+            elif isinstance(value, dict) and value and all(type(k) is int for k in value):
+                new = {n: value[i] for n, i in enumerate(order) if i in value}
+                changes.set(one, name, new)
+        changes.set_list(one._variables, [v for v in one._variables if id(v) not in dropped])
+        _renew_keys(one, [own[i] for i in order], [keys[i] for i in order], changes)
 
 
-def _anew(
-    optimizer: keras.optimizers.Optimizer,
-    weights: list[keras.Variable],
-    pairs: Collection[tuple[keras.Variable, keras.Variable]],
-) -> keras.optimizers.Optimizer:
-    """A new optimiser of the same config and attributes, built on `weights`."""
-    fresh = twin(optimizer)
-    fresh.build(weights)
-    _copy_attributes(optimizer, fresh, pairs)
-    return fresh
+def _keys_before(optimizer: Any, weights: list[Any]) -> list[Any]:
+    """The key by which an optimizer knows each weight, which on TensorFlow its tensor has."""
+    indices = getattr(optimizer, "_trainable_variables_indices", {})
+    by_index = {index: key for key, index in indices.items()}
+    return [by_index.get(i, id(weight)) for i, weight in enumerate(weights)]
 
 
-def _copy_attributes(
-    old: Any, new: Any, pairs: Collection[tuple[keras.Variable, keras.Variable]]
-) -> None:
-    """Copies what a config cannot say: attributes that a user set, weights without decay too."""
-    for name, value in vars(old).items():
-        if name not in vars(new):
-            setattr(new, name, value)
-        elif isinstance(value, keras.optimizers.Optimizer):  # inside of a LossScaleOptimizer
-            _copy_attributes(value, getattr(new, name), pairs)
-    if hasattr(new, "_exclude_from_weight_decay"):
-        new._exclude_from_weight_decay = {
-            new._var_key(after) for before, after in pairs if not old._use_weight_decay(before)
-        }
-        new._exclude_from_weight_decay_cache = {}
+def _renew_keys(optimizer: Any, weights: list[Any], former: list[Any], changes: Changes) -> None:
+    """Has an optimizer know its weights by the keys that they have now."""
+    keys = [optimizer._var_key(weight) for weight in weights]
+    renamed = dict(zip(former, keys, strict=True))
+    changes.set(optimizer, "_trainable_variables_indices", {key: i for i, key in enumerate(keys)})
+    for name, value in list(vars(optimizer).items()):
+        if name == "_trainable_variables_indices":
+            continue
+        if name == "_exclude_from_weight_decay_cache":
+            changes.set(optimizer, name, {})
+        elif isinstance(value, dict) and value and value.keys() <= renamed.keys():
+            changes.set(optimizer, name, {renamed[key]: v for key, v in value.items()})
+        elif isinstance(value, set) and value & renamed.keys():
+            changes.set(optimizer, name, {renamed.get(key, key) for key in value})
 
 
-def twin(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """A new optimiser of the same config, not built.
-
-    Args:
-        optimizer: any Keras optimiser; its learning rate may be a function of the user's, which a
-            config could not say.
-    """
-    config = optimizer.get_config()
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return type(optimizer)(**config | {"inner_optimizer": twin(optimizer.inner_optimizer)})
-    if not isinstance(optimizer._learning_rate, keras.Variable):
-        config["learning_rate"] = optimizer._learning_rate
-    return type(optimizer).from_config(config)
-
-
-def become(optimizer: keras.optimizers.Optimizer, other: keras.optimizers.Optimizer) -> None:
-    """Moves `other` into `optimizer`, so that whoever holds that holds the new one."""
-    vars(optimizer).clear()
-    vars(optimizer).update(vars(other))
-
-
-def _copy(old: Any, new: Any, origins: list[int | None], slicer: Slicer) -> None:
-    """Copies all numbers; `origins` has the position of the old weight for each new one."""
-    weights = old._trainable_variables
-    for name, value in vars(old).items():
-        other = getattr(new, name, None)
-        if isinstance(value, keras.Variable):
-            other.assign(value)
-        elif isinstance(value, keras.optimizers.Optimizer):
-            _copy(value, other, origins, slicer)
-        elif _is_slots(value, weights) and name != "_trainable_variables":
-            for i, slot in zip(origins, other, strict=True):
-                if i is not None and value[i] is not None:
-                    axes = _axes(old, name, weights[i], value[i])
-                    values = numbers(value[i])
-                    slot.assign(slicer(weights[i], values, axes))
+def _slots(
+    optimizer: Any, weights: list[Any], keys: list[Any]
+) -> Iterator[tuple[str, Any, keras.Variable]]:
+    """Yields (name of the attribute, weight, slot) for what an optimizer keeps for its weights."""
+    known = dict(zip(keys, weights, strict=True))
+    known |= {id(weight): weight for weight in weights}
+    known |= {weight.path: weight for weight in weights}
+    seen = {id(weight) for weight in weights}
+    for name, value in vars(optimizer).items():
+        if name in ("_trainable_variables", "_variables", "_tracker"):
+            continue
+        for weight, slot in _within(value, None, weights, known):
+            if id(slot) not in seen:
+                seen.add(id(slot))
+                yield name, weight, slot
+    for slot in optimizer._variables:  # what is kept elsewhere is known by its name
+        if id(slot) not in seen and slot.shape:
+            weight = _named_after(slot, weights)
+            if weight is not None:
+                yield slot.name, weight, slot
 
 
-def _is_slots(value: Any, weights: list[keras.Variable]) -> bool:
+def _within(value: Any, weight: Any, weights: list[Any], known: Mapping) -> Iterator[tuple]:
+    if isinstance(value, keras.Variable):
+        if weight is not None:
+            yield weight, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            own = weights[key] if type(key) is int and 0 <= key < len(weights) else None
+            own = known.get(key, own) if isinstance(key, (int, str)) else own
+            yield from _within(inner, own if own is not None else weight, weights, known)
+    elif isinstance(value, (list, tuple)):
+        parallel = weight is None and len(value) == len(weights)
+        for number, inner in enumerate(value):
+            yield from _within(inner, weights[number] if parallel else weight, weights, known)
+
+
+def _is_parallel(value: Any, weights: list[Any]) -> bool:
     return (
         isinstance(value, (list, tuple))
         and len(value) == len(weights) > 0
@@ -136,20 +163,41 @@ def _is_slots(value: Any, weights: list[keras.Variable]) -> bool:
     )
 
 
-def _axes(
-    optimizer: Any, name: str, weight: keras.Variable, slot: keras.Variable
-) -> tuple[int, ...]:
+def _named_after(slot: keras.Variable, weights: list[Any]) -> Any:
+    """The weight whose path Keras has put at the front of the name of a slot."""
+    named = [w for w in weights if slot.name.startswith(w.path.replace("/", "_") + "_")]
+    return max(named, key=lambda w: len(w.path), default=None)
+
+
+def _resize(
+    optimizer: Any, name: str, weight: Resized, slot: keras.Variable, changes: Changes
+) -> None:
+    axes = _axes(optimizer, name, weight, tuple(slot.shape))
+    positions = [weight.positions[axis] for axis in axes]
+    if [len(kept) for kept in positions] != list(slot.shape):
+        fill(slot, take(numbers(slot), positions), changes)
+
+
+def _axes(optimizer: Any, name: str, weight: Resized, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The axes of a weight that the axes of its slot stand for.
 
-    Most slots have the weight's shape. Adafactor's have an axis less, and their sizes alone cannot
-    tell which: a weight whose axes all differ in size can.
+    Most slots have the shape of the weight. Adafactor's factors lack one axis.
     """
-    if tuple(slot.shape) == tuple(weight.shape):
-        return tuple(range(len(weight.shape)))
-    if len(slot.shape) == 0:
-        return ()
-    sizes = _PROBE_SIZES[: len(weight.shape)]
-    probe = keras.Variable(np.zeros(sizes), dtype=weight.dtype)
-    other = twin(optimizer)
-    other.build([probe])
-    return tuple(sizes.index(n) for n in getattr(other, name)[0].shape)
+    rank = len(weight.shape)
+    if shape == weight.shape:
+        return tuple(range(rank))
+    if isinstance(optimizer, keras.optimizers.Adafactor) and name in ("_r", "_c") and rank > 1:
+        return tuple(a for a in range(rank) if a != (rank - 1 if name == "_r" else rank - 2))
+    fitting = [
+        axes
+        for axes in itertools.combinations(range(rank), len(shape))
+        if tuple(weight.shape[a] for a in axes) == shape
+    ]
+    if not shape or len(fitting) == 1:
+        return fitting[0] if fitting else ()
+    raise ValueError(
+        f"'{name}' of the optimizer '{optimizer.name}' (a {type(optimizer).__name__}) keeps a slot "
+        f"of shape {shape} for '{weight.variable.path}' of shape {weight.shape}, and its sizes do "
+        "not say which axes of the weight those are: compile with an optimizer whose slots have "
+        "the shapes of their weights."
+    )

@@ -10,14 +10,13 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from ptkeras._collector import held_back
 from ptkeras._held_mask import refuse_masks
 from ptkeras.channels import trace
-from ptkeras.surgery.adopt import adopt
-from ptkeras.surgery.initial_values import InitialValues
-from ptkeras.surgery.optimizers import carry_over
-from ptkeras.surgery.rebuild import Builder, Rebuilt
-from ptkeras.surgery.reconfigure import carry_weights, refresh_functions, scope_of
+from ptkeras.surgery.changes import Changes
+from ptkeras.surgery.editing import Editor
+from ptkeras.surgery.functions import refresh_functions
+from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.surgery.twins import carry_over
 
 
 class Stage(NamedTuple):
@@ -41,76 +40,89 @@ class Stage(NamedTuple):
 def replace(model: keras.Model, stages: Mapping[int, list[Stage]]) -> keras.Model:
     """Replaces layers of a model by others in a row, in place.
 
-    Like `ptkeras.reconfigure`, it rebuilds the graph and moves it into `model`; all other layers
-    keep their numbers and, where the model is compiled, their slots of the optimiser. Slots of the
-    new layers begin anew. If anything goes wrong, the model is what it was.
+    All other layers stay the objects that they are, with their slots of the optimizer. Slots of the
+    new layers begin at their initial values. If anything is raised, the model is what it was.
 
     Args:
         model: a Functional or built Sequential model.
-        stages: for the `id` of each layer that goes what takes its place, layers that map one
+        stages: for the `id` of each layer that is removed what takes its place, layers that map one
             tensor to one; an empty list hands on what the layer read.
 
     Returns:
         `model`.
 
     Raises:
-        ValueError: masks of `ptkeras.MagnitudePruning` are on the model.
+        ValueError: If masks of `ptkeras.MagnitudePruning` are on the model.
     """
     refuse_masks(model)
     if not stages:
         return model
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells of channels that stay: here all of them do
+        warnings.simplefilter("ignore")  # it warns of channels that are kept: here all of them are
         channel_map = trace(model)
-    keep = np.ones(len(channel_map), bool)
-    with scope_of(model):
-        builder = _Replacer(channel_map, stages)
-        with held_back(), InitialValues(builder.initial_value) as initial, SafeModeScope(False):
-            new = builder.model(model)
-        rebuilt = Rebuilt(new, builder.pairs, initial.given)
-        renewed = carry_weights(channel_map, keep, {}, rebuilt)
-        added = builder.fill()
-        adopt(model, new)
-        if model.compiled and model.optimizer is not None and model.optimizer.built:
-            carry_over(
-                model.optimizer,
-                model.trainable_variables,
-                renewed,
-                lambda variable, values, axes: values,
-                added,
-            )
-        refresh_functions(model)
-    return model
+    changes = Changes()
+    try:
+        with scope_of(model), SafeModeScope(False):
+            replacer = _Replacer(channel_map, stages, changes)
+            for graph in channel_map.graph.models:
+                if replacer.needed(graph):
+                    replacer.edit(graph)
+                    replacer.renew_row(graph)
+            replacer.fill()
+            _carry_slots(model, replacer.added)
+            refresh_functions(model, changes)
+            return model
+    except BaseException:
+        changes.undo()
+        raise
 
 
-class _Replacer(Builder):
-    """Builds the model as it is, but for the layers that are replaced."""
+def _carry_slots(model: keras.Model, added: set[int]) -> None:
+    if model.compiled and model.optimizer is not None and model.optimizer.built:
+        same = {id(v): v for v in model.trainable_variables if id(v) not in added}
+        weights = model.trainable_variables
+        carry_over(model.optimizer, weights, same, lambda variable, values, axes: values, added)
 
-    def __init__(self, channel_map: Any, stages: Mapping[int, list[Stage]]) -> None:
-        super().__init__(channel_map, np.ones(len(channel_map), bool), {})
+
+class _Replacer(Editor):
+    """Edits a graph where layers are replaced, and nowhere else."""
+
+    def __init__(
+        self, channel_map: Any, stages: Mapping[int, list[Stage]], changes: Changes
+    ) -> None:
+        super().__init__(channel_map, np.ones(len(channel_map), bool), {}, {}, {}, changes)
         self.stages = stages
         self.put: dict[int, list[Any]] = {}
+        self.added: set[int] = set()
 
-    def visit(self, node: Any, tensors: dict[int, Any]) -> None:
+    def needed(self, graph: Any) -> bool:
+        return any(id(layer) in self.stages for layer in graph.layers)
+
+    def visit(self, node: Any) -> None:
         if id(node.operation) not in self.stages:
-            super().visit(node, tensors)
+            super().visit(node)
             return
-        (value,) = (tensors[id(x)] for x in node.input_tensors)
-        for layer in self.row(node.operation, node):
+        (tensor,) = node.input_tensors
+        value = self.replaced.get(id(tensor), tensor)
+        for layer in self.row(node.operation):
             value = layer(value)
-        tensors[id(node.outputs[0])] = value
+        self.replaced[id(node.outputs[0])] = value
 
-    def row(self, old: Any, node: Any) -> list[Any]:
-        if id(old) not in self.stages:
-            return super().row(old, node)
+    def row(self, old: Any) -> list[Any]:
+        """The layers that take the place of one; made once."""
         if id(old) not in self.put:
             self.put[id(old)] = [s.kind.from_config(s.config) for s in self.stages[id(old)]]
-            self.made.update({id(layer): layer for layer in self.put[id(old)]})
         return self.put[id(old)]
 
-    def fill(self) -> set[int]:
-        """Gives the new layers their numbers; returns the `id`s of their variables."""
-        added = set()
+    def renew_row(self, graph: Any) -> None:
+        """Has a Sequential model hold the new layers."""
+        if not isinstance(graph, keras.Sequential):
+            return
+        rows = [self.put.get(id(layer), [layer]) for layer in graph._layers]
+        self.changes.set(graph, "_layers", [layer for row in rows for layer in row])
+
+    def fill(self) -> None:
+        """Gives the new layers their numbers."""
         for key, layers in self.put.items():
             for stage, layer in zip(self.stages[key], layers, strict=True):
                 layer.kernel.assign(stage.kernel)
@@ -118,5 +130,4 @@ class _Replacer(Builder):
                 if stage.bias is not None:
                     layer.bias.assign(stage.bias)
                     layer.bias.regularizer = stage.like.bias.regularizer
-                added |= {id(variable) for variable in layer.trainable_variables}
-        return added
+                self.added |= {id(variable) for variable in layer.trainable_variables}

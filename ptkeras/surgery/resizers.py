@@ -1,4 +1,4 @@
-"""How the configs of Keras's own layers say their sizes."""
+"""Which attributes of Keras's own layers and operations say their sizes."""
 
 from __future__ import annotations
 
@@ -11,150 +11,225 @@ from keras.src.applications.convnext import LayerScale
 from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
-from keras.src.layers.rnn.conv_lstm import ConvLSTM
+from keras.src.layers.rnn.conv_lstm import ConvLSTM, ConvLSTMCell
+from keras.src.ops import numpy as keras_numpy
 
-from ptkeras.surgery.layers import Sizes, register, register_adjuster, resized_config
+from ptkeras.channels.registry import existing
+from ptkeras.surgery.sizes import Attributes, Sizes, register
 
 
 @register(BaseConv)
-def _conv(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["filters"] = sizes.shape(layer.kernel)[-1]
+def _conv(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    attributes["filters"] = sizes.shape(layer.kernel)[-1]
     if layer.groups > 1 and layer.kernel.shape[-2] == 1:  # depthwise: a group for each channel
-        config["groups"] = config["filters"] * layer.groups // layer.filters
+        attributes["groups"] = attributes["filters"] * layer.groups // layer.filters
 
 
 @register(BaseConvTranspose)
-def _conv_transpose(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["filters"] = sizes.shape(layer.kernel)[-2]
+def _conv_transpose(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    attributes["filters"] = sizes.shape(layer.kernel)[-2]
 
 
 @register(BaseSeparableConv)
-def _separable_conv(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["filters"] = sizes.shape(layer.pointwise_kernel)[-1]
+def _separable_conv(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    attributes["filters"] = sizes.shape(layer.pointwise_kernel)[-1]
 
 
 @register(layers.Dense)
-def _dense(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["units"] = sizes.shape(layer.kernel)[-1]
+def _dense(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    attributes["units"] = sizes.shape(layer.kernel)[-1]
 
 
 @register(layers.Embedding)
-def _embedding(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["output_dim"] = sizes.shape(layer._embeddings)[-1]
+def _embedding(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    attributes["output_dim"] = sizes.shape(layer._embeddings)[-1]
 
 
 @register(layers.Reshape)
-def _reshape(layer: Any, config: dict, sizes: Sizes) -> None:
+def _reshape(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
     target = sizes.outputs[0][1:]
     if sum(n is None for n in target) <= 1:
-        config["target_shape"] = tuple(-1 if n is None else n for n in target)
+        attributes["target_shape"] = tuple(-1 if n is None else n for n in target)
 
 
 @register(layers.Rescaling)
-def _rescaling(layer: Any, config: dict, sizes: Sizes) -> None:
+def _rescaling(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    """A scale or offset per channel loses the numbers of the channels; one by place keeps its."""
+    kept = sizes.kept[0]
+    along = next((a - kept.ndim for a, n in enumerate(kept.shape) if n > 1), None)
     for name in ("scale", "offset"):
         values = np.asarray(getattr(layer, name))
-        for axis in range(-values.ndim, 0):
-            if values.shape[axis] > 1:
-                kept = np.flatnonzero(sizes.kept[0].reshape(-1))
-                values = values.take(kept, axis)
-        config[name] = values.tolist()
+        if along is None or kept.all() or values.ndim < -along or values.shape[along] == 1:
+            continue
+        values = values.compress(kept.reshape(-1), along)
+        attributes[name] = (
+            values if isinstance(getattr(layer, name), np.ndarray) else values.tolist()
+        )
 
 
 @register(LayerScale)
-def _layer_scale(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["projection_dim"] = sizes.shape(layer.gamma)[0]
+def _layer_scale(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    attributes["projection_dim"] = sizes.shape(layer.gamma)[0]
 
 
 @register(layers.GroupNormalization)
-def _group_normalization(layer: Any, config: dict, sizes: Sizes) -> None:
+def _group_normalization(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
     """Keeps whole groups where the channels of each went together, else the number of groups."""
-    kept = sizes.kept[0].reshape(-1)
-    groups = np.broadcast_to(kept, layer.input_spec.axes[layer.axis]).reshape(layer.groups, -1)
+    size = layer.input_spec.axes[layer.axis]
+    kept = sizes.kept[0]
+    axis = layer.axis % kept.ndim
+    if kept.shape[axis] == 1:
+        return
+    groups = np.broadcast_to(kept.reshape(-1), size).reshape(layer.groups, -1)
     if (groups.all(1) | ~groups.any(1)).all():
-        config["groups"] = int(groups.any(1).sum())
+        attributes["groups"] = int(groups.any(1).sum())
 
 
 @register(layers.EinsumDense)
-def _einsum_dense(layer: Any, config: dict, sizes: Sizes) -> None:
-    partial = layer.partial_output_shape
-    sized = sizes.outputs[0][-len(partial) :]
-    config["output_shape"] = [
-        n if old is not None else None for n, old in zip(sized, partial, strict=True)
-    ]
+def _einsum_dense(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    """The output's sizes that the kernel says are the kernel's new ones."""
+    _, kernel, output = layer.equation.replace(" ", "").replace("->", ",").split(",")
+    new = dict(zip(kernel, sizes.shape(layer._kernel), strict=True))
+    for name in ("partial_output_shape", "full_output_shape"):
+        old = getattr(layer, name, None)
+        if old is None:
+            continue
+        # Counted from the right, where no ellipsis is in the way.
+        letters = output.replace("...", "")[-len(old) :]
+        spare = [None] * (len(old) - len(letters))
+        attributes[name] = tuple(
+            n if n is None or letter not in new else new[letter]
+            for n, letter in zip(old, [*spare, *letters], strict=True)
+        )
 
 
 @register(layers.MultiHeadAttention)
-def _multi_head_attention(layer: Any, config: dict, sizes: Sizes) -> None:
-    _, config["num_heads"], config["key_dim"] = sizes.shape(layer._query_dense._kernel)
-    config["value_dim"] = sizes.shape(layer._value_dense._kernel)[-1]
-    width = sizes.shape(layer._output_dense._kernel)[2:]
-    if layer._output_shape or width != sizes.inputs[0][-1:]:
-        config["output_shape"] = width
-
-
-@register_adjuster(layers.Normalization)
-def _normalise_as_before(old: Any, new: Any) -> None:
-    """What it divides by is worked out from its variables."""
-    new.finalize_state()
-
-
-@register_adjuster(layers.MultiHeadAttention)
-def _scale_as_before(old: Any, new: Any) -> None:
-    """The scores are divided by the root of the head's width: queries make up for a smaller one."""
-    _scale_queries(new, new.key_dim / old.key_dim)
+def _multi_head_attention(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    _, heads, width = sizes.shape(layer._query_dense._kernel)
+    values = sizes.shape(layer._value_dense._kernel)[-1]
+    attributes.update(_num_heads=heads, _key_dim=width, _value_dim=values)
+    attributes["_inverse_sqrt_key_dim"] = float(width) ** -0.5
+    output = sizes.shape(layer._output_dense._kernel)[2:]
+    if layer._output_shape or output != tuple(sizes.inputs[0][-1:]):
+        attributes["_output_shape"] = output
+    for name in ("_query_dense", "_key_dense", "_value_dense", "_gate_dense", "_output_dense"):
+        if (inner := getattr(layer, name, None)) is not None:
+            attributes.of(inner, sizes)
 
 
 @register(layers.GroupQueryAttention)
-def _grouped_query_attention(layer: Any, config: dict, sizes: Sizes) -> None:
-    _, config["num_query_heads"], config["head_dim"] = sizes.shape(layer._query_dense._kernel)
-    config["num_key_value_heads"] = sizes.shape(layer._key_dense._kernel)[1]
-
-
-@register_adjuster(layers.GroupQueryAttention)
-def _scale_groups_as_before(old: Any, new: Any) -> None:
-    _scale_queries(new, new.head_dim / old.head_dim)
-
-
-def _scale_queries(layer: Any, ratio: float) -> None:
-    if ratio != 1:
-        for variable in layer._query_dense.weights:
-            variable.assign(variable.value * ratio**0.5)
-
-
-@register(layers.SimpleRNN, layers.LSTM, layers.GRU)
-def _recurrent(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["units"] = sizes.shape(layer.cell.recurrent_kernel)[-2]
+def _grouped_query_attention(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    _, heads, width = sizes.shape(layer._query_dense._kernel)
+    groups = sizes.shape(layer._key_dense._kernel)[1]
+    attributes.update(num_query_heads=heads, head_dim=width, num_key_value_heads=groups)
+    attributes["num_repeats"] = heads // groups
+    attributes["_inverse_sqrt_head_dim"] = float(width) ** -0.5
+    attributes["feature_dim"] = sizes.inputs[0][-1]
+    for name in ("_query_dense", "_key_dense", "_value_dense", "_gate_dense", "_output_dense"):
+        if (inner := getattr(layer, name, None)) is not None:
+            attributes.of(inner, sizes)
 
 
 @register(layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell)
-def _cell(cell: Any, config: dict, sizes: Sizes) -> None:
-    config["units"] = sizes.shape(cell.recurrent_kernel)[-2]
+def _cell(cell: Any, attributes: Attributes, sizes: Sizes) -> None:
+    units = sizes.shape(cell.recurrent_kernel)[-2]
+    states = [units] * len(cell.state_size) if isinstance(cell.state_size, list) else units
+    attributes.update(units=units, output_size=units, state_size=states)
 
 
-@register(ConvLSTM)
-def _conv_lstm(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["filters"] = sizes.shape(layer.cell.recurrent_kernel)[-2]
+@register(ConvLSTMCell)
+def _conv_cell(cell: Any, attributes: Attributes, sizes: Sizes) -> None:
+    *_, inputs, columns = sizes.shape(cell.kernel)
+    filters = sizes.shape(cell.recurrent_kernel)[-2]
+    attributes["filters"] = filters
+    attributes["kernel_shape"] = (*cell.kernel_size, inputs, columns)
+    attributes["recurrent_kernel_shape"] = (*cell.kernel_size, filters, columns)
 
 
 @register(layers.RNN)
-def _rnn(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["cell"] = _resized(layer.cell, sizes)
+def _rnn(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    attributes.of(layer.cell, sizes)
+    if isinstance(layer, ConvLSTM):
+        return
+    cells = getattr(layer.cell, "cells", [layer.cell])
+    states = [_states(cell, sizes) for cell in cells]
+    attributes["state_size"] = states if hasattr(layer.cell, "cells") else _listed(states[0])
+
+
+def _states(cell: Any, sizes: Sizes) -> Any:
+    """The new size of the states of a cell, an integer or a list."""
+    if not hasattr(cell, "recurrent_kernel"):
+        return cell.state_size
+    units = sizes.shape(cell.recurrent_kernel)[-2]
+    return [units] * len(cell.state_size) if isinstance(cell.state_size, list) else units
+
+
+def _listed(states: Any) -> list:
+    return list(states) if isinstance(states, (list, tuple)) else [states]
 
 
 @register(layers.StackedRNNCells)
-def _stacked_cells(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["cells"] = [_resized(cell, sizes) for cell in layer.cells]
+def _stacked_cells(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    for cell in layer.cells:
+        attributes.of(cell, sizes)
 
 
 @register(layers.Bidirectional)
-def _bidirectional(layer: Any, config: dict, sizes: Sizes) -> None:
-    config["layer"] = _resized(layer.forward_layer, sizes)
-    config["backward_layer"] = _resized(layer.backward_layer, sizes)
+def _bidirectional(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    for inner in (layer.forward_layer, layer.backward_layer):
+        attributes.of(inner, sizes)
 
 
-def _resized(inner: Any, sizes: Sizes) -> dict:
-    """A layer within another one as the other's config describes it, with its new size."""
-    described = keras.saving.serialize_keras_object(inner)
-    described.pop("build_config", None)  # it would be built at its old size
-    return described | {"config": resized_config(inner, sizes)}
+@register(layers.TimeDistributed)
+def _time_distributed(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    if not isinstance(layer.layer, keras.Model):
+        attributes.of(layer.layer, sizes.within_time())
+
+
+@register(layers.SpectralNormalization)
+def _spectral_normalization(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+    attributes.of(layer.layer, sizes)
+    attributes["kernel_shape"] = sizes.shape(layer.kernel)
+
+
+@register(keras_numpy.Reshape)
+def _reshape_operation(op: Any, attributes: Attributes, sizes: Sizes) -> None:
+    old = [-1 if n is None else int(n) for n in op.newshape]
+    attributes["newshape"] = tuple(
+        n if n in (-1, 1) or size is None else size
+        for n, size in zip(old, sizes.outputs[0], strict=True)
+    )
+
+
+@register(keras_numpy.BroadcastTo)
+def _broadcast_to(op: Any, attributes: Attributes, sizes: Sizes) -> None:
+    if len(op.shape) == len(sizes.outputs[0]):
+        attributes["shape"] = tuple(
+            old if n is None else n for old, n in zip(op.shape, sizes.outputs[0], strict=True)
+        )
+
+
+@register(keras_numpy.Squeeze)
+def _squeeze(op: Any, attributes: Attributes, sizes: Sizes) -> None:
+    """Names the axes: one that is left with a single channel is no axis to be squeezed."""
+    if op.axis is None:
+        former = sizes.former[0]
+        attributes["axis"] = tuple(axis for axis, n in enumerate(former) if n == 1)
+
+
+def scale_queries(layer: Any, ratio: float) -> dict[int, float]:
+    """Returns factors for the variables of the queries of an attention, by `id`.
+
+    The scores are divided by the root of the width of a head: queries make up for a smaller one.
+    """
+    return {id(v): ratio**0.5 for v in layer._query_dense.weights}
+
+
+def rescaled(layer: Any, sizes: Sizes) -> dict[int, float]:
+    """Returns the factors by which variables change because a layer divides by its own size."""
+    grouped = tuple(existing(layers, "GroupQueryAttention"))
+    if not isinstance(layer, (layers.MultiHeadAttention, *grouped)):
+        return {}
+    old = layer._query_dense._kernel.shape[-1]
+    new = sizes.shape(layer._query_dense._kernel)[-1]
+    return scale_queries(layer, new / old) if new != old else {}

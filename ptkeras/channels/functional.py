@@ -1,0 +1,324 @@
+"""The plain Functional model of what any model computes, from Keras's own layers and operations."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+from keras.src.ops import numpy as keras_numpy
+
+from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
+from ptkeras.channels.inputs import symbolic_inputs
+from ptkeras.channels.leaves import is_leaf
+from ptkeras.channels.opening import (
+    Constant,
+    OpaqueError,
+    Opened,
+    Weight,
+    open_call,
+)
+
+# A batch size that no other size is a multiple of: where it turns up, the batch is meant.
+BATCH = 1009
+
+
+def as_functional(model: keras.Model, input_shape: Any = None) -> keras.Model:
+    """Returns the plain Functional model that computes what a model computes.
+
+    It is made of Keras's own layers and operations, opened up to any depth, so that it saves,
+    loads (without ptkeras, and without the classes of the model) and exports. It shares the
+    variables of the model: what trains one trains the other. Make it again after a reconfiguration.
+
+    ```python
+    ptkeras.as_functional(model).save("small.keras")
+    ```
+
+    Layers that cannot be seen through are in it as they are, and need their classes when the file
+    is loaded. Scalar variables are copied, since no layer of Keras holds one.
+
+    Args:
+        model: a built model of any kind.
+        input_shape: shape of one example, without the batch axis, for a model that leaves sizes
+            open; a structure of shapes for one of several inputs.
+
+    Returns:
+        A `keras.Model`, not compiled.
+
+    Raises:
+        ValueError: If the model is not built, or its code uses the batch size otherwise than in
+            shapes.
+    """
+    inputs = symbolic_inputs(model, input_shape)
+    writer = _Writer(model)
+    outputs = writer.write(inputs)
+    graph = functional_of(model) if is_graph(model) else None
+    new = keras.Model(writer.inputs, outputs, name=model.name)
+    if graph is not None:
+        new.output_names = list(graph.output_names)
+    return new
+
+
+_CACHE: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
+
+
+def leaf_graph(model: keras.Model) -> keras.Model:
+    """Returns the model itself, if it is a graph of leaves, or else what `as_functional` makes.
+
+    The result of the last call is kept until the model changes its sizes.
+    """
+    if is_graph(model) and not _has_composites(model):
+        return model
+    key = [(id(v), tuple(v.shape)) for v in model.variables]
+    if is_graph(model):
+        key += [(id(x), 0) for x in functional_of(model).outputs]
+    known = _CACHE.get(model)
+    if known is None or known[0] != key:
+        known = _CACHE[model] = key, as_functional(model)
+    return known[1]
+
+
+def _has_composites(model: Any) -> bool:
+    return any(
+        _has_composites(node.operation) if is_graph(node.operation) else _is_composite(node)
+        for node in nodes_of(model)
+    )
+
+
+def _is_composite(node: Any) -> bool:
+    layer = node.operation
+    return isinstance(layer, layers.Layer) and not is_leaf(layer)
+
+
+class _Writer:
+    """Calls the layers and operations of a model on the inputs of a new one."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.inputs: Any = None
+        self.new: dict[int, Any] = {}
+        self.made: dict[int, Any] = {}
+        self.weights: dict[int, Any] = {}
+        self.names: Counter[str] = Counter()
+        self.kept: list[Any] = []  # what goes by its `id` has to live
+
+    def write(self, given: tuple[tuple, dict]) -> Any:
+        """The outputs of the new model for inputs like those of the old one."""
+
+        def new_input(x: Any) -> Any:
+            shape = (None, *x.shape[1:]) if len(x.shape) else x.shape
+            tensor = keras.Input(batch_shape=shape, dtype=x.dtype, name=_input_name(x, self.names))
+            self.new[id(x)] = tensor
+            return tensor
+
+        args, kwargs = given
+        struct = keras.tree.map_structure(new_input, (args, kwargs))
+        new_args, new_kwargs = struct
+        self.inputs = new_args[0] if len(new_args) == 1 and not new_kwargs else [*new_args]
+        if new_kwargs:
+            self.inputs = {**new_kwargs} if not new_args else [*new_args, *new_kwargs.values()]
+        flat = keras.tree.flatten(self.inputs)
+        self.first = flat[0]
+        if is_graph(self.model):
+            graph = functional_of(self.model)
+            old = keras.tree.flatten((args, kwargs))
+            self.graph(graph, [self.new[id(x)] for x in old])
+            outputs = keras.tree.map_structure(lambda x: self.new[id(x)], graph._outputs_struct)
+        else:
+            opened = self.open(self.model, *struct)
+            for own, new in zip(opened.inputs, keras.tree.flatten(struct), strict=True):
+                self.new[id(own)] = new
+            self.nodes(opened)
+            outputs = keras.tree.map_structure(
+                lambda x: None if x is None else self.new[id(x)], opened.outputs
+            )
+        return outputs
+
+    def open(self, layer: Any, args: tuple, kwargs: dict) -> Opened:
+        try:
+            opened = open_call(layer, args, kwargs, is_leaf, batch=BATCH)
+        except OpaqueError as error:
+            if layer is not self.model:
+                raise
+            raise ValueError(
+                f"'{self.model.name}' (a {type(self.model).__name__}) cannot be seen through: "
+                f"{error} Build it with the functional API, keras.Model(inputs, outputs)."
+            ) from error
+        self.kept.append(opened)
+        return opened
+
+    def graph(self, graph: Any, inputs: list[Any]) -> list[Any]:
+        """Writes the nodes of a graph; returns its outputs."""
+        for tensor, value in zip(graph.inputs, inputs, strict=True):
+            self.new[id(tensor)] = value
+        for node in nodes_of(graph):
+            self.node(node)
+        return [self.new[id(x)] for x in graph.outputs]
+
+    def nodes(self, opened: Opened) -> None:
+        for node in opened.nodes:
+            self.node(node, opaque=node.reason is not None)
+
+    def node(self, node: Any, opaque: bool = False) -> None:
+        """Writes one call."""
+        operation = node.operation
+        if isinstance(operation, Weight):
+            outputs = [self.weight(operation.variable)]
+        elif isinstance(operation, Constant):
+            outputs = [self.constant(operation.value)]
+        elif is_graph(operation):
+            graph = functional_of(operation)
+            args, kwargs = self.arguments(node)
+            outputs = self.graph(graph, given_to(graph, args, kwargs))
+            outputs = list(outputs)
+        elif not opaque and _is_composite(node) and self.composite(node):
+            return
+        else:
+            outputs = keras.tree.flatten(self.call(node))
+        for tensor, value in zip(node.outputs, outputs, strict=True):
+            self.new[id(tensor)] = value
+
+    def composite(self, node: Any) -> bool:
+        """Writes what a layer is made of; returns whether it can be seen through."""
+        args, kwargs = self.arguments(node)
+        given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+        if any(None in x.shape[1:] for x in given):
+            raise ValueError(
+                f"'{self.model.name}' leaves sizes of its inputs open, and '{node.operation.name}' "
+                "may compute with them: pass input_shape=, the shape of one example."
+            )
+        try:
+            opened = self.open(node.operation, args, kwargs)
+        except OpaqueError:
+            return False
+        for own, outer in zip(opened.inputs, given, strict=True):
+            self.new[id(own)] = outer
+        self.nodes(opened)
+        outputs = [x for x in keras.tree.flatten(opened.outputs) if x is not None]
+        for tensor, own in zip(node.outputs, outputs, strict=True):
+            self.new[id(tensor)] = self.new[id(own)]
+        return True
+
+    def arguments(self, node: Any) -> tuple[tuple, dict]:
+        """What a call is called with in the new model."""
+
+        def value(x: Any) -> Any:
+            if isinstance(x, keras.KerasTensor):
+                return self.new[id(x)]
+            return self.weight(x) if isinstance(x, keras.Variable) else x
+
+        args, kwargs = node.arguments.convert(value)
+        if isinstance(node.operation, layers.Layer) and not kwargs.get("training"):
+            kwargs.pop("training", None)  # it was handed on: Keras does so by itself
+        return args, kwargs
+
+    def call(self, node: Any) -> Any:
+        operation = node.operation
+        args, kwargs = self.arguments(node)
+        if isinstance(operation, keras_numpy.Reshape):
+            return self.reshape(node, args[0] if args else kwargs["x"])
+        if isinstance(operation, (keras_numpy.BroadcastTo, keras_numpy.Tile)) and _has_batch(node):
+            return self.over_batch(args[0] if args else kwargs["x"], node.outputs[0].shape)
+        return self.copy_of(operation)(*args, **kwargs)
+
+    def copy_of(self, operation: Any) -> Any:
+        """The operation for the new graph: its own nodes, and a name that nothing else has."""
+        if id(operation) not in self.made or not isinstance(operation, layers.Layer):
+            # Not copy.copy: Keras saves and loads for that.
+            new = object.__new__(type(operation))
+            vars(new).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
+            vars(new)["name"] = self.name(operation)
+            self.made[id(operation)] = new
+            self.kept.append(operation)
+        return self.made[id(operation)]
+
+    def name(self, operation: Any) -> str:
+        path = getattr(operation, "path", None) or operation.name
+        for name in (operation.name, path.replace("/", "_")):
+            if not self.names[name]:
+                self.names[name] += 1
+                return name
+        name = operation.name
+        while self.names[name]:
+            self.names[operation.name] += 1
+            name = f"{operation.name}_{self.names[operation.name] - 1}"
+        self.names[name] += 1
+        return name
+
+    def reshape(self, node: Any, x: Any) -> Any:
+        """A reshape whose batch size is open."""
+        target = tuple(node.outputs[0].shape)
+        if not any(n is not None and n % BATCH == 0 for n in target):
+            shape = tuple(-1 if n is None else n for n in target)
+        else:
+            shape = tuple(-1 if n is None or n % BATCH == 0 else n for n in target)
+        if shape.count(-1) > 1:
+            if shape[0] != -1:
+                raise ValueError(f"'{self.model.name}' has a reshape to {shape}: two open sizes.")
+            return layers.Reshape(shape[1:], name=self.name(node.operation))(x)
+        return keras_numpy.Reshape(shape, name=self.name(node.operation))(x)
+
+    def over_batch(self, x: Any, shape: tuple) -> Any:
+        """A tensor that is the same for each example, repeated over the batch."""
+        zeros = ops.sum(ops.zeros_like(self.first, dtype=x.dtype), list(range(1, len(self.first.shape))))
+        zeros = ops.reshape(zeros, (-1, *[1] * (len(shape) - 1)))
+        rest = tuple(1 if n % BATCH == 0 else n for n in shape)
+        if rest != tuple(x.shape)[-len(rest) :] and len(rest) > 1:
+            x = ops.broadcast_to(x, rest)
+        return ops.add(zeros, x)
+
+    def weight(self, variable: keras.Variable) -> Any:
+        """A variable as the output of a layer of Keras that holds it."""
+        if id(variable) not in self.weights:
+            self.weights[id(variable)] = self.new_weight(variable)
+        return self.weights[id(variable)]
+
+    def new_weight(self, variable: keras.Variable) -> Any:
+        one = ops.reshape(ops.ones_like(ops.sum(self.first), dtype=variable.dtype), (1,))
+        shape = tuple(variable.shape)
+        letters = "abcdefghijklm"[: max(len(shape), 1)]
+        layer = layers.EinsumDense(
+            f"n,{letters}->n{letters}",
+            output_shape=shape or (1,),
+            dtype=variable.dtype,
+            name=self.name(variable),
+        )
+        value = layer(one)
+        if shape:
+            _hold(layer, variable)
+        else:
+            layer.kernel.assign(np.reshape(keras.ops.convert_to_numpy(variable), (1,)))
+        return ops.reshape(value, shape)
+
+    def constant(self, value: Any) -> Any:
+        array = keras.ops.convert_to_numpy(value)
+        if not any(n and n % BATCH == 0 for n in array.shape):
+            return value
+        axis = next(a for a, n in enumerate(array.shape) if n and n % BATCH == 0)
+        first = array.take([0], axis)
+        if axis or not (array == first).all():
+            raise ValueError(
+                f"The code of '{self.model.name}' makes an array that depends on the batch size."
+            )
+        return self.over_batch(ops.convert_to_tensor(first), tuple(array.shape))
+
+
+def _hold(layer: Any, variable: keras.Variable) -> None:
+    """Has an `EinsumDense` hold a variable in place of its own kernel."""
+    layer._tracker.unlock()
+    layer._untrack_variable(layer._kernel)
+    layer._kernel = variable
+    layer._tracker.lock()
+
+
+def _has_batch(node: Any) -> bool:
+    return any(n is not None and n % BATCH == 0 for n in node.outputs[0].shape)
+
+
+def _input_name(tensor: Any, names: Counter[str]) -> str:
+    name = str(tensor.name).split(":")[0].replace("/", "_")
+    names[name] += 1
+    return name if names[name] == 1 else f"{name}_{names[name] - 1}"

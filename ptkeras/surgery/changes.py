@@ -1,0 +1,61 @@
+"""A log of changes to living objects, so that they can be undone whatever is raised on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+_ABSENT = object()
+
+
+class Changes:
+    """Changes attributes and lists of objects, and restores every one of them on `undo`.
+
+    The former value is noted before the new one is set, so that an exception between any two
+    statements, `KeyboardInterrupt` among them, finds a log that is whole.
+    """
+
+    def __init__(self) -> None:
+        self._undo: list[tuple[Callable, tuple]] = []
+
+    def __len__(self) -> int:
+        return len(self._undo)
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        """Sets an attribute, past the tracking and the locks of Keras."""
+        own = vars(owner)
+        self._undo.append((_restore, (own, name, own.get(name, _ABSENT))))
+        own[name] = value
+
+    def set_item(self, container: Any, key: Any, value: Any) -> None:
+        """Sets an item of a dict."""
+        self._undo.append((_restore, (container, key, container.get(key, _ABSENT))))
+        container[key] = value
+
+    def set_list(self, values: list, new: Iterable[Any]) -> None:
+        """Replaces what a list holds; the list stays the object that it is."""
+        self._undo.append((_refill, (values, list(values))))
+        values[:] = new
+
+    def on_undo(self, function: Callable, *args: Any) -> None:
+        """Has `undo` call a function, for changes that no attribute says."""
+        self._undo.append((function, args))
+
+    def undo(self) -> None:
+        """Restores everything, the last change first."""
+        while self._undo:
+            function, args = self._undo[-1]
+            function(*args)
+            self._undo.pop()
+
+
+def _restore(own: dict, name: Any, value: Any) -> None:
+    if value is _ABSENT:
+        own.pop(name, None)
+    else:
+        own[name] = value
+
+
+def _refill(values: list, former: list) -> None:
+    # Past the methods of Keras's tracked lists, which would track and untrack again.
+    list.__setitem__(values, slice(None), former)

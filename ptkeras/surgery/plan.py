@@ -1,0 +1,226 @@
+"""What a reconfiguration is going to change: worked out while nothing has changed yet."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from ptkeras._numbers import numbers
+from ptkeras.channels.channel_map import ChannelMap
+from ptkeras.surgery.changes import Changes
+from ptkeras.surgery.editing import set_arguments
+from ptkeras.surgery.moves import new_arguments
+from ptkeras.surgery.optimizers import Resized
+from ptkeras.surgery.resizers import rescaled
+from ptkeras.surgery.sizes import Shape, Sizes, new_attributes
+from ptkeras.surgery.variables import fill, take
+
+Positions = Callable[[keras.Variable], "list[np.ndarray]"]
+
+
+class Plan:
+    """The new sizes of everything that a channel map has.
+
+    Args:
+        channel_map: the channels of a model.
+        keep: a bool per channel.
+        positions: returns for each axis of a variable the positions that its new self shows.
+
+    Attributes:
+        layers: the layers whose variables or tensors change, by `id`.
+        variables: the variables that change, by `id`.
+        former: the shapes that symbolic tensors have before the change, by `id`.
+    """
+
+    def __init__(self, channel_map: ChannelMap, keep: np.ndarray, positions: Positions) -> None:
+        self.map = channel_map
+        self.keep = keep
+        self.positions = positions
+        self.layers: dict[int, Any] = {}
+        self.variables: dict[int, Resized] = {}
+        self.former: dict[int, tuple] = {}
+        self._factors: dict[int, float] = {}
+        self._attributes: list[tuple[Any, str, Any]] = []
+        self._arguments: list[tuple[Any, tuple]] = []
+        self._shapes: list[tuple[Any, tuple]] = []
+        self._find_variables()
+        self._find_tensors()
+        self._find_layers()
+        for one in channel_map.graph.sized:
+            value = self.new_shape(one.tensor)[one.axis]
+            self._attributes.append((one.owner, one.name, value))
+
+    def _find_variables(self) -> None:
+        for row in self.map.slices:
+            if id(row.variable) not in self.variables:
+                found = self.positions(row.variable)
+                shape = tuple(row.variable.shape)
+                if tuple(len(kept) for kept in found) != shape:
+                    self.variables[id(row.variable)] = Resized(row.variable, shape, found)
+
+    def _find_tensors(self) -> None:
+        for tensor in self.map.graph.symbolic:
+            new = self.map.kept_shape(self.keep, tensor)
+            if new != tuple(tensor.shape):
+                self.former[id(tensor)] = tuple(tensor.shape)
+                self._shapes.append((tensor, new))
+
+    def _find_layers(self) -> None:
+        for node in self.map.graph.nodes:
+            op = node.operation
+            arguments = new_arguments(node, self.kept(node.outputs[0]))
+            if arguments is not None:
+                self._arguments.append((node, arguments))
+            if id(op) in self.layers or not self._changes(node):
+                continue
+            self.layers[id(op)] = op
+            sizes = self.sizes(node)
+            self._attributes += new_attributes(op, sizes).assignments()
+            self._attributes += _input_shapes(op, node, self.new_shape)
+            self._factors |= rescaled(op, sizes)
+
+    def _changes(self, node: Any) -> bool:
+        tensors = (*node.input_tensors, *node.outputs)
+        own = getattr(node.operation, "variables", ())
+        return any(id(x) in self.former for x in tensors) or any(
+            id(v) in self.variables for v in own
+        )
+
+    def kept(self, tensor: Any) -> np.ndarray:
+        """A bool per position of a tensor, with size 1 along axes that no channel lies along."""
+        return self.map.kept(self.keep, self.map.tensors[id(tensor)])
+
+    def new_shape(self, tensor: Any) -> Shape:
+        """The shape that a symbolic tensor is going to have."""
+        return self.map.kept_shape(self.keep, tensor)
+
+    def sizes(self, node: Any) -> Sizes:
+        """What becomes of the operation of a node."""
+
+        def shape(variable: keras.Variable) -> tuple[int, ...]:
+            return tuple(len(p) for p in self.positions(variable))
+
+        inputs, outputs = (
+            [self.new_shape(x) for x in each] for each in (node.input_tensors, node.outputs)
+        )
+        kept = [self.kept(x) for x in node.input_tensors]
+        return Sizes(shape, inputs, outputs, kept, [tuple(x.shape) for x in node.input_tensors])
+
+    def apply(self, changes: Changes) -> None:
+        """Gives variables, layers, nodes and tensors their new sizes."""
+        for key, (variable, _, positions) in self.variables.items():
+            values = take(numbers(variable), positions)
+            factor = self._factors.get(key)
+            fill(variable, values if factor is None else values * factor, changes)
+        for owner, name, value in self._attributes:
+            set_attribute(owner, name, value, changes)
+        for node, arguments in self._arguments:
+            set_arguments(node, arguments, changes)
+        for tensor, shape in self._shapes:
+            changes.set(tensor, "_shape", shape)
+
+
+def set_attribute(owner: Any, name: str, value: Any, changes: Changes) -> None:
+    """Sets an attribute that says a size, also in the config that Keras has of an operation."""
+    own = vars(owner)
+    if name not in own and f"_{name}" in own:
+        name = f"_{name}"
+    changes.set(owner, name, value)
+    config = getattr(owner, "_auto_config", None)
+    if config is not None and name in config.config:
+        new = copy.copy(config)
+        new.config = {**config.config, name: value}
+        changes.set(owner, "_auto_config", new)
+
+
+def _input_shapes(layer: Any, node: Any, new_shape: Callable) -> list[tuple[Any, str, Any]]:
+    """What a layer remembers of the shapes of its inputs: the checks of them, and its build."""
+    found = []
+    shapes = [new_shape(x) for x in node.input_tensors]
+    spec = getattr(layer, "_input_spec", None)
+    if spec is not None:
+        found.append((layer, "_input_spec", _new_spec(spec, shapes)))
+    if getattr(layer, "_build_shapes_dict", None):
+        new = _new_build_shapes(layer._build_shapes_dict, layer, node, new_shape)
+        found.append((layer, "_build_shapes_dict", new))
+    if isinstance(layer, (keras.layers.Wrapper, keras.layers.RNN, keras.layers.StackedRNNCells)):
+        if isinstance(layer, keras.layers.TimeDistributed):
+            shapes = [(shape[0], *shape[2:]) for shape in shapes]
+        for inner in layer._layers:
+            found += _inner_shapes(inner, shapes)
+    return found
+
+
+def _inner_shapes(layer: Any, shapes: list[Shape]) -> list[tuple[Any, str, Any]]:
+    """The same for a layer in a wrapper, which builds it again when a file is loaded."""
+    if isinstance(layer, keras.Model):
+        return []
+    found = [(layer, "_build_shapes_dict", None)]
+    if layer._input_spec is not None:
+        found.append((layer, "_input_spec", _new_spec(layer._input_spec, shapes)))
+    for inner in layer._layers:
+        found += _inner_shapes(inner, shapes)
+    return found
+
+
+def _new_spec(spec: Any, shapes: list[Shape]) -> Any:
+    """An `InputSpec`, or several of them, for inputs of other shapes."""
+    specs = keras.tree.flatten(spec)
+    new = []
+    for number, one in enumerate(specs):
+        shape = shapes[number] if number < len(shapes) else None
+        if shape is not None and one is not None and (one.axes or one.shape):
+            one = copy.copy(one)
+            one.axes = {a: _known(shape, a, n) for a, n in one.axes.items()}
+            if one.shape and len(one.shape) == len(shape):
+                one.shape = tuple(_known(shape, a, n) for a, n in enumerate(one.shape))
+        new.append(one)
+    return keras.tree.pack_sequence_as(spec, new)
+
+
+def _known(shape: Shape, axis: int, size: int | None) -> int | None:
+    """The size of an axis: that of a new shape, where it is known and was asked for before."""
+    if size is None or not -len(shape) <= axis < len(shape) or axis == 0:
+        return size
+    return size if shape[axis] is None else shape[axis]
+
+
+def _new_build_shapes(
+    shapes: Mapping[str, Any], layer: Any, node: Any, new_shape: Callable
+) -> dict[str, Any]:
+    """The shapes that `build` was called with, for inputs of other shapes."""
+    try:
+        signature = inspect.signature(layer.call)
+        given = signature.bind(*node.arguments.args, **node.arguments.kwargs).arguments
+    except TypeError:
+        return dict(shapes)
+    first = next(iter(given.values()), None)
+    result = {}
+    for name, old in shapes.items():
+        value = given.get(name.removesuffix("_shape"), first if len(shapes) == 1 else None)
+        result[name] = _new_shape_like(old, value, new_shape)
+    return result
+
+
+def _new_shape_like(old: Any, value: Any, new_shape: Callable) -> Any:
+    if isinstance(value, keras.KerasTensor) and _is_shape(old):
+        new = new_shape(value)
+        if len(new) != len(old):
+            return old
+        return type(old)(_known(new, axis, n) for axis, n in enumerate(old))
+    if isinstance(value, dict) and isinstance(old, dict):
+        return {k: _new_shape_like(v, value.get(k), new_shape) for k, v in old.items()}
+    if isinstance(value, (list, tuple)) and isinstance(old, (list, tuple)):
+        if len(value) == len(old):
+            pairs = zip(old, value, strict=True)
+            return type(old)(_new_shape_like(o, v, new_shape) for o, v in pairs)
+    return old
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(n is None or isinstance(n, int) for n in value)

@@ -1,0 +1,116 @@
+"""Variables that get smaller, or larger, and stay the objects that they are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from ptkeras._numbers import numbers
+from ptkeras.surgery.changes import Changes
+
+Positions = Callable[[keras.Variable], "list[np.ndarray]"]
+
+
+class Gate(NamedTuple):
+    """Which channels a layer at a shortcut keeps for itself (channel gating).
+
+    Attributes:
+        inputs: a bool per position of the kernel's input axis.
+        outputs: a bool per position of its output axis.
+    """
+
+    inputs: np.ndarray
+    outputs: np.ndarray
+
+
+def kept_positions(
+    slices: Mapping[tuple[int, int], Any],
+    keep: np.ndarray,
+    gates: Mapping[int, Gate],
+    variable: keras.Variable,
+) -> list[np.ndarray]:
+    """Returns for each axis of a variable the positions that are kept."""
+    result = []
+    for axis, size in enumerate(variable.shape):
+        kept = np.ones(size, bool)
+        row = slices.get((id(variable), axis))
+        if row is not None:
+            kept = keep[row.channels]
+            gate = gates.get(id(row.layer))
+            if gate is not None:
+                kept = kept & (gate.inputs if row.role == "input" else gate.outputs)
+        result.append(np.flatnonzero(kept))
+    return result
+
+
+def take(values: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
+    """Returns the numbers of an array at some positions of each axis."""
+    for axis, kept in enumerate(positions):
+        if len(kept) != values.shape[axis] or not np.array_equal(kept, np.arange(len(kept))):
+            values = values.take(kept, axis)
+    return values
+
+
+def resize(variable: keras.Variable, positions: list[np.ndarray], changes: Changes) -> None:
+    """Gives a variable the numbers at some positions of each of its axes.
+
+    The `keras.Variable` stays the object that layers, optimizers and the user hold. What the
+    backend keeps in it becomes new on TensorFlow and JAX, whose tensors have one shape for life;
+    on PyTorch the `Parameter` stays too.
+
+    Args:
+        variable: the variable.
+        positions: for each axis the positions to keep, which may repeat.
+        changes: the log that undoes it.
+    """
+    if [len(kept) for kept in positions] == list(variable.shape):
+        return
+    fill(variable, take(numbers(variable), positions), changes)
+
+
+def fill(variable: keras.Variable, values: np.ndarray, changes: Changes) -> None:
+    """Gives a variable other numbers, of any shape of its rank; see `resize`."""
+    if keras.config.backend() == "torch":
+        _fill_parameter(variable, values, changes)
+        return
+    changes.set(variable, "_shape", variable._shape)
+    changes.set(variable, "_value", variable._value)
+    with _without_name_scope():
+        variable._initialize(_native(variable, values))
+    variable._shape = tuple(values.shape)
+
+
+def _fill_parameter(variable: keras.Variable, values: np.ndarray, changes: Changes) -> None:
+    import torch
+
+    parameter = variable._value
+    with torch.no_grad():
+        new = variable._convert_to_tensor(values, dtype=variable._dtype).to(parameter.device)
+    changes.on_undo(setattr, parameter, "data", parameter.data)
+    changes.on_undo(setattr, parameter, "grad", parameter.grad)
+    changes.set(variable, "_shape", tuple(values.shape))
+    parameter.grad = None
+    parameter.data = new
+
+
+def _native(variable: keras.Variable, values: np.ndarray) -> Any:
+    if keras.config.backend() == "tensorflow":
+        return values  # tf.Variable converts it, once
+    return variable._convert_to_tensor(values, dtype=variable._dtype)
+
+
+def _without_name_scope() -> contextlib.AbstractContextManager:
+    """Has TensorFlow name variables alike, since a new name costs five times the variable.
+
+    TensorFlow keeps a kernel for each shape and full name that a variable is made with. The path
+    by which Keras knows the variable is another thing, and has the layer in it.
+    """
+    if keras.config.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    import tensorflow as tf
+
+    return tf.name_scope("")
