@@ -41,6 +41,7 @@ def convert(request: Request, path: Path) -> None:
             "serving": vars(request.serving),
             "precision": request.precision,
             "metadata": dict(request.metadata),
+            "check": request.check,
             "options": dict(request.options),
         }
         (folder / "request.json").write_text(json.dumps(asked))
@@ -87,7 +88,7 @@ def main(folder: Path) -> None:
             asked["precision"],
             calibration,
             asked["metadata"],
-            False,
+            asked["check"],
             asked["options"],
         )
         writers = {"onnx": onnx, "litert": litert, "saved_model": saved_model}

@@ -70,6 +70,7 @@ class Served:
         check_model(model)
         self.model = model
         self.serving = serving
+        self._memory = keras.StatelessScope()
         self._input_structure, self._output_structure = _structures(model)
         taken: set[str] = set()
         names = _names(self._input_structure, taken)
@@ -94,9 +95,14 @@ class Served:
         return dict(zip(self.outputs, results, strict=True))
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model on arrays by input name; what is floating point comes back as float32."""
+        """Runs the model on arrays by input name; what is floating point comes back as float32.
+
+        The model stays as it is: what it writes, such as the state of a recurrent layer, is kept
+        here for the next call.
+        """
         values = [keras.ops.convert_to_tensor(feeds[p.name], dtype=p.dtype) for p in self.inputs]
-        return {name: to_numpy(value) for name, value in self(*values).items()}
+        with self._memory:
+            return {name: to_numpy(value) for name, value in self(*values).items()}
 
     def feeds(self, examples: Any) -> dict[str, np.ndarray]:
         """Examples as arrays by input name, in the dtypes of the inputs.
