@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from ptkeras import cost
+from ptkeras._leaf_graph import leaf_graph
 from ptkeras._progress import working
 from ptkeras.export import runtimes
 from ptkeras.export.artifact import (
@@ -129,7 +130,7 @@ def request_of(
     told = figures(model, metadata)
     if labels is not None:
         labels = [str(label) for label in labels]
-        classes = model.outputs[0].shape[-1]
+        classes = leaf_graph(model).outputs[0].shape[-1]
         if len(labels) != classes:
             raise ValueError(
                 f"There are {len(labels)} labels for {classes} classes; give one for each."

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras._leaf_graph import leaf_graph
 from ptkeras.channels.graph import Functional, has_graph
 
 HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -169,10 +170,15 @@ def in_float32(model: keras.Model) -> keras.Model:
     from keras.src.saving.serialization_lib import SafeModeScope
 
     kinds = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
-    home = keras.Sequential if isinstance(model, keras.Sequential) else Functional
+    home = type(model)
+    if has_graph(model):
+        home = keras.Sequential if isinstance(model, keras.Sequential) else Functional
     # The config comes from layers of this process: a Lambda may be made from it.
     with SafeModeScope(False), keras.saving.custom_object_scope(kinds):
         twin = home.from_config(_without_half(model.get_config()))
+    if not twin.built:
+        inputs, _ = _structures(model)
+        twin(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), inputs))
     for new, old in zip(twin.variables, model.variables, strict=True):
         new.assign(keras.ops.cast(old, new.dtype))
     return twin
@@ -188,19 +194,14 @@ def check_model(model: Any) -> None:
     """Raises a ValueError unless a model's inputs and outputs can be known."""
     if not isinstance(model, keras.Model):
         raise ValueError(f"Only a keras.Model can be exported; received {type(model).__name__}.")
-    if not has_graph(model):
-        raise ValueError(
-            f"'{model.name}' is a subclassed model ({type(model).__name__}), whose inputs are not "
-            "known; wrap it: keras.Model(inputs, model(inputs))."
-        )
-    if not model.built:
-        raise ValueError(f"'{model.name}' has not been built; give it an Input, or call build.")
+    leaf_graph(model)
 
 
 def _structures(model: keras.Model) -> tuple[Any, Any]:
+    graph = leaf_graph(model)
     if isinstance(model, keras.Sequential):
-        return model.inputs[0], model.outputs[0]
-    return model._inputs_struct, model._outputs_struct
+        return graph.inputs[0], graph.outputs[0]
+    return graph._inputs_struct, graph._outputs_struct
 
 
 def _names(structure: Any, taken: set[str]) -> list[str]:
@@ -304,7 +305,7 @@ def _in_dtype(port: Port, array: np.ndarray) -> np.ndarray:
 
 
 def _refuse_second_softmax(model: keras.Model) -> None:
-    for tensor in model.outputs:
+    for tensor in leaf_graph(model).outputs:
         operation = tensor._keras_history.operation
         activation = getattr(operation, "activation", None)
         if isinstance(operation, keras.layers.Softmax) or activation is keras.activations.softmax:
