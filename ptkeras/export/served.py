@@ -173,12 +173,17 @@ def in_float32(model: keras.Model) -> keras.Model:
     home = type(model)
     if has_graph(model):
         home = keras.Sequential if isinstance(model, keras.Sequential) else Functional
-    # The config comes from layers of this process: a Lambda may be made from it.
-    with SafeModeScope(False), keras.saving.custom_object_scope(kinds):
-        twin = home.from_config(_without_half(model.get_config()))
-    if not twin.built:
-        inputs, _ = _structures(model)
-        twin(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), inputs))
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # that of layers which a subclassed model makes
+    try:
+        # The config comes from layers of this process: a Lambda may be made from it.
+        with SafeModeScope(False), keras.saving.custom_object_scope(kinds):
+            twin = home.from_config(_without_half(model.get_config()))
+        if not twin.built:
+            inputs, _ = _structures(model)
+            twin(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), inputs))
+    finally:
+        keras.config.set_dtype_policy(policy)
     for new, old in zip(twin.variables, model.variables, strict=True):
         new.assign(keras.ops.cast(old, new.dtype))
     return twin
