@@ -26,7 +26,7 @@ from ptkeras.export.artifact import (
     check_output,
     whole,
 )
-from ptkeras.export.served import Served, Serving, check_model, in_float32
+from ptkeras.export.served import Served, Serving, check_model
 from ptkeras.export.verification import (
     BATCH_SIZES,
     TOLERANCES,
@@ -176,8 +176,7 @@ def _convert(request: Request, served: Served, convert: Convert, new: Path) -> N
 
             elsewhere.convert(request, new)
         else:
-            converted = Served(in_float32(request.model), request.serving) if half else served
-            convert(converted, request, new)
+            convert(served.in_float32() if half else served, request, new)
     except (ExportError, OSError):
         raise
     except ImportError as error:

@@ -95,6 +95,17 @@ class Served:
             results = [keras.ops.softmax(keras.ops.cast(x, "float32")) for x in results]
         return dict(zip(self.outputs, results, strict=True))
 
+    def in_float32(self) -> Served:
+        """Returns the same for the model's twin in float32; see the function `in_float32`."""
+        twin = Served(in_float32(self.model), self.serving)
+        # Layers that a subclassed model makes without a name have other names in the twin.
+        twin.outputs = self.outputs
+        twin.inputs = [
+            dataclasses.replace(new, name=old.name)
+            for new, old in zip(twin.inputs, self.inputs, strict=True)
+        ]
+        return twin
+
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the model on arrays by input name; what is floating point comes back as float32.
 
