@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from ptkeras._leaf_graph import leaf_graph
 from ptkeras.channels.graph import given_to
 
 Shape = tuple[int, ...]
@@ -44,6 +45,13 @@ class Call:
         return [sizes(x) for x in flat if hasattr(x, "shape")]
 
     @property
+    def weights(self) -> list[keras.Variable]:
+        """The weights of the layer, or the variables among the arguments of an operation."""
+        flat = keras.tree.flatten((self.args, self.kwargs))
+        own = getattr(self.operation, "weights", [])
+        return [*own, *(x for x in flat if isinstance(x, keras.Variable))]
+
+    @property
     def outputs(self) -> list[Shape]:
         """Shapes of the results."""
         return [sizes(x) for x in self.output_tensors]
@@ -75,7 +83,7 @@ def calls(model: keras.Model, input_shape: Any = None) -> tuple[list[Call], int]
         ValueError: If the model is not functional or not built, if sizes are unknown, or if a layer
             does not take `input_shape`.
     """
-    graph = _graph_of(model)
+    graph = leaf_graph(model)
     shapes = _input_shapes(model, graph, input_shape)
     found: list[Call] = []
     _walk(graph, _symbolic(graph, shapes), "", found)
@@ -92,22 +100,6 @@ def calls(model: keras.Model, input_shape: Any = None) -> tuple[list[Call], int]
                 f"{call.output_tensors[0].shape}; fix the sizes with input_shape=."
             )
     return found, shapes[0][0] or 1
-
-
-def _graph_of(model: Any) -> keras.Function:
-    graph = getattr(model, "_functional", None) or model
-    if isinstance(graph, keras.Function):
-        return graph
-    if isinstance(model, keras.Sequential):
-        raise ValueError(
-            f"Sequential model '{model.name}' is not built: call its build(input_shape) first, or "
-            "begin it with keras.Input."
-        )
-    raise ValueError(
-        "A cost is read from the graph of a functional or Sequential model, made by "
-        f"keras.Model(inputs, outputs); received {type(model).__name__} "
-        f"'{getattr(model, 'name', model)}'."
-    )
 
 
 def _input_shapes(model: keras.Model, graph: keras.Function, given: Any) -> list[tuple]:

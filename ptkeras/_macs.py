@@ -143,8 +143,15 @@ def _matmul(call: Call) -> int:
 @register("Dot")
 def _dot(call: Call) -> int:
     """`keras.layers.Dot` says which axes it contracts; `keras.ops.dot` contracts the last one."""
+    if () in call.inputs or len(call.inputs) < 2:
+        return 0  # by a single number
     axes = getattr(call.operation, "axes", -1)
     return math.prod(call.outputs[0]) * call.inputs[0][axes if isinstance(axes, int) else axes[0]]
+
+
+@register("Vdot")
+def _vdot(call: Call) -> int:
+    return math.prod(call.inputs[0])
 
 
 @register("Tensordot")
@@ -164,13 +171,16 @@ def _einsum_dense(call: Call) -> int:
 @register("Einsum")
 def _einsum(call: Call) -> int:
     """Contracts the operands from left to right, each step over all labels that it touches."""
-    terms, _, output = call.operation.subscripts.replace(" ", "").partition("->")
+    terms, arrow, output = call.operation.subscripts.replace(" ", "").partition("->")
+    if not arrow:  # what is summed over is what is named twice
+        output = "".join(x for x in set(terms) - set(",.") if terms.count(x) == 1)
+        output += "..." * ("..." in terms)
     terms = terms.split(",")
     size = _label_sizes(terms, call.inputs)
     labels = [
         set(einsum_labels(term, shape)) for term, shape in zip(terms, call.inputs, strict=True)
     ]
-    kept = set(einsum_labels(output, call.outputs[0])) if output else set()
+    kept = set(einsum_labels(output, call.outputs[0]))
     total, left = 0, labels[0]
     for step, right in enumerate(labels[1:], start=2):
         total += math.prod(size[label] for label in left | right)

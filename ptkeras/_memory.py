@@ -64,13 +64,21 @@ def activation_bytes(found: list[Call]) -> int:
         if _kinds(call) & _VIEWS:
             stored.update((id(x), inputs[0]) for x in call.output_tensors)
             continue
-        trains = bool(getattr(call.operation, "trainable_weights", None))
+        trains = _trains(call)
         if not trains and differentiated.isdisjoint(map(id, inputs)):
             continue  # constant with respect to every trainable weight
         differentiated.update(map(id, call.output_tensors))
         for x in _read_by_backward(call, inputs):
             kept[id(x)] = math.prod(sizes(x)) * _itemsize(x.dtype)
     return sum(kept.values())
+
+
+def _trains(call: Call) -> bool:
+    """Whether a call has trainable weights of its own, or trainable variables as arguments."""
+    operation = call.operation
+    if isinstance(operation, keras.layers.Layer):
+        return bool(operation.trainable_weights)
+    return any(w.trainable for w in call.weights)
 
 
 def _read_by_backward(call: Call, inputs: list[keras.KerasTensor]) -> list[keras.KerasTensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._calls import calls
+from ptkeras._calls import Call, calls
 from ptkeras._macs import macs as count_macs
 from ptkeras.channels import ChannelMap
 from ptkeras.channels.graph import functional_of
@@ -35,7 +35,7 @@ class Prediction:
         found, self._batch = calls(channel_map.model, input_shape)
         self.layers = [(call.name, call.operation) for call in found]
         self._macs = count_macs(found)
-        self._kernels = [_kernels(call.operation) for call in found]
+        self._kernels = [_kernels(call) for call in found]
         costly = [(n, k) for n, k in zip(self._macs, self._kernels, strict=True) if n]
         self.exact = all(len(k) in (1, 2) for _, k in costly)
 
@@ -96,9 +96,8 @@ def has_open_sizes(model: keras.Model) -> bool:
     return any(None in x.shape[1:] for x in functional_of(model).inputs)
 
 
-def _kernels(operation: Any) -> list[keras.Variable]:
-    weights = getattr(operation, "weights", [])
-    return [w for w in weights if len(w.shape) > 1 and w.name != "bias"]
+def _kernels(call: Call) -> list[keras.Variable]:
+    return [w for w in call.weights if len(w.shape) > 1 and w.name != "bias"]
 
 
 def _scaled(macs: int, kernels: list[keras.Variable], kept: dict[int, int]) -> int:

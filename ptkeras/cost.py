@@ -346,9 +346,9 @@ def gradient_bytes(model: keras.Model, workers: int) -> int:
 
 
 def _new_params(call: Call, counted: set[int]) -> int:
-    new = [w for w in getattr(call.operation, "weights", []) if id(w) not in counted]
-    counted.update(map(id, new))
-    return sum(math.prod(w.shape) for w in new)
+    new = {id(w): w for w in call.weights if id(w) not in counted}
+    counted.update(new)
+    return sum(math.prod(w.shape) for w in new.values())
 
 
 def _without_batch(shape: tuple[int, ...], batch: int) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from ptkeras import cost
+from ptkeras._calls import calls
 
 
 def model_of(*stack, shape):
@@ -135,6 +136,96 @@ def test_operations():
     assert count(x + 1.0, ops.relu(y)) == 0
     image = ops.reshape(x, (-1, 4, 5, 1))
     assert count(ops.conv(image, np.ones((3, 3, 1, 2), "float32")), y) == 2 * 3 * 2 * 9
+
+
+def test_operations_that_sum_over_what_they_do_not_name():
+    x, y = keras.Input((4, 5)), keras.Input((5, 6))
+
+    def count(*outputs):
+        return cost.macs(keras.Model([x, y], list(outputs)))
+
+    # without "->" all that is named once stays: (1·4 x 5)(5 x 6)(6 x 3), from left to right
+    last = np.ones((6, 3), "float32")
+    assert count(ops.einsum("bij,jk,kl", x, np.ones((5, 6), "float32"), last), y) == 120 + 72
+    assert count(ops.dot(x, 2.0), y) == count(ops.dot(x, np.float32(2)), y) == 0
+    assert count(ops.vdot(x, x), y) == 4 * 5
+    assert count(ops.inner(x, np.ones((7, 5), "float32")), y) == 4 * 7 * 5
+
+
+def variable(*shape, trainable=True):
+    return keras.Variable(np.ones(shape, "float32"), trainable=trainable)
+
+
+IMAGE, SEQUENCE, HEADS = (8, 8, 4), (6, 10), (6, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("operation", "shape", "expected"),
+    [
+        # positions · filters · kernel · channels / groups
+        (lambda x: ops.conv(x, variable(3, 3, 4, 6)), IMAGE, 36 * 6 * 9 * 4),
+        (
+            lambda x: ops.conv(x, variable(3, 3, 4, 6), strides=2, padding="same"),
+            IMAGE,
+            16 * 6 * 36,
+        ),
+        (lambda x: ops.conv(x, variable(5, 10, 3), padding="same"), SEQUENCE, 6 * 3 * 5 * 10),
+        # positions · channels · multiplier · kernel
+        (lambda x: ops.depthwise_conv(x, variable(3, 3, 4, 2)), IMAGE, 36 * 4 * 2 * 9),
+        # the same, then a 1 x 1 convolution
+        (
+            lambda x: ops.separable_conv(x, variable(3, 3, 4, 2), variable(1, 1, 8, 5)),
+            IMAGE,
+            36 * 8 * 9 + 36 * 8 * 5,
+        ),
+        # each of the input's positions meets the whole kernel
+        (lambda x: ops.conv_transpose(x, variable(3, 3, 6, 4), strides=2), IMAGE, 64 * 4 * 9 * 6),
+        (lambda x: ops.matmul(x, variable(10, 7)), SEQUENCE, 6 * 10 * 7),
+        (lambda x: ops.matmul(variable(3, 6), x), SEQUENCE, 3 * 6 * 10),
+        (lambda x: x @ variable(10), SEQUENCE, 6 * 10),
+        (lambda x: ops.dot(x, variable(10, 7)), SEQUENCE, 6 * 10 * 7),
+        (lambda x: ops.tensordot(x, variable(10, 2, 5), axes=1), SEQUENCE, 6 * 10 * 2 * 5),
+        (lambda x: ops.tensordot(x, variable(5, 3, 2), axes=[(2, 3), (2, 0)]), HEADS, 6 * 10 * 3),
+        (lambda x: ops.einsum("bsd,dnh->bsnh", x, variable(10, 2, 5)), SEQUENCE, 6 * 10 * 2 * 5),
+        # scores and weighted values: 2 heads · 6·6 pairs · 5
+        (lambda x: ops.dot_product_attention(x, x, x), HEADS, 2 * 2 * 36 * 5),
+        (lambda x: x * variable(10) + variable(6, 10), SEQUENCE, 0),
+    ],
+)
+def test_operations_with_weights(operation, shape, expected):
+    x = keras.Input(shape)
+    model = keras.Model(x, operation(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cost.macs(model) == expected
+    found, _ = calls(model)
+    kernels = {id(w): w for call in found for w in call.weights}.values()
+    rows = cost.layer_costs(model)
+    assert sum(row.params for row in rows) == sum(int(np.prod(w.shape)) for w in kernels)
+    assert (expected == 0) or "Dot" in rows[0].kind or kernels
+
+
+def test_operations_cost_what_the_layers_that_they_spell_out_cost():
+    x = keras.Input((8, 8, 4))
+    conv, dense = layers.Conv2D(6, 3), layers.Dense(5)
+    model = keras.Model(x, dense(layers.Flatten()(conv(x))))
+    y = ops.conv(x, conv.kernel) + conv.bias
+    y = ops.matmul(ops.reshape(y, (-1, 6 * 6 * 6)), dense.kernel) + dense.bias
+    spelled = keras.Model(x, y)
+    assert cost.macs(spelled) == cost.macs(model)
+    assert cost.activation_memory(spelled, 2) == cost.activation_memory(model, 2)
+    rows = cost.layer_costs(spelled)
+    assert sum(row.params for row in rows) == model.count_params()
+    # A kernel that two calls share counts once.
+    twice = keras.Model(x, [ops.conv(x, conv.kernel), ops.conv(2 * x, conv.kernel)])
+    assert sum(row.params for row in cost.layer_costs(twice)) == 9 * 4 * 6
+
+
+def test_frozen_kernels_of_operations_keep_no_activations():
+    x = keras.Input((10,))
+    frozen = keras.Model(x, ops.matmul(x, variable(10, 7, trainable=False)))
+    assert cost.activation_memory(frozen, 1) == 0
+    assert cost.activation_memory(keras.Model(x, ops.matmul(x, variable(10, 7))), 1) == 40
 
 
 def test_dot_product_attention_operation():

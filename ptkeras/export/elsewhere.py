@@ -20,7 +20,7 @@ import numpy as np
 
 from ptkeras.export.artifact import ExportError
 from ptkeras.export.exporting import Request
-from ptkeras.export.served import Served, Serving, in_float32
+from ptkeras.export.served import Served, Serving
 
 
 def convert(request: Request, path: Path) -> None:
@@ -41,6 +41,7 @@ def convert(request: Request, path: Path) -> None:
             "serving": vars(request.serving),
             "precision": request.precision,
             "metadata": dict(request.metadata),
+            "check": request.check,
             "options": dict(request.options),
         }
         (folder / "request.json").write_text(json.dumps(asked))
@@ -87,12 +88,13 @@ def main(folder: Path) -> None:
             asked["precision"],
             calibration,
             asked["metadata"],
-            False,
+            asked["check"],
             asked["options"],
         )
         writers = {"onnx": onnx, "litert": litert, "saved_model": saved_model}
-        exported = model if request.kind == "saved_model" else in_float32(model)
-        writers[request.kind].write(Served(exported, serving), request, path)
+        served = Served(model, serving)
+        exported = served if request.kind == "saved_model" else served.in_float32()
+        writers[request.kind].write(exported, request, path)
     except Exception as error:
         (folder / "error.txt").write_text(
             f"'{asked['metadata'].get('name', 'The model')}' could not be converted with "

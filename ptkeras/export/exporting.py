@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from ptkeras import cost
+from ptkeras._leaf_graph import leaf_graph
 from ptkeras._progress import working
 from ptkeras.export import runtimes
 from ptkeras.export.artifact import (
@@ -25,7 +26,7 @@ from ptkeras.export.artifact import (
     check_output,
     whole,
 )
-from ptkeras.export.served import Served, Serving, check_model, in_float32
+from ptkeras.export.served import Served, Serving, check_model
 from ptkeras.export.verification import (
     BATCH_SIZES,
     TOLERANCES,
@@ -129,7 +130,7 @@ def request_of(
     told = figures(model, metadata)
     if labels is not None:
         labels = [str(label) for label in labels]
-        classes = model.outputs[0].shape[-1]
+        classes = leaf_graph(model).outputs[0].shape[-1]
         if len(labels) != classes:
             raise ValueError(
                 f"There are {len(labels)} labels for {classes} classes; give one for each."
@@ -175,8 +176,7 @@ def _convert(request: Request, served: Served, convert: Convert, new: Path) -> N
 
             elsewhere.convert(request, new)
         else:
-            converted = Served(in_float32(request.model), request.serving) if half else served
-            convert(converted, request, new)
+            convert(served.in_float32() if half else served, request, new)
     except (ExportError, OSError):
         raise
     except ImportError as error:

@@ -69,8 +69,9 @@ def to_litert(
         What was written.
 
     Raises:
-        ExportError: the model cannot be converted, the interpreter refuses the file, it answers
-            otherwise, or it cannot be written; nothing is left behind.
+        ExportError: the model cannot be converted (as one that draws random numbers or keeps a
+            state from call to call), the interpreter refuses the file, it answers otherwise, or it
+            cannot be written; nothing is left behind.
         ValueError: an argument is out of range or does not fit the model.
     """
     serving = Serving(softmax, _floats(mean), _floats(std), input_shape, batch_size)

@@ -79,8 +79,9 @@ def to_onnx(
         What was written.
 
     Raises:
-        ExportError: the model cannot be converted, onnxruntime refuses the file, it answers
-            otherwise, or it cannot be written; nothing is left behind.
+        ExportError: the model cannot be converted (as one that draws random numbers or keeps a
+            state from call to call), onnxruntime refuses the file, it answers otherwise, or it
+            cannot be written; nothing is left behind.
         ValueError: an argument is out of range or does not fit the model.
     """
     if not isinstance(opset, numbers.Integral) or opset not in OPSETS:

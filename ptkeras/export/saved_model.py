@@ -43,6 +43,9 @@ def to_saved_model(
 
     The signature `serving_default` has the inputs and outputs by name; it computes in the precision
     that the model computes in. What ONNX keeps as metadata is in `assets.extra/metadata.json`.
+    A state that the model keeps from one call to the next, as stateful recurrent layers do, the
+    SavedModel keeps too, from where the model's is. A model that draws random numbers at inference
+    can only be written with check=False.
 
     Args:
         model: a Functional or built Sequential model; it is not changed.
@@ -74,12 +77,14 @@ def to_saved_model(
 
 def write(served: Served, request: Request, path: Path) -> None:
     """Converts a model and fills the folder; runs with Keras's TensorFlow backend."""
-    from ptkeras.export.tensorflow_graph import function_of
+    from ptkeras.export.tracing import check_memory, function_with_writes, trace
 
     # Not `archive.track`: what endpoints use is tracked anyway, and its weights are saved twice.
     archive = keras.export.ExportArchive()
-    function = function_of(served)
-    _check_graph(function.get_concrete_function().graph.as_graph_def(), request.model.name)
+    traced = trace(served)
+    check_memory(served.model, traced.remembered, state=False, seeds=request.check)
+    _check_graph(traced.concrete.graph.as_graph_def(), request.model.name)
+    function = function_with_writes(served) if traced.remembered else traced.function
     # The first endpoint is `serving_default` too; "serve" is the one that Keras's TFSMLayer calls.
     archive.add_endpoint("serve", function)
     archive.write_out(str(path), verbose=False)

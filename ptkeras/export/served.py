@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras._leaf_graph import leaf_graph
 from ptkeras.channels.graph import Functional, has_graph
 
 HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -70,6 +71,7 @@ class Served:
         check_model(model)
         self.model = model
         self.serving = serving
+        self._memory = keras.StatelessScope()
         self._input_structure, self._output_structure = _structures(model)
         taken: set[str] = set()
         names = _names(self._input_structure, taken)
@@ -93,10 +95,26 @@ class Served:
             results = [keras.ops.softmax(keras.ops.cast(x, "float32")) for x in results]
         return dict(zip(self.outputs, results, strict=True))
 
+    def in_float32(self) -> Served:
+        """Returns the same for the model's twin in float32; see the function `in_float32`."""
+        twin = Served(in_float32(self.model), self.serving)
+        # Layers that a subclassed model makes without a name have other names in the twin.
+        twin.outputs = self.outputs
+        twin.inputs = [
+            dataclasses.replace(new, name=old.name)
+            for new, old in zip(twin.inputs, self.inputs, strict=True)
+        ]
+        return twin
+
     def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Runs the model on arrays by input name; what is floating point comes back as float32."""
+        """Runs the model on arrays by input name; what is floating point comes back as float32.
+
+        The model stays as it is: what it writes, such as the state of a recurrent layer, is kept
+        here for the next call.
+        """
         values = [keras.ops.convert_to_tensor(feeds[p.name], dtype=p.dtype) for p in self.inputs]
-        return {name: to_numpy(value) for name, value in self(*values).items()}
+        with self._memory:
+            return {name: to_numpy(value) for name, value in self(*values).items()}
 
     def feeds(self, examples: Any) -> dict[str, np.ndarray]:
         """Examples as arrays by input name, in the dtypes of the inputs.
@@ -163,10 +181,20 @@ def in_float32(model: keras.Model) -> keras.Model:
     from keras.src.saving.serialization_lib import SafeModeScope
 
     kinds = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
-    home = keras.Sequential if isinstance(model, keras.Sequential) else Functional
-    # The config comes from layers of this process: a Lambda may be made from it.
-    with SafeModeScope(False), keras.saving.custom_object_scope(kinds):
-        twin = home.from_config(_without_half(model.get_config()))
+    home = type(model)
+    if has_graph(model):
+        home = keras.Sequential if isinstance(model, keras.Sequential) else Functional
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # that of layers which a subclassed model makes
+    try:
+        # The config comes from layers of this process: a Lambda may be made from it.
+        with SafeModeScope(False), keras.saving.custom_object_scope(kinds):
+            twin = home.from_config(_without_half(model.get_config()))
+        if not twin.built:
+            inputs, _ = _structures(model)
+            twin(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), inputs))
+    finally:
+        keras.config.set_dtype_policy(policy)
     for new, old in zip(twin.variables, model.variables, strict=True):
         new.assign(keras.ops.cast(old, new.dtype))
     return twin
@@ -182,19 +210,14 @@ def check_model(model: Any) -> None:
     """Raises a ValueError unless a model's inputs and outputs can be known."""
     if not isinstance(model, keras.Model):
         raise ValueError(f"Only a keras.Model can be exported; received {type(model).__name__}.")
-    if not has_graph(model):
-        raise ValueError(
-            f"'{model.name}' is a subclassed model ({type(model).__name__}), whose inputs are not "
-            "known; wrap it: keras.Model(inputs, model(inputs))."
-        )
-    if not model.built:
-        raise ValueError(f"'{model.name}' has not been built; give it an Input, or call build.")
+    leaf_graph(model)
 
 
 def _structures(model: keras.Model) -> tuple[Any, Any]:
+    graph = leaf_graph(model)
     if isinstance(model, keras.Sequential):
-        return model.inputs[0], model.outputs[0]
-    return model._inputs_struct, model._outputs_struct
+        return graph.inputs[0], graph.outputs[0]
+    return graph._inputs_struct, graph._outputs_struct
 
 
 def _names(structure: Any, taken: set[str]) -> list[str]:
@@ -298,7 +321,7 @@ def _in_dtype(port: Port, array: np.ndarray) -> np.ndarray:
 
 
 def _refuse_second_softmax(model: keras.Model) -> None:
-    for tensor in model.outputs:
+    for tensor in leaf_graph(model).outputs:
         operation = tensor._keras_history.operation
         activation = getattr(operation, "activation", None)
         if isinstance(operation, keras.layers.Softmax) or activation is keras.activations.softmax:

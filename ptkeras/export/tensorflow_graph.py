@@ -1,4 +1,4 @@
-"""A model as a TensorFlow function, and as one flat graph without calls and variables."""
+"""A model as one flat TensorFlow graph without calls and variables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 from typing import Any, NamedTuple
 
 from ptkeras.export.served import Served
+from ptkeras.export.tracing import check_memory, trace
 
 
 class FrozenGraph(NamedTuple):
@@ -23,28 +24,21 @@ class FrozenGraph(NamedTuple):
     outputs: dict[str, str]
 
 
-def function_of(served: Served) -> Any:
-    """The `tf.function` of a model, with its input signature."""
-    import tensorflow as tf
-
-    signature = [tf.TensorSpec(port.shape, port.dtype, port.name) for port in served.inputs]
-
-    def serve(*tensors: Any) -> dict[str, Any]:
-        # Under the identity each output is a tensor of its own, even where it is an input too.
-        return {name: tf.identity(value) for name, value in served(*tensors).items()}
-
-    return tf.function(serve, input_signature=signature, autograph=False)
-
-
 def freeze(served: Served) -> FrozenGraph:
     """The graph of a model with its weights as constants, and no functions left.
 
     Keras compiles grouped convolutions with XLA, since TensorFlow has no kernel of its own for them
     on a CPU. Marked so, they stay calls that no converter follows; here the mark goes.
+
+    Raises:
+        ExportError: If the model draws random numbers or keeps a state from call to call.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    concrete = function_of(served).get_concrete_function()
+    traced = trace(served)
+    check_memory(served.model, traced.remembered)
+    concrete = traced.concrete
+    del traced
     outputs = {name: tensor.name for name, tensor in concrete.structured_outputs.items()}
     frozen = convert_variables_to_constants_v2(
         concrete, lower_control_flow=False, aggressive_inlining=True
