@@ -25,9 +25,10 @@ class Tutorial:
         inputs: of the pruned model, for a number of examples.
         targets: likewise; None for one that `fit` trains.
         loss: what the targets are compared by.
-        fit: `fit(model, callbacks)`, for a model with a training of its own.
+        fit: `fit(model, callbacks, **kwargs of compile)`, for a model with a training of its own.
         part: which model of what `build` makes is called and pruned.
         uses_tape: whether its training is TensorFlow's.
+        draws: whether its answers depend on random numbers.
     """
 
     name: str
@@ -35,9 +36,10 @@ class Tutorial:
     inputs: Callable[[keras.Model, int], Any]
     targets: Callable[[keras.Model, int], Any] | None = None
     loss: Any = "mse"
-    fit: Callable[[keras.Model, list], Any] | None = None
+    fit: Callable[..., Any] | None = None
     part: Callable[[keras.Model], keras.Model] = lambda model: model
     uses_tape: bool = False
+    draws: bool = False
 
     @property
     def custom_train(self):
@@ -49,10 +51,10 @@ class Tutorial:
         Args:
             model: what `build` returned.
             callbacks: those of `fit`.
-            **kwargs: of `compile`, for a model with Keras's training.
+            **kwargs: of `compile`.
         """
         if self.custom_train:
-            return self.fit(model, list(callbacks))
+            return self.fit(model, list(callbacks), **kwargs)
         loss = keras.tree.map_structure(lambda _: self.loss, self.targets(model, 1))
         model.compile(keras.optimizers.Adam(1e-3), loss, **kwargs)
         x, y = self.inputs(model, 16), self.targets(model, 16)
@@ -294,6 +296,7 @@ GENERATIVE = [
         fit=generative.fit_vae,
         part=lambda vae: vae.encoder,
         uses_tape=True,
+        draws=True,
     ),
     Tutorial(
         "vae_decoder",
@@ -303,7 +306,13 @@ GENERATIVE = [
         part=lambda vae: vae.decoder,
         uses_tape=True,
     ),
-    Tutorial("vae_with_add_loss", generative.build_vae_with_add_loss, arrays(10), arrays(10)),
+    Tutorial(
+        "vae_with_add_loss",
+        generative.build_vae_with_add_loss,
+        arrays(10),
+        arrays(10),
+        draws=True,
+    ),
     Tutorial(
         "vq_vae",
         generative.build_vq_vae,

@@ -104,11 +104,12 @@ def build_gan():
     return GAN(make_discriminator(), make_generator(), LATENT)
 
 
-def fit_gan(model, callbacks):
+def fit_gan(model, callbacks, **kwargs):
     model.compile(
         d_optimizer=keras.optimizers.Adam(3e-4),
         g_optimizer=keras.optimizers.Adam(3e-4),
         loss_fn=keras.losses.BinaryCrossentropy(from_logits=True),
+        **kwargs,
     )
     return trained(model, examples((8, 8, 1)), callbacks=callbacks)
 
@@ -191,8 +192,8 @@ def build_wgan():
     return WGAN(make_discriminator(), generator, LATENT)
 
 
-def fit_wgan(model, callbacks):
-    model.compile(keras.optimizers.Adam(2e-4, 0.5), keras.optimizers.Adam(2e-4, 0.5))
+def fit_wgan(model, callbacks, **kwargs):
+    model.compile(keras.optimizers.Adam(2e-4, 0.5), keras.optimizers.Adam(2e-4, 0.5), **kwargs)
     return trained(model, examples((8, 8, 1)), callbacks=callbacks)
 
 
@@ -260,8 +261,8 @@ def build_vae():
     return VAE(encoder, keras.Model(latent, x, name="decoder"))
 
 
-def fit_vae(model, callbacks):
-    model.compile(optimizer=keras.optimizers.Adam())
+def fit_vae(model, callbacks, **kwargs):
+    model.compile(optimizer=keras.optimizers.Adam(), **kwargs)
     return trained(model, examples((8, 8, 1)), callbacks=callbacks)
 
 
@@ -366,8 +367,8 @@ def build_vq_vae():
     return VQVAETrainer(keras.Model(inputs, decoder(quantized), name="vq_vae"), variance=0.5)
 
 
-def fit_vq_vae(model, callbacks):
-    model.compile(optimizer=keras.optimizers.Adam())
+def fit_vq_vae(model, callbacks, **kwargs):
+    model.compile(optimizer=keras.optimizers.Adam(), **kwargs)
     return trained(model, examples((8, 8, 1)), callbacks=callbacks)
 
 
@@ -395,7 +396,7 @@ class DenoisingAutoencoder(keras.Model):
 
 def build_denoising_autoencoder():
     model = DenoisingAutoencoder()
-    model.build((None, 8, 8, 1))
+    model(np.zeros((1, 8, 8, 1), "float32"))
     return model
 
 
@@ -475,12 +476,12 @@ class RealNVP(keras.Model):
 
 def build_real_nvp():
     model = RealNVP()
-    model.build((None, 2))
+    model(np.zeros((1, 2), "float32"))
     return model
 
 
-def fit_real_nvp(model, callbacks):
-    model.compile(optimizer=keras.optimizers.Adam(1e-4))
+def fit_real_nvp(model, callbacks, **kwargs):
+    model.compile(optimizer=keras.optimizers.Adam(1e-4), **kwargs)
     return trained(model, examples((2,)), callbacks=callbacks)
 
 
@@ -567,8 +568,8 @@ def build_diffusion():
     return DiffusionModel(make_unet())
 
 
-def fit_diffusion(model, callbacks):
-    model.compile(optimizer=keras.optimizers.AdamW(1e-3, weight_decay=1e-4))
+def fit_diffusion(model, callbacks, **kwargs):
+    model.compile(optimizer=keras.optimizers.AdamW(1e-3, weight_decay=1e-4), **kwargs)
     return trained(model, examples((8, 8, 1)), callbacks=callbacks)
 
 
@@ -652,8 +653,8 @@ def build_simsiam():
     return SimSiam(encoder, predictor)
 
 
-def fit_simsiam(model, callbacks):
-    model.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.6))
+def fit_simsiam(model, callbacks, **kwargs):
+    model.compile(optimizer=keras.optimizers.SGD(0.01, momentum=0.6), **kwargs)
     return trained(model, examples((8, 8, 3)), callbacks=callbacks)
 
 
@@ -704,12 +705,13 @@ def build_distiller():
     return model
 
 
-def fit_distiller(model, callbacks):
+def fit_distiller(model, callbacks, **kwargs):
     model.compile(
         optimizer=keras.optimizers.Adam(),
         metrics=[keras.metrics.SparseCategoricalAccuracy()],
         student_loss_fn=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         distillation_loss_fn=keras.losses.KLDivergence(),
+        **kwargs,
     )
     return trained(model, examples((8, 8, 1)), np.arange(16) % 4, callbacks=callbacks)
 
@@ -751,8 +753,8 @@ def build_siamese():
     return model
 
 
-def fit_siamese(model, callbacks):
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+def fit_siamese(model, callbacks, **kwargs):
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), **kwargs)
     three = [examples((8, 8, 3), seed=seed) for seed in range(3)]
     return trained(model, three, callbacks=callbacks)
 

@@ -45,8 +45,7 @@ def build_text_transformer():
 def causal_mask(batch, n_dest, n_src, dtype):
     i, j = ops.arange(n_dest)[:, None], ops.arange(n_src)
     mask = ops.reshape(ops.cast(i >= j - n_src + n_dest, dtype), [1, n_dest, n_src])
-    repeats = ops.concatenate([ops.expand_dims(batch, -1), ops.convert_to_tensor([1, 1])], 0)
-    return ops.tile(mask, repeats)
+    return ops.tile(mask, (batch, 1, 1))
 
 
 class CausalBlock(layers.Layer):
@@ -376,9 +375,6 @@ class WaveNet(keras.Model):
         self.residuals = [ResidualDilated(width, 10, rate) for rate in dilations]
         self.last = [layers.Conv1D(12, 1, activation="relu"), layers.Conv1D(6, 1)]
 
-    def build(self, input_shape):
-        super().build(input_shape)
-
     def call(self, x):
         x = self.first(x)
         skips = 0.0
@@ -393,7 +389,7 @@ class WaveNet(keras.Model):
 
 def build_wavenet():
     model = WaveNet()
-    model.build((None, 16, 2))
+    model(ops.zeros((1, 16, 2)))
     return model
 
 
