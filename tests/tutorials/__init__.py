@@ -57,7 +57,7 @@ class Tutorial:
             return self.fit(model, list(callbacks), **kwargs)
         loss = keras.tree.map_structure(lambda _: self.loss, self.targets(model, 1))
         model.compile(keras.optimizers.Adam(1e-3), loss, **kwargs)
-        x, y = self.inputs(model, 16), self.targets(model, 16)
+        x, y = self.inputs(model, 8), self.targets(model, 8)
         return model.fit(x, y, epochs=2, batch_size=8, callbacks=list(callbacks), verbose=0)
 
 

@@ -10,7 +10,7 @@ from keras import layers, ops
 LATENT = 6
 
 
-def examples(shape, count=16, seed=0):
+def examples(shape, count=8, seed=0):
     return np.random.default_rng(seed).normal(size=(count, *shape)).astype("float32")
 
 
@@ -713,7 +713,7 @@ def fit_distiller(model, callbacks, **kwargs):
         distillation_loss_fn=keras.losses.KLDivergence(),
         **kwargs,
     )
-    return trained(model, examples((8, 8, 1)), np.arange(16) % 4, callbacks=callbacks)
+    return trained(model, examples((8, 8, 1)), np.arange(8) % 4, callbacks=callbacks)
 
 
 class DistanceLayer(layers.Layer):

@@ -250,7 +250,7 @@ class ShiftedPatchTokenization(layers.Layer):
         super().__init__(**kwargs)
         self.image_size, self.half_patch = image_size, patch_size // 2
         self.patches = Patches(patch_size)
-        self.flatten_patches = layers.Reshape((-1, 5 * 3 * patch_size**2))
+        self.flatten_patches = layers.Reshape(((image_size // patch_size) ** 2, 15 * patch_size**2))
         self.projection = layers.Dense(width)
         self.layer_norm = layers.LayerNormalization(epsilon=1e-6)
 
