@@ -519,7 +519,7 @@ class ResidualBlock(layers.Layer):
         return self.conv2(x) + residual
 
 
-def make_unet(widths=(6, 8), depth=2):
+def make_unet(widths=(6, 8), depth=1):
     noisy_images, variances = keras.Input((8, 8, 1)), keras.Input((1,))
     time = layers.Dense(8, activation="swish")(TimeEmbedding(8)(variances))
     x = layers.Conv2D(widths[0], 1)(noisy_images)

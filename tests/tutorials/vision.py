@@ -285,7 +285,8 @@ class LocalitySelfAttention(layers.Layer):
         self.tau = self.add_weight(
             name="tau", shape=(), initializer=keras.initializers.Constant(self.head_dim**0.5)
         )
-        self.diagonal = 1 - ops.eye(input_shape[1], dtype="int8")
+        self.tokens = input_shape[1]
+        self.diagonal = 1 - ops.eye(self.tokens, dtype="int8")
 
     def separate_heads(self, x, batch):
         x = ops.reshape(x, (batch, -1, self.heads, self.head_dim))
@@ -297,7 +298,8 @@ class LocalitySelfAttention(layers.Layer):
         scores = ops.einsum("bhqd,bhkd->bhqk", q, k) / self.tau
         scores = ops.where(ops.cast(self.diagonal, "bool"), scores, -1e9)
         x = ops.einsum("bhqk,bhkd->bhqd", ops.softmax(scores, axis=-1), v)
-        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, -1, self.heads * self.head_dim))
+        width = self.heads * self.head_dim
+        x = ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, self.tokens, width))
         return self.output_dense(x)
 
 
