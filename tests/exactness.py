@@ -28,6 +28,16 @@ def random_keep(channel_map, seed=0, share=0.5):
     return channel_map.frozen | (rng.random(len(channel_map)) >= share)
 
 
+def sparing_keep(channel_map, seed=0, share=0.5):
+    """Like `random_keep`, but takes no tensor's last channel."""
+    keep = random_keep(channel_map, seed, share)
+    for channels in channel_map.tensors.values():
+        channels = channels[channels >= 0]
+        if channels.size and not keep[channels].any():
+            keep[channels.flat[0]] = True
+    return keep
+
+
 def zero(channel_map, keep):
     """Sets every parameter slice of the channels that are to go to zero."""
     for row in channel_map.slices:
@@ -48,7 +58,15 @@ def inputs_for(model, batch=3, seed=0):
     return keras.tree.map_structure(values, functional_of(model)._inputs_struct)
 
 
+def forget_draws(model):
+    """Sets every seed of a model to the same one, so that it draws the same numbers again."""
+    for variable in model.variables:
+        if variable.name == "seed_generator_state":
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+
+
 def outputs_of(model, inputs):
+    forget_draws(model)
     outputs = keras.tree.flatten(model(inputs, training=False))
     return [keras.ops.convert_to_numpy(x).astype("float32") for x in outputs]
 
@@ -59,16 +77,24 @@ def assert_same(before, after, tolerance=1e-5):
         assert np.abs(a - b).max() <= tolerance * max(1.0, np.abs(a).max())
 
 
-def assert_exact(model, keep=None, seed=0, tolerance=1e-5):
+def assert_exact(model, keep=None, seed=0, tolerance=1e-5, inputs=None):
     """Zeroes the channels that `keep` drops, removes them, and compares the outputs.
 
-    Returns the number of parameters before and after.
+    Args:
+        model: what is pruned; without a graph of its own, it needs `inputs`.
+        keep: `keep(channel_map)` returns the mask; None for a random one.
+        seed: of the weights, the mask and the inputs.
+        tolerance: how far the outputs may differ, over the largest.
+        inputs: what the model is called on; None for random numbers in the shapes of its graph.
+
+    Returns:
+        The number of parameters before and after.
     """
     randomise(model, seed)
     channel_map = trace(model)
     keep = random_keep(channel_map, seed) if keep is None else keep(channel_map)
     zero(channel_map, keep)
-    inputs = inputs_for(model, seed=seed)
+    inputs = inputs_for(model, seed=seed) if inputs is None else inputs
     before, params = outputs_of(model, inputs), model.count_params()
     assert reconfigure(model, keep) is model
     assert_same(before, outputs_of(model, inputs), tolerance)
