@@ -1,7 +1,9 @@
 """Small configurations of the backbones and encoders of keras_hub, and batches for them.
 
 `CATALOGUE` has a function for each name that builds the model with new weights: one or two layers,
-16 to 64 channels, images of 32 or 64 pixels, a vocabulary of 30. `batch` makes its inputs.
+16 to 64 channels, images of 32 or 64 pixels, a vocabulary of 30. `batch` makes its inputs. Left out
+are names that stand for the same class (ESM2, Qwen2 and SmolLM), and Gemma4AudioEncoder, whose
+`call` takes several tensors and which is not built before it is called.
 """
 
 import functools
@@ -343,9 +345,7 @@ def sam3() -> keras.Model:
             **image,
             **sizes,
         ),
-        text_encoder=layers.SAM3TextEncoder(
-            vocabulary_size=VOCABULARY, embedding_dim=16, **sizes
-        ),
+        text_encoder=layers.SAM3TextEncoder(vocabulary_size=VOCABULARY, embedding_dim=16, **sizes),
         geometry_encoder=layers.SAM3GeometryEncoder(roi_size=7, **sizes),
         detr_encoder=layers.SAM3DetrEncoder(**sizes),
         detr_decoder=layers.SAM3DetrDecoder(num_queries=8, **image, **sizes),
@@ -479,9 +479,7 @@ def _named(name: str, **sizes: Any) -> Callable[[], keras.Model]:
 
 CATALOGUE: Mapping[str, Callable[[], keras.Model]] = {
     "AlbertBackbone": _named("AlbertBackbone", **HEADS, embedding_dim=16),
-    "BASNetBackbone": lambda: models.BASNetBackbone(
-        image_encoder=four_stages(), num_classes=1
-    ),
+    "BASNetBackbone": lambda: models.BASNetBackbone(image_encoder=four_stages(), num_classes=1),
     "BLIP2Backbone": blip2,
     "BLIP2VisionEncoder": blip2_vision,
     "BartBackbone": _named("BartBackbone", **HEADS),
@@ -561,19 +559,6 @@ CATALOGUE: Mapping[str, Callable[[], keras.Model]] = {
     ),
     "Gemma3VisionEncoder": gemma3_vision,
     "Gemma3nBackbone": gemma3n,
-    "Gemma4AudioEncoder": _named(
-        "Gemma4AudioEncoder",
-        input_feat_size=16,
-        hidden_size=32,
-        num_heads=4,
-        num_layers=1,
-        chunk_size=4,
-        context_left=3,
-        conv_kernel_size=3,
-        sscp_conv_channels=(16, 8),
-        output_proj_dims=32,
-        output_dim=32,
-    ),
     "Gemma4Backbone": lambda: models.Gemma4Backbone(
         **GEMMA, image_size=32, sliding_window_size=4, vision_encoder=gemma4_vision()
     ),
@@ -719,8 +704,8 @@ CATALOGUE: Mapping[str, Callable[[], keras.Model]] = {
     ),
 }
 
-# Sizes of the axes that a model leaves open, where they are neither LENGTH nor SIZE. The images of a
-# prompt are in an axis of their own.
+# Sizes of the axes that a model leaves open, where they are neither LENGTH nor SIZE. The images of
+# a prompt are in an axis of their own.
 _OPEN = {
     "encoder_input_values": [1024],
     "encoder_padding_mask of MoonshineBackbone": [1024],
@@ -768,8 +753,11 @@ def _values(name: str, tensor: keras.KerasTensor, random: np.random.Generator) -
         return np.broadcast_to(np.arange(1, 5, dtype=tensor.dtype), shape)
     if tensor.name == "image_grid_thw":
         return np.broadcast_to(np.asarray([1, 4, 4], tensor.dtype), shape)
-    if "position_ids" in tensor.name:
-        return np.broadcast_to(np.arange(shape[1], dtype=tensor.dtype)[:, *_new(shape)], shape)
+    if tensor.name == "pixel_position_ids":  # rows and columns of four by four patches
+        places = np.stack(np.divmod(np.arange(shape[-2]), 4), axis=-1)
+        return np.broadcast_to(places.astype(tensor.dtype), shape)
+    if tensor.name == "position_ids":
+        return np.broadcast_to(np.arange(shape[-1], dtype=tensor.dtype), shape)
     if tensor.name in ("segment_ids", "labels", "box_labels", "num_steps"):
         return np.ones(shape, tensor.dtype)
     if integers or tensor.name.endswith("token_ids"):
@@ -786,12 +774,8 @@ def _shape(name: str, tensor: keras.KerasTensor) -> tuple[int, ...]:
     return (BATCH, *(next(fill) if size is None else size for size in tensor.shape[1:]))
 
 
-def _new(shape: tuple[int, ...]) -> tuple[None, ...]:
-    return (None,) * (len(shape) - 2)
-
-
 def _is_empty(name: str) -> bool:
-    """Whether a mask says which places are left out, or are of an image, of which there are none."""
+    """Whether a mask names places that are left out, or of an image, of which there are none."""
     return name in ("vision_mask", "audio_mel_mask", "response_mask", "input_features_mask")
 
 
