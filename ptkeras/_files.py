@@ -134,9 +134,10 @@ def check_writable_name(path: Path) -> None:
     Raises:
         OSError: If it is too long.
     """
-    for name in (_PREFIX + path.name, f"{_LOCK}_{path.name}"):
+    names = (path.name, _PREFIX + path.name, f"{_LOCK}_{path.name}")
+    for one in (path.parent / name for name in names):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            path.with_name(name).lstat()
+            one.lstat()
 
 
 def _remove(path: Path) -> None:

@@ -111,21 +111,27 @@ def _read(path: str) -> bytes:
     """Reads a file, or a pipe to its end, up to one byte more than a flagfile may have."""
     # A pipe that nobody writes into would be waited for.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISREG(mode):
-            return file.read(_LARGEST_FLAGFILE + 1)
-        if not stat.S_ISFIFO(mode):
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
             raise ValueError("it is a folder" if stat.S_ISDIR(mode) else "it is a device")
         content = b""
-        while len(content) <= _LARGEST_FLAGFILE:
-            if not select.select([file], [], [], _PATIENCE)[0]:
-                raise ValueError(f"nothing came out of that pipe for {_PATIENCE} seconds")
-            block = file.read(1 << 16)
-            if not block:
-                break
+        while len(content) <= _LARGEST_FLAGFILE and (block := _block(descriptor)):
             content += block
-        return content
+    finally:
+        os.close(descriptor)
+    if not content and stat.S_ISFIFO(mode):
+        raise ValueError("nothing comes out of that pipe")
+    return content
+
+
+def _block(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 1 << 16)
+    except BlockingIOError:  # whoever writes into the pipe is not done
+        if not select.select([descriptor], [], [], _PATIENCE)[0]:
+            raise ValueError(f"nothing came out of that pipe for {_PATIENCE} seconds") from None
+        return os.read(descriptor, 1 << 16)
 
 
 def whole(text: Any) -> int:

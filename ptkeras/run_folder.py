@@ -121,10 +121,8 @@ class RunFolder:
         """
         remedy = "choose another --output_dir."
         try:
-            self.path.lstat()
+            check_writable_name(self.path)
             check_writable_name(self.last.with_suffix(".previous.keras"))
-        except (FileNotFoundError, NotADirectoryError):
-            pass
         except (OSError, ValueError) as error:  # too long, out of reach, or with a null byte
             reason = getattr(error, "strerror", error)
             raise SettingsError(
@@ -178,7 +176,9 @@ class RunFolder:
     def holds_a_run(self) -> bool:
         """Says whether there is a file in it that a run writes beside `flags.txt`."""
         files = (self.model, self.history, self.architecture, self.norms, self.result, self.search)
-        return any(map(os.path.exists, files)) or any(self.last.parent.glob("*.keras"))
+        return any(map(os.path.exists, files)) or (
+            fault_of(self.last.parent) == "is a folder" and any(self.last.parent.glob("*.keras"))
+        )
 
     def _checkpoint(self) -> Path | None:
         """The checkpoint that the run would go on from."""
@@ -312,7 +312,7 @@ class RunFolder:
         """Returns the figures of the finished run.
 
         Raises:
-            SettingsError: If they cannot be read.
+            ValueError: If they cannot be read.
         """
         self.check_whole(self.result)
         try:
@@ -327,7 +327,7 @@ class RunFolder:
         """Finds out whether files of the finished run are as it left them.
 
         Raises:
-            SettingsError: If one is not; the message says how to have it again.
+            ValueError: If one is not; the message says how to have it again.
         """
         for path in paths:
             if fault := self.fault_of(path):
@@ -375,8 +375,8 @@ class RunFolder:
         # A run of an older version has left no checksums.
         return "" if files or path.is_dir() else _fault_without_checksum(path)
 
-    def _damaged(self, path: Path, fault: str) -> SettingsError:
-        return SettingsError(f"'{path}' {fault}. {self.remedy()}")
+    def _damaged(self, path: Path, fault: str) -> ValueError:
+        return ValueError(f"'{path}' {fault}. {self.remedy()}")
 
     def _note(self, digests: dict[str, str]) -> None:
         lines = (f"{digest}  {name}\n" for name, digest in (self._checksums() | digests).items())

@@ -118,7 +118,7 @@ def read(folder: str | Path) -> Run:
     """
     files = RunFolder(folder)
     flags_fault = fault_of(files.flags)
-    if flags_fault == "is missing" and not files.holds_a_run():
+    if flags_fault and not files.holds_a_run():
         raise ValueError(
             f"'{folder}' is no run folder: there is no flags.txt in it; name the --output_dir of a "
             "python -m ptkeras.train."
@@ -127,22 +127,18 @@ def read(folder: str | Path) -> Run:
         raise ValueError(f"'{files.flags}' {flags_fault}. {_MEND_FLAGS}")
     if not files.finished:
         raise ValueError(
-            f"The run in '{folder}' is not finished: the command that began it goes on with it, "
-            "and ends with the report."
+            f"The run in '{folder}' is not finished, since there is no result.json in it: the "
+            "command that began it goes on with it, and ends with the report."
         )
     flags = _flags(files.flags)
-    files.check_whole(files.result)
+    norms_too = [files.norms] if os.path.lexists(files.norms) else []
+    files.check_whole(files.result, files.history, files.architecture, *norms_too)
     try:
         result = _json(files.result)
         _check_result(result)
-        norms = None
-        if os.path.lexists(files.norms):
-            files.check_whole(files.norms)
-            norms = _json(files.norms)
-        files.check_whole(files.history, files.architecture)
-        run = Run(
-            files.path, flags, _history(files.history), _json(files.architecture), norms, result
-        )
+        history, architecture = _history(files.history), _json(files.architecture)
+        norms = _json(files.norms) if norms_too else None
+        run = Run(files.path, flags, history, architecture, norms, result)
         _check(run)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise _unreadable(files, error) from error
