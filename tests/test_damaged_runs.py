@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import threading
+import zipfile
 from pathlib import Path
 
 import keras
@@ -17,7 +18,7 @@ from ptkeras import _files, report, train
 from ptkeras.checkpoint import is_whole
 from ptkeras.data import digits
 from ptkeras.report.__main__ import main as report_main
-from tests.same_run import assert_same_run, stopped_in
+from tests.same_run import assert_same_run, numbers, stopped_in
 
 pytestmark = pytest.mark.tensorflow
 
@@ -180,10 +181,12 @@ def test_a_finished_run_with_a_damaged_file(finished, tmp_path, capsys, name, da
         after = contents(folder)
         if code == 0:  # what was claimed is there
             assert report.is_whole(folder)
-            for claimed in ("model.keras", "result.json"):
-                assert after[claimed] == (finished / claimed).read_bytes()
-        good = before.keys() - {"report.html"}
-        assert {key: after.get(key) for key in good} == {key: before[key] for key in good}
+            assert (folder / "result.json").is_file()
+            ours, theirs = numbers(folder / "model.keras"), numbers(finished / "model.keras")
+            assert all((theirs[key] == value).all() for key, value in ours.items())
+        if (name, damage) != ("result.json", "missing"):  # then the run goes on
+            good = before.keys() - {"report.html"}
+            assert {key: after.get(key) for key in good} == {key: before[key] for key in good}
         if f"Delete '{folder / 'result.json'}'" in sentence:
             (folder / "result.json").unlink(missing_ok=True)
             assert run(folder) == 0
@@ -207,7 +210,7 @@ def test_the_report_of_a_damaged_run(finished, tmp_path, capsys, name, damage, s
             assert report.is_whole(folder)
 
 
-@settings(once, max_examples=20)
+@settings(once, max_examples=6)
 @given(name=st.sampled_from(UNFINISHED), damage=st.sampled_from(list(DAMAGES)), share=SHARES)
 @example("checkpoints/last.keras", "a folder", 0.0)
 @example("flags.txt", "empty", 0.0)
@@ -269,13 +272,15 @@ def test_a_run_without_checksums_is_read_too(finished, tmp_path, capsys):
 def whole_files(folder):
     """Checks that each file of a folder is whole, or not there."""
     for path in folder.rglob("*"):
+        if path.name.startswith(".lock"):
+            continue  # which goes with the traceback
         assert not _files.is_unfinished(path)
         if path.suffix == ".keras":
-            with keras.src.saving.saving_lib.zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(path) as archive:
                 assert archive.testzip() is None
             assert is_whole(path) or not path.name.startswith("last")
         elif path.is_file():
-            assert path.read_text().endswith("\n")
+            assert path.read_bytes().endswith(b"\n")
 
 
 @contextlib.contextmanager
@@ -309,7 +314,7 @@ def largest_file(size):
 FULL = st.one_of(st.integers(0, 20).map(full_after), st.integers(0, 30_000).map(largest_file))
 
 
-@settings(once, max_examples=10)
+@settings(once, max_examples=3)
 @given(full=FULL)
 def test_a_full_disk_leaves_whole_files_and_the_run_goes_on(
     finished, unfinished, tmp_path, capsys, full
