@@ -167,7 +167,7 @@ def told(capsys, code, *names):
     return error
 
 
-@once
+@settings(once, max_examples=25)
 @given(name=st.sampled_from(FINISHED), damage=st.sampled_from(list(DAMAGES)), share=SHARES)
 @example("result.json", "empty", 0.0)
 @example("model.keras", "missing", 0.0)
