@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +75,69 @@ def write_text(path: Path, text: str) -> None:
     """Writes a file as a whole, in UTF-8."""
     with aside(path) as new:
         new.write_text(text, encoding="utf-8", newline="\n")
+
+
+def read_text(path: Path) -> str:
+    """Reads a text file in UTF-8.
+
+    Raises:
+        ValueError: If it cannot be read, or is not text. The message is the rest of a sentence
+            that begins with the path, such as "is a folder".
+    """
+    if fault := fault_of(path):
+        raise ValueError(fault)
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("is no text") from error
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+
+
+def fault_of(path: Path) -> str:
+    """Says why there is no file to read at a path: "is missing", "is a folder"; "" if there is one.
+
+    Nothing is opened, so that no pipe is waited for.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "is a link that leads nowhere" if path.is_symlink() else "is missing"
+    except (OSError, ValueError) as error:  # links in a circle, a name that is too long
+        return f"cannot be read ({getattr(error, 'strerror', error)})"
+    if stat.S_ISREG(mode):
+        return ""
+    return "is a folder" if stat.S_ISDIR(mode) else "is neither a file nor a folder"
+
+
+def digest_of(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        ValueError: As `read_text`.
+    """
+    if fault := fault_of(path):
+        raise ValueError(fault)
+    try:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+
+
+def check_writable_name(path: Path) -> None:
+    """Finds out whether a file system takes a name, and those that are put beside it meanwhile.
+
+    Raises:
+        OSError: If it is too long.
+    """
+    names = (path.name, _PREFIX + path.name, f"{_LOCK}_{path.name}")
+    for one in (path.parent / name for name in names):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            one.lstat()
 
 
 def _remove(path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 
+from ptkeras._files import check_writable_name
 from ptkeras._fits import is_in_fit
 from ptkeras._lock import Lock
 from ptkeras.checkpoint import Checkpoints
@@ -46,7 +47,7 @@ class SavingFit(keras.callbacks.Callback):
         name: what to call the path in a message.
 
     Raises:
-        ValueError: the path ends otherwise.
+        ValueError: the path ends otherwise, or is too long.
     """
 
     def __init__(self, path: str | Path, name: str) -> None:
@@ -54,6 +55,11 @@ class SavingFit(keras.callbacks.Callback):
         self.path = Path(path)
         if self.path.suffix != ".keras":
             raise ValueError(f"The {name} must end in .keras; received '{path}'.")
+        try:
+            check_writable_name(self.path.with_suffix(".previous.keras"))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", error)
+            raise ValueError(f"The {name}, '{path}', cannot be used ({reason}).") from error
         self.checkpoints = Checkpoints(self.path)
         self._signals = Signals(self)
         self._lock = Lock(self.path, in_use=lambda: is_in_fit(self))

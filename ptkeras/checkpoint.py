@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
-from ptkeras._files import aside
+from ptkeras._files import aside, fault_of
+
+if TYPE_CHECKING:
+    import keras
 
 _STATE = "state.json"
 _ARRAYS = "arrays.npz"
@@ -66,31 +69,61 @@ class Checkpoints:
         self._last_is_whole = True
 
     def find(self) -> Path | None:
-        """The newest checkpoint that is whole.
+        """Finds the newest checkpoint that is whole.
 
         Returns:
             Its path; None if there is no file.
 
         Raises:
-            ValueError: there are files, and none of them is a whole checkpoint.
+            ValueError: If there are files, and none of them is a whole checkpoint; or a folder is
+                in the place of one.
         """
-        found = [path for path in (self.path, self.previous) if path.exists()]
-        for path in found:
-            if is_whole(path):
-                self._last_is_whole = path == self.path
-                return path
-            if path != found[-1]:
+        there = [path for path in (self.path, self.previous) if os.path.lexists(path)]
+        faults = {path: _fault_of_checkpoint(path) for path in there}
+        whole = [path for path in there if not faults[path]]
+        for path in there:
+            if path.is_dir():
+                ending = f"'{whole[0]}'" if whole else "the beginning"
+                raise ValueError(
+                    f"'{path}' is a folder, in the place of a checkpoint: move it away to go on "
+                    f"from {ending}."
+                )
+        if whole:
+            self._last_is_whole = whole[0] == self.path
+            if not self._last_is_whole and self.path in faults:
                 warnings.warn(
-                    f"'{path}' is damaged: its checksum does not match. The training goes on from "
-                    "the checkpoint before it, and runs an epoch again.",
+                    f"'{self.path}' {faults[self.path]}. The training goes on from the checkpoint "
+                    "before it, and runs an epoch again.",
                     stacklevel=2,
                 )
-        if found:
+            return whole[0]
+        if there:
+            one = len(there) == 1
+            listed = " and ".join(f"'{path}' {faults[path]}" for path in there)
             raise ValueError(
-                f"'{found[0]}' is damaged or no checkpoint that a training can go on from: delete "
-                "it to begin anew."
+                f"{listed}: no training can go on from {'it' if one else 'them'}; put "
+                f"{'it' if one else 'one'} back, or delete {'it' if one else 'both'} to begin "
+                "again."
             )
         return None
+
+
+def _fault_of_checkpoint(path: Path) -> str:
+    """Says why a training cannot go on from a file, as the rest of a sentence; "" if it can.
+
+    Raises:
+        ValueError: If the file is there and cannot be read. It may be good, so that no other one
+            is to take its place.
+    """
+    if fault := fault_of(path):
+        return fault
+    try:
+        return "" if is_whole(path) else "is damaged: its checksum does not match"
+    except OSError as error:
+        raise ValueError(
+            f"'{path}' cannot be read ({error.strerror}): mend that, or move it away to go on "
+            "without it."
+        ) from error
 
 
 def is_whole(path: Path) -> bool:

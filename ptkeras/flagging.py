@@ -8,6 +8,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
+import select
+import stat
 import sys
 import textwrap
 import traceback
@@ -18,6 +21,8 @@ from absl import flags
 
 Settings = flags.FlagValues
 
+_LARGEST_FLAGFILE = 1 << 20  # bytes
+_PATIENCE = 10  # seconds for whatever writes into a pipe
 _HELP = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 
 
@@ -49,6 +54,84 @@ class Parser(flags.ArgumentParser):
         if not self.right(value):
             raise ValueError(f"must be {self.wanted}.")
         return value
+
+
+class _Values(flags.FlagValues):
+    """Flags whose flagfiles are read with care: no device without an end, and no pipe for ever."""
+
+    def _get_flag_file_lines(
+        self, filename: str, parsed_file_stack: list[str] | None = None
+    ) -> list[str]:
+        # absl's own opens whatever there is and reads all of it, and skips a file within itself.
+        around = parsed_file_stack or []
+        if filename in around:
+            raise SettingsError(f"The flagfile '{filename}' includes itself: leave that out.")
+        return self.lines_of(read_flagfile(filename), [*around, filename])
+
+    def lines_of(self, text: str, around: list[str]) -> list[str]:
+        """The flags in the text of a flagfile, with those of flagfiles that it names.
+
+        Args:
+            text: the text.
+            around: the flagfiles that it stands in.
+        """
+        found = []
+        for line in map(str.strip, text.splitlines()):
+            if self._is_flag_file_directive(line) and "=" in line:
+                found += self._get_flag_file_lines(self._extract_filename(line), around)
+            elif line and not line.startswith(("#", "//")):
+                found.append(line)
+        return found
+
+
+def read_flagfile(path: str) -> str:
+    """Reads a flagfile: a file, or a pipe as the shell's `<(…)` makes it.
+
+    Raises:
+        SettingsError: If it is something else, larger than 1 MiB, or no text.
+    """
+    remedy = "name a text file with a --flag=value a line."
+    try:
+        content = _read(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SettingsError(f"The flagfile '{path}' cannot be read ({reason}): {remedy}") from error
+    if len(content) > _LARGEST_FLAGFILE:
+        raise SettingsError(f"The flagfile '{path}' is larger than 1 MiB: {remedy}")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise SettingsError(f"The flagfile '{path}' is not a text file: {remedy}")
+    return text
+
+
+def _read(path: str) -> bytes:
+    """Reads a file, or a pipe to its end, up to one byte more than a flagfile may have."""
+    # A pipe that nobody writes into would be waited for.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            raise ValueError("it is a folder" if stat.S_ISDIR(mode) else "it is a device")
+        content = b""
+        while len(content) <= _LARGEST_FLAGFILE and (block := _block(descriptor)):
+            content += block
+    finally:
+        os.close(descriptor)
+    if not content and stat.S_ISFIFO(mode):
+        raise ValueError("nothing comes out of that pipe")
+    return content
+
+
+def _block(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 1 << 16)
+    except BlockingIOError:  # whoever writes into the pipe is not done
+        if not select.select([descriptor], [], [], _PATIENCE)[0]:
+            raise ValueError(f"nothing came out of that pipe for {_PATIENCE} seconds") from None
+        return os.read(descriptor, 1 << 16)
 
 
 def whole(text: Any) -> int:
@@ -151,6 +234,14 @@ class FlagTable:
             )
         return settings
 
+    def parse_text(self, text: str) -> Settings:
+        """Reads the text of a flagfile.
+
+        Raises:
+            SettingsError: something is wrong with it.
+        """
+        return self.parse(_Values().lines_of(text, []))
+
     def parse_with_rest(self, arguments: Iterable[str]) -> tuple[Settings, list[str]]:
         """Reads flags, and returns with them the arguments that are none.
 
@@ -181,7 +272,7 @@ class FlagTable:
 
     def _define(self) -> Settings:
         # Values of their own, not absl's global ones: a library has no say in its user's flags.
-        settings = flags.FlagValues()
+        settings = _Values()
         for flag in self.flags.values():
             defined = (
                 flags.BooleanFlag(flag.name, flag.default, flag.help)
@@ -204,10 +295,6 @@ class FlagTable:
             close = difflib.get_close_matches(error.flagname, self.flags, n=1)
             hint = f" (did you mean --{close[0]}?)" if close else ""
             return f"Unknown flag --{error.flagname}{hint}; --help shows them all."
-        if isinstance(error, flags.CantOpenFlagFileError):
-            return f"The flagfile cannot be read: {error.__cause__ or error}."
-        if isinstance(error, UnicodeDecodeError):
-            return "The flagfile is not a text file."
         return " ".join(str(error).split())
 
 

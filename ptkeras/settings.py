@@ -5,9 +5,11 @@ Nothing here needs Keras: a wrong flag is told of before anything large is impor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ptkeras._files import read_text
 from ptkeras.flagging import Settings, SettingsError, as_text, asks_for_help
 from ptkeras.train_flags import TABLE
 
@@ -39,7 +41,10 @@ def parse(arguments: Iterable[str]) -> Settings:
     Raises:
         SettingsError: something is wrong with them.
     """
-    settings = TABLE.parse(arguments)
+    return _completed(TABLE.parse(arguments))
+
+
+def _completed(settings: Settings) -> Settings:
     _fill_in(settings)
     _check_together(settings)
     if settings.output_dir is None:
@@ -60,9 +65,19 @@ def to_text(settings: Settings) -> str:
 
 
 def difference(settings: Settings, flagfile: Path) -> str | None:
-    """Names the first flag in which settings differ from a flagfile, None if there is none."""
+    """Names the first flag in which settings differ from a flagfile, None if there is none.
+
+    Raises:
+        SettingsError: If it cannot be read, or has no flags; the message begins with its path.
+    """
     try:
-        others = parse([f"--flagfile={flagfile}"])
+        text = read_text(flagfile)
+    except ValueError as error:
+        raise SettingsError(f"'{flagfile}' {error}.") from error
+    if not re.search(r"^\s*-", text, re.MULTILINE):
+        raise SettingsError(f"'{flagfile}' has no flags in it.")
+    try:
+        others = _completed(TABLE.parse_text(text))
     except SettingsError as error:
         raise SettingsError(f"'{flagfile}' is not what a run left there: {error}") from error
     for name in TABLE.flags:

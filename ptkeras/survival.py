@@ -12,6 +12,7 @@ from keras.src.utils import io_utils
 from ptkeras import multi_worker
 from ptkeras._finite import broken_loss, broken_variable
 from ptkeras._fits import callbacks_beside, stopped_for_good
+from ptkeras._models import check_model
 from ptkeras._origin import check_origin, origin_of, take_names
 from ptkeras._past import give_history, history_of, keep_rows
 from ptkeras._replicas import average_statistics
@@ -165,6 +166,7 @@ class Survival(SavingFit):
 
     def set_model(self, model: keras.Model) -> None:
         """Resumes, before any callback's `on_train_begin`: they are to see the pruned network."""
+        check_model(model)
         super().set_model(model)
         self._beside = callbacks_beside(self)
         self._strategy = multi_worker.strategy_of(model)

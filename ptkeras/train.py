@@ -44,6 +44,7 @@ def train(settings: Settings) -> dict[str, Any]:
         devices.check_same("their flags", _common_flags(settings))
         devices.from_chief(lambda: _check_files(settings))
         if devices.from_chief(lambda: stack.enter_context(folder).finished):
+            devices.from_chief(lambda: folder.check_whole(folder.result, folder.model))
             print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
         else:
             from ptkeras._batch_norm import fused_batch_norm
@@ -66,12 +67,14 @@ def _check_files(settings: Settings) -> None:
 
 
 def _finish(settings: Settings, folder: RunFolder) -> dict[str, Any]:
-    if not folder.report.exists():
-        from ptkeras import report
+    from ptkeras import report
 
+    result = folder.read_result()
+    report.check_result(folder.path, result)
+    if not report.is_whole(folder.path):
         report.write(folder.path)
     _export(settings, folder)
-    return folder.read_result()
+    return result
 
 
 def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
@@ -149,7 +152,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     result = _result(settings, scores, dataset.num_train, (dense, now), record.rows)
     for one in method:
         result |= one.result() if hasattr(one, "result") else {}
-    folder.write_json(folder.result, result)
+    folder.write_result(result)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -173,8 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(str(error))
     except OSError as error:
         return fail(
-            f"A file could not be read or written ({error}): what was saved before stays, and the "
-            "same command goes on from there."
+            f"A file could not be read or written ({error}): mend that, and the same command goes "
+            "on from what was saved before."
         )
     except ValueError as error:
         if not is_ours(error):
@@ -280,7 +283,15 @@ def _check_installed(settings: Settings) -> None:
 
 def _export(settings: Settings, folder: RunFolder) -> None:
     """Writes the formats that are asked for and not there yet."""
-    wanted = [kind for kind in settings.export if not folder.exported(kind).exists()]
+    wanted = []
+    for kind in settings.export:
+        path = folder.exported(kind)
+        if not os.path.lexists(path):
+            wanted.append(kind)
+        elif fault := folder.fault_of(path):
+            raise SettingsError(
+                f"'{path}' {fault}: delete it, and the same command writes it again."
+            )
     if not wanted:
         return
     from ptkeras import data, export
@@ -296,6 +307,7 @@ def _export(settings: Settings, folder: RunFolder) -> None:
         write = getattr(export, f"to_{kind}")
         try:
             artifact = write(model, folder.exported(kind), labels=dataset.labels, metadata=told)
+            folder.note_checksums(folder.exported(kind))
             print(artifact.summary)
         except export.ExportError as error:
             raise SettingsError(

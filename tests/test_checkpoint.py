@@ -1,5 +1,6 @@
 import json
 import zipfile
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -73,11 +74,34 @@ def test_a_damaged_file_is_told_of_and_the_one_before_it_used(written, seed):
 def test_where_both_are_damaged_nothing_is_used(written):
     for path in written.parent.iterdir():
         path.write_bytes(path.read_bytes()[:-1])
-    with (
-        pytest.warns(UserWarning, match="checksum"),
-        pytest.raises(ValueError, match="delete it to begin anew"),
-    ):
+    with pytest.raises(ValueError, match=r"last.keras' is damaged.* and .*delete both to begin"):
         Checkpoints(written).find()
+    written.unlink()
+    with pytest.raises(ValueError, match=r"previous.keras' is damaged.*delete it to begin again"):
+        Checkpoints(written).find()
+
+
+@pytest.mark.parametrize("name", ["last.keras", "last.previous.keras"])
+def test_a_folder_in_the_place_of_a_checkpoint_hides_no_good_one(written, name):
+    path = written.with_name(name)
+    path.rename(written.with_name("saved"))
+    path.mkdir()
+    good = "last.previous.keras" if name == "last.keras" else "last.keras"
+    with pytest.raises(ValueError, match=rf"{name}' is a folder.*to go on from '.*{good}'"):
+        Checkpoints(written).find()
+    path.rmdir()
+    assert Checkpoints(written).find().name == good
+
+
+def test_what_may_be_a_good_checkpoint_is_not_passed_over(written, monkeypatch):
+    monkeypatch.setattr("ptkeras.checkpoint.is_whole", Mock(side_effect=OSError(5, "I/O error")))
+    with pytest.raises(ValueError, match=r"last.keras' cannot be read .I/O error.: mend that"):
+        Checkpoints(written).find()
+    monkeypatch.undo()
+    written.unlink()
+    written.symlink_to("nowhere")
+    with pytest.warns(UserWarning, match="is a link that leads nowhere"):
+        assert read_state(Checkpoints(written).find()) == {"epoch": 1}
 
 
 @pytest.mark.parametrize("name", ["../evil.py", "assets/../../evil.py", "payload.pkl"])

@@ -133,6 +133,9 @@ def test_the_first_difference_is_named(tmp_path):
     flagfile.write_text(settings.to_text(parse(["--epochs=30"])))
     assert settings.difference(parse([]), flagfile) == "--epochs is 30 there and 60 here"
     flagfile.write_text("nonsense\n")
+    with pytest.raises(SettingsError, match="has no flags in it"):
+        settings.difference(parse([]), flagfile)
+    flagfile.write_text("--seed=0\nnonsense\n")
     with pytest.raises(SettingsError, match="not what a run left there"):
         settings.difference(parse([]), flagfile)
 

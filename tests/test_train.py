@@ -70,6 +70,7 @@ def test_a_run_prunes_and_leaves_its_folder(pruned):
         "history.csv",
         "architecture.json",
         "norms.json",
+        "checksums.txt",
         "result.json",
         "report.html",
         "checkpoints/epoch_0001.keras",

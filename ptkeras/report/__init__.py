@@ -12,15 +12,16 @@ comparison.plot("comparison.png")
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from ptkeras._files import write_text
+from ptkeras._files import fault_of, read_text, write_text
 from ptkeras.report.comparison import Comparison, compare
-from ptkeras.report.page import page
-from ptkeras.report.runs import Run, read
+from ptkeras.report.page import END, page
+from ptkeras.report.runs import Run, check_result, read
 from ptkeras.run_folder import RunFolder
 
-__all__ = ["Comparison", "Run", "compare", "read", "write"]
+__all__ = ["Comparison", "Run", "check_result", "compare", "is_whole", "read", "write"]
 
 
 def write(folder: str | Path) -> Path:
@@ -35,8 +36,20 @@ def write(folder: str | Path) -> Path:
         The file, `report.html` in the folder.
 
     Raises:
-        ValueError: the folder holds no finished run.
+        ValueError: the folder holds no finished run, or one that is damaged; or something else
+            than a file is in the place of the page.
     """
     path = RunFolder(folder).report
-    write_text(path, page(read(folder)))
+    text = page(read(folder))
+    if os.path.lexists(path) and (fault := fault_of(path)):
+        raise ValueError(f"'{path}' {fault}: move it away, and the report can be written.")
+    write_text(path, text)
     return path
+
+
+def is_whole(folder: str | Path) -> bool:
+    """Says whether the page of a run is there, to its end."""
+    try:
+        return read_text(RunFolder(folder).report).endswith(END)
+    except ValueError:
+        return False

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ptkeras._files import fault_of
 from ptkeras.flagging import TEXT, Flag, FlagTable, SettingsError, asks_for_help, fail, is_ours
 
 _TABLE = FlagTable(
@@ -51,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write(folders[0])
         else:
             _compare(folders, settings.plot)
-    except (SettingsError, OSError) as error:
+    except SettingsError as error:
         return fail(str(error))
+    except OSError as error:
+        return fail(f"The report cannot be written ({error}): mend that, and it can be made again.")
     except ValueError as error:
         if not is_ours(error):
             raise
@@ -89,8 +92,9 @@ def _finished(folders: Sequence[str]) -> Sequence[str]:
     """The runs that are finished; says what else there is, since runs/* has all that lies there."""
     from ptkeras.run_folder import RunFolder
 
-    going_on = [f for f in folders if RunFolder(f).flags.is_file() and not RunFolder(f).finished]
-    files = [f for f in folders if Path(f).is_file()]
+    runs = [f for f in folders if not fault_of(RunFolder(f).flags)]
+    going_on = [f for f in runs if not RunFolder(f).finished]
+    files = [f for f in folders if not fault_of(Path(f))]
     left = [folder for folder in folders if folder not in (*going_on, *files)]
     if not left:
         return folders  # which is an error

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ptkeras import _summary
-from ptkeras._files import aside
+from ptkeras._files import aside, check_writable_name, fault_of
 from ptkeras.report.runs import Run, read
 from ptkeras.report.style import LIGHT, MARKERS, styled
 from ptkeras.settings import APART
@@ -169,11 +169,20 @@ def check_plot(path: str | Path) -> None:
     """Raises a ValueError unless a plot can be written by that name."""
     if Path(path).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise ValueError(f"The name of a plot must end in .png, .svg or .pdf; received '{path}'.")
-    if not Path(path).parent.is_dir():
+    if fault_of(Path(path).parent) != "is a folder":
         raise ValueError(
             f"The plot cannot be written to '{path}': there is no folder '{Path(path).parent}'; "
             "make it, or name another."
         )
+    try:
+        check_writable_name(Path(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"The plot cannot be written to '{path}' ({getattr(error, 'strerror', error)}): choose "
+            "another name."
+        ) from error
+    if fault_of(Path(path)) == "is a folder":
+        raise ValueError(f"The plot cannot be written to '{path}', which is a folder: name a file.")
 
 
 def _mean_of(runs: Sequence[Run]) -> str:

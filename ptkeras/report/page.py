@@ -28,6 +28,7 @@ code, .flags { font: 13px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; 
 footer { margin-top: 3rem; font-size: .85rem; }
 @media print { h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
 """
+END = "</html>\n"
 # Nothing may be loaded from anywhere: a browser would say so on its console.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -59,8 +60,7 @@ def page(run: Run) -> str:
 <footer>Made by ptkeras {text(__version__)}. FLOPs are twice the multiply-accumulates; training
 FLOPs are those of the whole run, inference FLOPs those of one image.</footer>
 </body>
-</html>
-"""
+{END}"""
 
 
 def _sections(run: Run) -> Iterable[str]:

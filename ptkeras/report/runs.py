@@ -7,13 +7,15 @@ import dataclasses
 import io
 import json
 import math
+import os
 import reprlib
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ptkeras import _summary
+from ptkeras._files import fault_of, read_text
 from ptkeras.report import readable
 from ptkeras.run_folder import RunFolder
 
@@ -115,34 +117,73 @@ def read(folder: str | Path) -> Run:
         ValueError: the folder holds no finished run, or one that is damaged.
     """
     files = RunFolder(folder)
-    if not files.flags.is_file():
+    flags_fault = fault_of(files.flags)
+    if flags_fault and not files.holds_a_run():
         raise ValueError(
             f"'{folder}' is no run folder: there is no flags.txt in it; name the --output_dir of a "
             "python -m ptkeras.train."
         )
+    if flags_fault:
+        raise ValueError(f"'{files.flags}' {flags_fault}. {_MEND_FLAGS}")
     if not files.finished:
         raise ValueError(
-            f"The run in '{folder}' is not finished: the command that began it goes on with it, "
-            "and ends with the report."
+            f"The run in '{folder}' is not finished, since there is no result.json in it: the "
+            "command that began it goes on with it, and ends with the report."
         )
+    flags = _flags(files.flags)
+    norms_too = [files.norms] if os.path.lexists(files.norms) else []
+    files.check_whole(files.result, files.history, files.architecture, *norms_too)
     try:
-        run = Run(
-            files.path,
-            _flags(files.flags),
-            _history(files.history),
-            _json(files.architecture),
-            _json(files.norms) if files.norms.exists() else None,
-            _json(files.result),
-        )
+        result = _json(files.result)
+        _check_result(result)
+        history, architecture = _history(files.history), _json(files.architecture)
+        norms = _json(files.norms) if norms_too else None
+        run = Run(files.path, flags, history, architecture, norms, result)
         _check(run)
-        return run
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"The run in '{folder}' cannot be read ({error}): one of its files is damaged, or "
-            "older than this ptkeras; the command that began it repeats it in another --output_dir."
-        ) from error
+        raise _unreadable(files, error) from error
+    _check_threshold(run)
+    return run
 
 
+def check_result(folder: str | Path, result: dict[str, Any]) -> None:
+    """Finds out whether the figures of a run are such as a run leaves.
+
+    Args:
+        folder: the run folder.
+        result: what is in its `result.json`.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    try:
+        _check_result(result)
+    except (ValueError, LookupError) as error:
+        raise _unreadable(RunFolder(folder), error) from error
+
+
+def _unreadable(files: RunFolder, error: Exception) -> ValueError:
+    return ValueError(
+        f"The run in '{files.path}' cannot be read ({error}): one of its files is damaged, or "
+        f"older than this ptkeras. {files.remedy()}"
+    )
+
+
+def _check_result(result: dict[str, Any]) -> None:
+    _check_names("result.json", result, (*_FIGURES, *readable.COSTS))
+    readable.check("result.json", result, readable.RESULT)
+
+
+def _check_names(file: str, there: Any, names: Iterable[str]) -> None:
+    missing = [name for name in names if not isinstance(there, dict) or name not in there]
+    if missing:
+        raise LookupError(f"{file} has no {missing[0]}")
+
+
+_MEND_FLAGS = (
+    "Put it back, or write the flags of that run into it, one --name=value a line; or name another "
+    "folder."
+)
 _FIGURES = ("dataset", "model", "method", "seed", "accuracy", "epochs", "seconds", "training_flops")
 _COLUMNS = ("epoch", "accuracy", "loss", "val_accuracy", "inference_flops", "seconds")
 
@@ -150,10 +191,7 @@ _COLUMNS = ("epoch", "accuracy", "loss", "val_accuracy", "inference_flops", "sec
 def _check(run: Run) -> None:
     """Raises a LookupError or a ValueError that names the file and what is missing or damaged."""
     for file, there, names in _needed(run):
-        missing = [name for name in names if not isinstance(there, dict) or name not in there]
-        if missing:
-            raise LookupError(f"{file} has no {missing[0]}")
-    readable.check("result.json", run.result, readable.RESULT)
+        _check_names(file, there, names)
     readable.check_history(run.history, run.result["epochs"])
     for end in ("initial", "final"):
         readable.check("architecture.json", run.architecture.get(end, {}), readable.NETWORK)
@@ -165,14 +203,22 @@ def _check(run: Run) -> None:
     epochs = [0, *(change["epoch"] for change in run.reconfigurations), run.result["epochs"]]
     if epochs != sorted(epochs):
         raise ValueError(f"architecture.json has reconfigurations at the epochs {epochs[1:-1]}")
-    if run.threshold is not None and not 0 < run.threshold < math.inf:
-        raise ValueError(f"flags.txt has {run.threshold} as threshold")
+
+
+def _check_threshold(run: Run) -> None:
+    """Raises a ValueError unless `flags.txt` has a threshold, where the method has one."""
+    try:
+        if run.threshold is not None and not 0 < run.threshold < math.inf:
+            raise ValueError(f"flags.txt has {run.threshold} as threshold")
+    except (ValueError, LookupError) as error:
+        fault = "flags.txt has no threshold" if isinstance(error, LookupError) else error
+        raise ValueError(
+            f"The run in '{run.path}' cannot be read: {fault}. {_MEND_FLAGS}"
+        ) from error
 
 
 def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
     """Files, what is in them, and the names that must be in that."""
-    yield "result.json", run.result, (*_FIGURES, *readable.COSTS)
-    yield "flags.txt", run.flags, ("threshold",) * (run.result["method"] == "prunetrain")
     yield "history.csv", run.history, _COLUMNS
     yield "architecture.json", run.architecture, ("initial", "reconfigurations")
     yield "architecture.json", run.architecture["initial"], ("layers",)
@@ -196,7 +242,11 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _flags(path: Path) -> dict[str, str]:
-    lines = (line[2:] for line in _text(path).splitlines() if line.startswith("--"))
+    try:
+        text = read_text(path)
+    except ValueError as error:
+        raise ValueError(f"'{path}' {error}. {_MEND_FLAGS}") from error
+    lines = (line[2:] for line in text.splitlines() if line.startswith("--"))
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
@@ -220,6 +270,6 @@ def _cell(file: str, name: str, text: Any) -> float:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is no text") from error
+        return read_text(path)
+    except ValueError as error:
+        raise ValueError(f"{path.name} {error}") from error

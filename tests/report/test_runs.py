@@ -92,10 +92,11 @@ def change(path, old, new):
     ("spoil", "says"),
     [
         (lambda f: shutil.rmtree(f), "is no run folder: there is no flags.txt in it"),
-        (lambda f: (f / "flags.txt").unlink(), "is no run folder"),
+        (lambda f: (f / "flags.txt").unlink(), "flags.txt' is missing. Put it back, or write the"),
         (lambda f: (f / "result.json").unlink(), "is not finished"),
-        (lambda f: (f / "history.csv").unlink(), "cannot be read .*history.csv"),
-        (lambda f: (f / "history.csv").write_text(""), "has no epochs"),
+        (lambda f: (f / "history.csv").unlink(), "history.csv' is missing. Put it back"),
+        (lambda f: (f / "history.csv").write_text(""), "history.csv' is empty"),
+        (lambda f: (f / "history.csv").write_text("epoch\n"), "has no epochs"),
         (
             lambda f: (f / "history.csv").write_text("epoch\nmany\n"),
             "history.csv has 'many' as epoch",
@@ -175,7 +176,10 @@ def change(path, old, new):
             lambda f: put(f / "architecture.json", None, "initial"),
             "architecture.json has no layers",
         ),
-        (lambda f: change(f / "history.csv", "val_accuracy", "v"), "has no val_accuracy.*repeats"),
+        (
+            lambda f: change(f / "history.csv", "val_accuracy", "v"),
+            "has no val_accuracy.*repeat the run",
+        ),
         (lambda f: change(f / "flags.txt", "--threshold=", "--t="), "flags.txt has no threshold"),
         (
             lambda f: change(f / "flags.txt", "--threshold=", "--threshold=n"),
