@@ -152,7 +152,7 @@ def _knows_no_place(run: Callable, rank: int) -> bool:
 def _leaves_others_alone(run: Callable, rank: int) -> bool:
     if rank == 0:
         return True
-    for kinds in (8, 4):  # beside large numbers a function may overlook the others
+    for kinds in (12, 4):  # beside large numbers a function may overlook the others
         x = _samples(_shape(rank), kinds)
         before = run(x)
         for changed, places in _changes(x):
@@ -165,24 +165,19 @@ def _leaves_others_alone(run: Callable, rank: int) -> bool:
 
 def _shape(rank: int) -> list[int]:
     """The shape of a batch of examples: JAX compiles every operation for every shape."""
-    return [8, *[3] * (rank - 2), *[6] * (rank > 1)][:rank]
+    return [12, *[3] * (rank - 2), *[6] * (rank > 1)][:rank]
 
 
 def _samples(shape: list[int], kinds: int) -> np.ndarray:
-    """Examples that are small, negative, equal, zero; large, tiny, and of all sorts."""
+    """Examples that are small, negative, equal; of each size and sign; zero, and of all sorts."""
     rng = np.random.default_rng(0)
     own = shape[1:]
-    made = [
-        rng.uniform(0.2, 0.8, own),
-        rng.normal(0, 1, own),
-        -rng.uniform(0.2, 0.8, own),
-        np.full(own, 0.5),
-        rng.normal(0, 20, own),
-        rng.normal(0, 1e-5, own),
-        np.zeros(own),
-        rng.choice(VALUES, own),
-    ]
-    return np.stack(made[:kinds] * (8 // kinds))
+    positive = rng.uniform(0.2, 0.8, own)
+    made = [positive, rng.normal(0, 1, own), -positive, np.full(own, 0.5)]
+    made += [scale * positive for scale in (10, -10, 3e4, -3e4)]
+    made += [rng.normal(0, 20, own), rng.normal(0, 1e-5, own), 0 * positive]
+    made.append(rng.choice(VALUES, own))
+    return np.stack(made[:kinds] * (12 // kinds))
 
 
 def _changes(x: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
