@@ -34,7 +34,8 @@ def data_of(call: Call) -> Any:
 
 def reads_one_tensor(call: Call) -> bool:
     """Whether the first argument is the only symbolic tensor: not an index, or a fill value."""
-    return len(call.inputs) == 1 and isinstance(data_of(call), keras.KerasTensor)
+    wrapped = not call.args and not call.kwargs  # the call of a layer within another one
+    return len(call.inputs) == 1 and (wrapped or isinstance(data_of(call), keras.KerasTensor))
 
 
 def known_zero(call: Call, value: Any) -> bool:
