@@ -28,7 +28,7 @@ def one_axis(labels: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.
     keep = varying[-1] if varying else None
     ties = []
     for axis in range(labels.ndim):
-        if axis == keep or labels.shape[axis] == 1:
+        if axis == keep or labels.shape[axis] in (0, 1):  # an empty part of a split stays so
             continue
         # A constant goes along with the channel that it stands beside, hence the maximum.
         chosen = labels.max(axis=axis, keepdims=True)
@@ -54,6 +54,7 @@ class Labels:
         self.cause = Cause("rule", None)
         self._zeros: list[np.ndarray] = []
         self._rows: dict[tuple[int, int], Slice] = {}
+        self._whole: list[tuple[Cause, tuple[int, int]]] = []
         self.inner: list[tuple[Any, np.ndarray]] = []
 
     def new(self, size: int, frozen: bool = False) -> np.ndarray:
@@ -149,6 +150,10 @@ class Labels:
         made = self.new(shape[axis])
         return self.add(variable, axis, made, "output", layer, repeats)
 
+    def keep_whole(self, variable: keras.Variable, axis: int) -> None:
+        """Says that an axis of a variable is needed whole by what reads it besides its layer."""
+        self._whole.append((self.cause, (id(variable), axis % len(variable.shape))))
+
     def channels(self) -> tuple[np.ndarray, list[Cause | None], list[Slice]]:
         """Turns labels into channels: tied labels are one.
 
@@ -160,7 +165,8 @@ class Labels:
         graph = coo_array((np.ones(ties.shape[1], bool), tuple(ties)), shape=(self._count,) * 2)
         count, channel = connected_components(graph, directed=False)
         causes: list[Cause | None] = [None] * count
-        for cause, labels in sorted(self._frozen, key=lambda pair: pair[0].rank()):
+        whole = [(cause, self._rows[k].channels) for cause, k in self._whole if k in self._rows]
+        for cause, labels in sorted([*self._frozen, *whole], key=lambda pair: pair[0].rank()):
             for frozen in channel[labels].tolist():
                 causes[frozen] = causes[frozen] or cause
         slices = [row._replace(channels=channel[row.channels]) for row in self._rows.values()]

@@ -27,7 +27,7 @@ def channel_axis(layer: layers.Layer, rank: int) -> int:
 
 def activate(call: Call, labels: np.ndarray) -> np.ndarray:
     """The labels behind a layer's activation; one that mixes channels (softmax) freezes them."""
-    elementwise, keeps_zero = nature(call.op.activation)
+    elementwise, keeps_zero = nature(call.op.activation, labels.ndim)
     if not elementwise:
         call.freeze(labels)
     call.zero_output = keeps_zero
@@ -206,10 +206,23 @@ def _layer_scale(call: Call) -> np.ndarray:
 )
 def within_channels(call: Call) -> np.ndarray:
     """The labels behind what works within each channel, along the other axes."""
-    call.passes()
+    if _fills(call.op):
+        call.zero_output = False
+    else:
+        call.passes()
     rank = len(call.shapes[0])
     axis = channel_axis(call.op, rank) if hasattr(call.op, "data_format") else rank - 1
     return call.spread(call.along(call.inputs[0], axis, call.shapes[0][axis]), axis, rank)
+
+
+def _fills(op: keras.Operation) -> bool:
+    """Whether an operation puts another number than zero beside what it is given."""
+    fill = getattr(op, "fill_value", None)
+    if isinstance(op, (layers.Resizing, keras_image.Resize)) and not op.pad_to_aspect_ratio:
+        return False
+    if getattr(op, "fill_mode", "constant") != "constant" or fill is None:
+        return False
+    return bool(np.any(keras.ops.convert_to_numpy(fill)))
 
 
 @register(BaseGlobalPooling)

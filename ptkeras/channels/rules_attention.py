@@ -8,6 +8,7 @@ import numpy as np
 from keras import layers
 from keras.src.ops import nn as keras_nn
 
+from ptkeras.channels.operands import known_zero
 from ptkeras.channels.registry import Call, register
 
 
@@ -40,6 +41,7 @@ def _join_heads(call: Call, heads: np.ndarray, width: np.ndarray) -> np.ndarray:
 def _outputs(call: Call, result: np.ndarray, heads: np.ndarray) -> list[np.ndarray]:
     if len(call.output_shapes) == 1:
         return [result]
+    call.zero_output = False  # the scores of a head of zeros are all alike
     return [result, call.spread(heads, 1, len(call.output_shapes[1]))]  # the scores of each head
 
 
@@ -104,6 +106,8 @@ def _attention(call: Call) -> list[np.ndarray] | None:
     tensors = call.argument("inputs")
     query, value = (call.labels_of(tensors[i]) for i in (0, 1))
     key = call.labels_of(tensors[2]) if len(tensors) > 2 else value
+    if query is None or value is None or key is None:
+        return None  # an array among them
     for labels in call.inputs[len(tensors) :]:  # masks
         call.freeze(labels)
     read = [call.along(x, -1, call.shapes[0][-1]) for x in (query, key)]
@@ -129,15 +133,15 @@ def _dot_product_attention(call: Call) -> np.ndarray | None:
         labels = call.labels_of(call.argument(name))
         if labels is not None:
             call.freeze(labels)
-    if any(labels is None for labels in operands):
+    if any(labels is None for labels in operands) or len({s[-1] for s in call.shapes[:3]}) > 1:
         return None
     widths = [call.along(labels, -1, call.shapes[0][-1]) for labels in operands]
     for other in widths[1:]:
         call.tie(widths[0], other)
     # A zero adds nothing to a product, so it is enough that one factor is known to be zero.
-    if not any(call.zero_inputs[:2]):
+    if not any(known_zero(call, call.argument(name)) for name in ("query", "key")):
         call.freeze(widths[0])
-    call.zero_output = call.zero_inputs[2]
+    call.zero_output = known_zero(call, call.argument("value"))
     return call.spread(widths[0], -1, len(call.output_shapes[0]))
 
 

@@ -1,7 +1,7 @@
 """The rules of reductions, softmax and products that sum over an axis: einsum, matmul, dot.
 
-A sum over channels can do without those that are zero. What else mixes channels (a mean, a
-maximum, softmax) freezes them.
+A sum over channels can do without those that are zero. A mean becomes another number without them,
+which `exact=False` allows; what else mixes channels (a maximum, softmax) freezes them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from keras.src.ops import math as keras_math
 from keras.src.ops import nn as keras_nn
 from keras.src.ops import numpy as keras_numpy
 
+from ptkeras.channels.operands import (
+    is_operand,
+    keep_whole,
+    known_zero,
+    operands_of,
+    reads_one_tensor,
+)
 from ptkeras.channels.registry import Call, existing, register
-from ptkeras.channels.rules import activate
-from ptkeras.channels.rules_merge import is_array
+from ptkeras.channels.rules import activate, channel_axis
 
 
 @register(
@@ -45,22 +51,45 @@ from ptkeras.channels.rules_merge import is_array
     *existing(keras_numpy, "Nanstd", "Nansum", "Nanvar", "Ptp"),
 )
 def _reduce(call: Call) -> np.ndarray | None:
-    op, labels, rank = call.op, call.inputs[0], len(call.shapes[0])
-    axes = range(rank) if op.axis is None else np.atleast_1d(op.axis) % rank
-    reduced = tuple(int(a) for a in axes)
-    if len([a for a in keras.tree.flatten((call.args, call.kwargs)) if _is_operand(a)]) > 1:
+    op, rank = call.op, len(call.shapes[0])
+    if not reads_one_tensor(call) or len(operands_of(call)) > 1:
         return None  # weights of an average
-    sums = _is_sum(op) and call.zero_inputs[0]
-    keepdims = len(call.output_shapes[0]) == rank
-    if any(labels.shape[a] > 1 for a in reduced):
-        if not sums:
+    axes = range(rank) if op.axis is None else np.atleast_1d(op.axis) % rank
+    labels = _reduced(call, tuple(int(a) for a in axes))
+    fills = getattr(op, "initial", None) is not None or isinstance(op, keras_math.Logsumexp)
+    call.zero_output &= not fills
+    return labels
+
+
+@register(keras_nn.Moments)
+def _moments(call: Call) -> list[np.ndarray]:
+    """The mean and the variance."""
+    axes = tuple(int(a) % len(call.shapes[0]) for a in np.atleast_1d(call.op.axes))
+    return [_reduced(call, axes)] * 2
+
+
+def _reduced(call: Call, axes: tuple[int, ...]) -> np.ndarray:
+    """The labels of a tensor that loses some axes, or keeps one position of each."""
+    op, labels, shape = call.op, call.inputs[0], call.output_shapes[0]
+    if any(labels.shape[a] > 1 for a in axes):
+        if isinstance(op, _MEANS) or _is_sum(op):
+            if not (_is_sum(op) and call.zero_inputs[0]):
+                call.mixes(labels)
+        else:
             call.freeze(labels)
-        return call.constant(1).reshape((1,) * len(call.output_shapes[0]))
-    if getattr(op, "initial", None) is None and not isinstance(op, keras_math.Logsumexp):
-        call.passes()
-    return labels if keepdims else np.squeeze(labels, reduced)
+        return call.constant(1).reshape((1,) * len(shape))
+    call.passes()
+    return labels if len(shape) == labels.ndim else np.squeeze(labels, axes)
 
 
+_MEANS = (
+    keras_numpy.Average,
+    keras_numpy.Mean,
+    keras_numpy.Std,
+    keras_numpy.Var,
+    keras_nn.Moments,
+    *existing(keras_numpy, "Nanmean", "Nanstd", "Nanvar"),
+)
 _SUMS = (
     keras_numpy.Any,
     keras_numpy.CountNonzero,
@@ -119,15 +148,17 @@ class Term(NamedTuple):
 
     Attributes:
         letters: a letter per axis, as in einsum.
-        labels: its label array; None for a constant.
+        labels: its label array; None for an array or a variable.
         shape: its shape.
         zero: whether it is zero where its channels are.
+        variable: the variable that it is, or None.
     """
 
     letters: str
     labels: np.ndarray | None
     shape: tuple
     zero: bool
+    variable: keras.Variable | None = None
 
     def letter(self) -> str | None:
         """The letter of the axis that channels lie along."""
@@ -135,25 +166,41 @@ class Term(NamedTuple):
             return None
         return next((self.letters[a] for a, n in enumerate(self.labels.shape) if n > 1), None)
 
+    def has(self, letter: str) -> bool:
+        """Whether it has more than one position along an axis."""
+        return letter in self.letters and self.shape[self.letters.index(letter)] != 1
+
 
 def contract(call: Call, terms: list[Term], out: str) -> np.ndarray:
-    """The labels behind an einsum: what is multiplied is tied, zeros add nothing to a sum."""
+    """The labels behind an einsum: what is multiplied is tied, zeros add nothing to a sum.
+
+    A variable among the operands is a kernel, which reads the channels that are summed over, and
+    makes new ones if none of them are left.
+    """
     result: dict[str, tuple[np.ndarray, bool]] = {}
+    recorded: set[tuple[int, int]] = set()
     for letter in dict.fromkeys("".join(term.letters for term in terms)):
-        having = [t for t in terms if letter in t.letters]
-        wide = [t for t in having if t.shape[t.letters.index(letter)] != 1]
-        varying = [t for t in having if t.letter() == letter]
+        wide = [t for t in terms if t.has(letter)]
+        varying = [t for t in terms if t.letter() == letter]
+        kernels = [t for t in wide if t.variable is not None]
         for term in varying[1:]:
             call.tie(varying[0].labels.reshape(-1), term.labels.reshape(-1))
         if not varying:
             continue
-        alone = any(t.letter() != letter or t.letters.count(letter) > 1 for t in wide)
-        zero = any(t.zero for t in varying)
+        vector = varying[0].labels.reshape(-1)
+        alone = any(
+            t.letters.count(letter) > 1 or (t.variable is None and t.letter() != letter)
+            for t in wide
+        )
+        zero = bool(kernels) or any(t.zero for t in varying)
         if alone or (letter not in out and not zero):
-            for term in varying:
-                call.freeze(term.labels)
+            call.freeze(vector)
+        elif kernels:
+            for term in kernels:
+                recorded.add((id(term.variable), term.letters.index(letter)))
+                _record(call, term, letter, vector, letter in out)
         if letter in out:
-            result[letter] = (varying[0].labels.reshape(-1), zero)
+            result[letter] = (vector, zero and not alone)
     for term in terms:
         if term.labels is not None and term.labels.size == 1:
             call.freeze(term.labels)  # one channel that is a part of everything
@@ -161,27 +208,52 @@ def contract(call: Call, terms: list[Term], out: str) -> np.ndarray:
     for letter, (labels, _) in result.items():
         if letter != chosen:
             call.freeze(labels)
+    if chosen is None and (made := _made(terms, out)) is not None:
+        chosen, term = made
+        axis = term.letters.index(chosen)
+        recorded.add((id(term.variable), axis))
+        result[chosen] = (call.produce(term.variable, axis), True)
+    for term in terms:
+        for axis in range(len(term.letters)) if term.variable is not None else ():
+            if (id(term.variable), axis) not in recorded:
+                call._labels.keep_whole(term.variable, axis)
     if chosen is None:
         return call.constant(1).reshape((1,) * len(out))
     labels, call.zero_output = result[chosen]
     return call.spread(labels, out.index(chosen), len(out))
 
 
+def _record(call: Call, term: Term, letter: str, vector: np.ndarray, remains: bool) -> None:
+    """Says what the axis of a kernel is to the channels that it meets."""
+    axis = term.letters.index(letter)
+    if not remains:
+        call.consume(term.variable, axis, vector)
+    elif len(term.letters) == 1:
+        call.vector(term.variable, vector)
+    else:
+        call.depthwise(term.variable, axis, vector)
+
+
+def _made(terms: list[Term], out: str) -> tuple[str, Term] | None:
+    """The last axis of the result that one variable alone makes, and that variable."""
+    for letter in reversed(out):
+        wide = [t for t in terms if t.has(letter)]
+        if len(wide) == 1 and wide[0].variable is not None and wide[0].letters.count(letter) == 1:
+            return letter, wide[0]
+    return None
+
+
 def _terms(call: Call, letters: list[str], operands: list) -> list[Term]:
-    result = []
-    for own, operand in zip(letters, operands, strict=True):
-        labels = call.labels_of(operand)
-        zero = labels is not None and next(
-            z
-            for t, z in zip(call._tensors, call.zero_inputs, strict=True)  # the same order
-            if t is operand
+    return [
+        Term(
+            own,
+            call.labels_of(operand),
+            tuple(operand.shape),
+            known_zero(call, operand),
+            operand if isinstance(operand, keras.Variable) else None,
         )
-        result.append(Term(own, labels, tuple(operand.shape), zero))
-    return result
-
-
-def _is_operand(value: object) -> bool:
-    return isinstance(value, keras.KerasTensor) or is_array(value)
+        for own, operand in zip(letters, operands, strict=True)
+    ]
 
 
 def spell(equation: str, ranks: list[int]) -> tuple[list[str], str]:
@@ -208,7 +280,7 @@ def spell(equation: str, ranks: list[int]) -> tuple[list[str], str]:
 
 @register(keras_numpy.Einsum)
 def _einsum(call: Call) -> np.ndarray | None:
-    operands = [a for a in call.args if _is_operand(a)]
+    operands = [a for a in call.args if is_operand(a)]
     letters, out = spell(call.op.subscripts, [len(x.shape) for x in operands])
     if len(letters) != len(operands):
         return None
@@ -217,16 +289,23 @@ def _einsum(call: Call) -> np.ndarray | None:
 
 @register(keras_numpy.Matmul)
 def _matmul(call: Call) -> np.ndarray | None:
-    operands = [a for a in (*call.args, *call.kwargs.values()) if _is_operand(a)]
-    if len(operands) != 2 or any(len(x.shape) < 2 for x in operands):
+    operands = operands_of(call)
+    if len(operands) != 2 or not all(len(x.shape) for x in operands):
         return None
-    return contract(call, _terms(call, *_pairwise(operands, "ij", "jk")), _batch(operands) + "ik")
+    first, second = (len(x.shape) for x in operands)
+    batch = string.ascii_uppercase[: max(first, second) - 2]
+    rows, columns = "i" * (first > 1), "k" * (second > 1)
+    letters = [
+        batch[len(batch) - first + 2 :] * (first > 2) + rows + "j",
+        batch[len(batch) - second + 2 :] * (second > 2) + "j" + columns,
+    ]
+    return contract(call, _terms(call, letters, operands), batch + rows + columns)
 
 
 @register(keras_numpy.Dot, keras_numpy.Inner, keras_numpy.Tensordot)
 def _tensordot(call: Call) -> np.ndarray | None:
     """Sums over pairs of axes; what is left of the first operand stands before the second's."""
-    operands = [a for a in (*call.args, *call.kwargs.values()) if _is_operand(a)]
+    operands = [a for a in (*call.args, *call.kwargs.values()) if is_operand(a)]
     if len(operands) != 2 or not all(len(x.shape) for x in operands):
         return None
     ranks = [len(x.shape) for x in operands]
@@ -250,19 +329,6 @@ def _summed_axes(op: keras.Operation, first: int, second: int) -> list[tuple[int
         return [(first - op.axes + i, i) for i in range(op.axes)]
     a, b = (np.atleast_1d(axes).tolist() for axes in op.axes)
     return [(i % first, j % second) for i, j in zip(a, b, strict=True)]
-
-
-def _batch(operands: list) -> str:
-    return string.ascii_uppercase[: max(len(x.shape) for x in operands) - 2]
-
-
-def _pairwise(operands: list, first: str, second: str) -> tuple[list[str], list]:
-    batch = _batch(operands)
-    letters = [
-        batch[len(batch) - len(x.shape) + 2 :] + last
-        for x, last in zip(operands, (first, second), strict=True)
-    ]
-    return letters, operands
 
 
 @register(layers.Dot)
@@ -314,10 +380,55 @@ def _einsum_dense(call: Call) -> np.ndarray | None:
         letter = made[-1]
         result = call.produce(kernel, w.index(letter))
     place = out.index(letter)
+    shifted = layer.bias is not None
     if layer.bias is not None:
         axis = place - (len(out) - len(layer.bias.shape))
         if axis >= 0 and layer.bias.shape[axis] == len(result) > 1:
             call.vector(layer.bias, result, axis)
+            shifted = False  # else all channels share its numbers
     activated = activate(call, call.spread(result, place, len(out)))
-    call.zero_output &= letter in w or call.zero_inputs[0]
+    call.zero_output &= not shifted and (letter in w or call.zero_inputs[0])
     return activated
+
+
+@register(keras_nn.Conv)
+def _functional_conv(call: Call) -> np.ndarray | list[np.ndarray]:
+    """A convolution whose kernel is a variable."""
+    images, kernel = call.labels_of(call.argument("inputs")), call.argument("kernel")
+    if images is None or not isinstance(kernel, keras.Variable):
+        return _fixed(call, kernel)
+    rank = images.ndim
+    axis = channel_axis(call.op, rank)
+    size = call.shapes[0][axis]
+    if kernel.shape[-2] != size:
+        return _fixed(call, kernel)  # groups
+    call.consume(kernel, -2, call.along(images, axis, size))
+    outputs = call.produce(kernel, -1)
+    for place in range(len(kernel.shape) - 2):
+        call._labels.keep_whole(kernel, place)
+    call.zero_output = True
+    return call.spread(outputs, axis, rank)
+
+
+@register(keras_nn.DepthwiseConv)
+def _functional_depthwise_conv(call: Call) -> np.ndarray | list[np.ndarray]:
+    """A filter or more for each channel, out of a variable."""
+    images, kernel = call.labels_of(call.argument("inputs")), call.argument("kernel")
+    if images is None or not isinstance(kernel, keras.Variable):
+        return _fixed(call, kernel)
+    axis = channel_axis(call.op, images.ndim)
+    inputs = call.along(images, axis, call.shapes[0][axis])
+    call.depthwise(kernel, -2, inputs)
+    keep_whole(call, kernel, besides=-2)
+    call.zero_output = True
+    return call.spread(np.repeat(inputs, kernel.shape[-1]), axis, images.ndim)
+
+
+def _fixed(call: Call, kernel: object) -> np.ndarray | list[np.ndarray]:
+    if isinstance(kernel, keras.Variable):
+        keep_whole(call, kernel)
+    axis = channel_axis(call.op, len(call.output_shapes[0]))
+    for labels in call.inputs:
+        call.freeze(labels)
+    made = call.constant(call.output_shapes[0][axis])
+    return call.spread(made, axis, len(call.output_shapes[0]))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -10,23 +11,50 @@ from keras import layers
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 from keras.src.ops import numpy as keras_numpy
 
+from ptkeras.channels.elementwise import values_of
+from ptkeras.channels.operands import (
+    is_array,
+    keep_whole,
+    number_per_channel,
+    operands_of,
+)
 from ptkeras.channels.registry import Call, existing, register
 
 
 def combine(call: Call) -> np.ndarray | None:
     """Elementwise arithmetic of several tensors, with broadcasting: ties what is added.
 
-    An array among the operands is a constant, whose numbers surgery takes away with the channels.
+    An array among the operands is a constant, whose numbers surgery takes away with the channels. A
+    variable along the channels, such as a bias or a position embedding, loses its positions.
     """
     shape = call.output_shapes[0]
     rank = len(shape)
-    arrays = [c for c in keras.tree.flatten((call.args, call.kwargs)) if is_array(c)]
-    if not call.inputs or any(isinstance(c, keras.Variable) and c.shape for c in arrays):
+    values = operands_of(call)
+    if not call.inputs or any(len(v.shape) > rank for v in values):
         return None
     operands = [
         (labels.reshape((1,) * (rank - labels.ndim) + labels.shape), (1,) * (rank - len(own)) + own)
         for labels, own in zip(call.inputs, call.shapes, strict=True)
     ]
+    result = _tied(call, operands)
+    axis = _channel_axis(result)
+    variables = [v for v in values if isinstance(v, keras.Variable)]
+    if axis is None and (maker := _maker(variables, operands, rank)) is not None:
+        call.freeze(result)
+        axis = rank - 1
+        result = call.spread(call.produce(maker, -1), axis, rank)
+    for variable in variables:
+        if axis is None or len(variable.shape) < rank - axis:
+            keep_whole(call, variable)
+        else:
+            number_per_channel(call, variable, result.reshape(-1), axis - rank)
+    call.zero_output = _keeps_zero(call, operands, result)
+    return result
+
+
+def _tied(call: Call, operands: list[tuple[np.ndarray, tuple]]) -> np.ndarray:
+    """The labels of the result of arithmetic, which are those of its widest operands."""
+    shape = call.output_shapes[0]
     size = max(labels.size for labels, _ in operands)
     result = None
     for labels, own in operands:
@@ -44,8 +72,14 @@ def combine(call: Call) -> np.ndarray | None:
             # One channel that lies at many positions already keeps all of them, or none.
             if labels.shape[axis] == 1 != own[axis]:
                 call.tie(result, labels)
-    call.zero_output = _keeps_zero(call)
     return result
+
+
+def _maker(variables: list, operands: list, rank: int) -> keras.Variable | None:
+    """The variable that makes channels out of one that is stretched over its last axis."""
+    if not rank or any(own[-1] != 1 for _, own in operands):
+        return None
+    return next((v for v in variables if v.shape and v.shape[-1] > 1), None)
 
 
 def _channel_axis(labels: np.ndarray) -> int | None:
@@ -59,50 +93,101 @@ def _stretched(own: tuple, shape: tuple) -> bool:
 _KEEPS_ZERO: dict[Any, bool] = {}
 
 
-def _keeps_zero(call: Call) -> bool:
-    """Whether zeros in the operands known to be zero give zero: tried once per operator."""
-    if not any(call.zero_inputs):
+def _keeps_zero(call: Call, operands: list, result: np.ndarray) -> bool:
+    """Whether the result is zero where the channels of its operands are.
+
+    Only an operand that has a label for each one of the result's is zero there. One that is
+    stretched over the channels stays when a few of them are removed, and may be any number.
+    """
+    axis = _channel_axis(result)
+    tensors = iter(zip(operands, call.zero_inputs, strict=True))
+    flags = []
+    for value in operands_of(call):
+        if isinstance(value, keras.Variable):
+            back = 0 if axis is None else result.ndim - axis
+            own = 0 < back <= len(value.shape) and value.shape[-back] == result.size
+            flags.append(_Flag(own, not own))
+        elif isinstance(value, keras.KerasTensor):
+            (labels, _), zero = next(tensors)
+            wide = labels.size == result.size
+            flags.append(_Flag(zero and wide, not wide))
+    if not any(flag.zero for flag in flags):
         return False
-    key = _operator(call)
+    key = _operator(call, flags)
     if key is None:
-        return _try_zeros(call)
+        return _try_zeros(call, flags)
     if key not in _KEEPS_ZERO:
-        _KEEPS_ZERO[key] = _try_zeros(call)
+        if len(_KEEPS_ZERO) > 1000:
+            _KEEPS_ZERO.clear()
+        _KEEPS_ZERO[key] = _try_zeros(call, flags)
     return _KEEPS_ZERO[key]
 
 
-def _operator(call: Call) -> Any:
+class _Flag(NamedTuple):
+    """What is known of an operand of arithmetic.
+
+    Attributes:
+        zero: whether it is zero where its channel is removed.
+        shared: whether all channels share its numbers.
+    """
+
+    zero: bool
+    shared: bool
+
+
+def _operator(call: Call, flags: list[_Flag]) -> Any:
     """What two calls share if zeros do the same in both; None if that can't be told."""
     config = getattr(call.op, "_auto_config", None)
     flat = keras.tree.flatten((call.args, call.kwargs))
-    if config is None or any(is_array(value) for value in flat):
+    if config is None or not type(call.op).__module__.startswith("keras."):
+        return None
+    if any(is_array(value) for value in (*flat, *keras.tree.flatten(config.config))):
         return None
     settings = {k: v for k, v in config.config.items() if k != "name"}
-    constants = [None if isinstance(v, keras.KerasTensor) else v for v in flat]
-    return type(call.op), str(settings), str(constants), tuple(call.zero_inputs)
+    constants = [v.dtype if isinstance(v, keras.KerasTensor) else v for v in flat]
+    return type(call.op), str(settings), str(constants), tuple(flags)
 
 
-def _try_zeros(call: Call) -> bool:
-    given = iter(call.zero_inputs)
+_TRIED = (0.7, -0.7, 0.0, 1.0, -1.0, 2.5, 1e4, -1e4, 1e-4, -1e-4)
 
-    def number(value: object) -> object:
-        if isinstance(value, keras.KerasTensor):
-            zero = next(given, False)
-            return keras.ops.full((1,) * len(value.shape), 0 if zero else 0.7, value.dtype)
-        return value
 
+def _try_zeros(call: Call, flags: list[_Flag]) -> bool:
+    """Runs arithmetic with zeros where operands are known to be zero, and with any numbers else.
+
+    Not a number counts as zero if it came of a zero that all channels share, such as the norm that
+    they are divided by: it makes all of them so.
+    """
+    shared = [flag.shared for flag in flags if not flag.zero]
+    choices = list(itertools.product(_TRIED, repeat=min(2, len(shared))))
+    if len(shared) > 2:
+        rng = np.random.default_rng(0)
+        choices = [(v,) * len(shared) for v in _TRIED]
+        choices += [tuple(rng.choice(_TRIED, len(shared))) for _ in range(100)]
     try:
-        args, kwargs = keras.tree.map_structure(number, (call.args, call.kwargs))
-        return not np.any(keras.ops.convert_to_numpy(call.op.call(*args, **kwargs)))
+        with np.errstate(all="ignore"):
+            for choice in choices:
+                result = _with_numbers(call, flags, choice)
+                if any(v == 0 and s for v, s in zip(choice, shared, strict=True)):
+                    result = result[~np.isnan(result)]
+                if result.any():
+                    return False
     except Exception:
         return False
+    return True
 
 
-def is_array(value: object) -> bool:
-    """Whether a value in a node's arguments is an array rather than a symbolic tensor."""
-    if value is None or isinstance(value, (keras.KerasTensor, bool, int, float, str)):
-        return False  # most of them; asking the backend takes longer
-    return isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
+def _with_numbers(call: Call, flags: list[_Flag], choice: tuple[float, ...]) -> np.ndarray:
+    numbers, flag = iter(choice), iter(flags)
+
+    def number(value: object) -> object:
+        if not isinstance(value, (keras.KerasTensor, keras.Variable)):
+            return value
+        chosen = np.full((1,) * len(value.shape), 0.0 if next(flag).zero else next(numbers))
+        return keras.ops.convert_to_tensor(values_of(chosen, value.dtype), dtype=value.dtype)
+
+    args, kwargs = keras.tree.map_structure(number, (call.args, call.kwargs))
+    result = keras.ops.convert_to_numpy(call.op.call(*args, **kwargs))
+    return np.asarray(result).astype("float32")
 
 
 ARITHMETIC = (
@@ -130,6 +215,10 @@ ARITHMETIC = (
     keras_numpy.LogicalOr,
     keras_numpy.LogicalXor,
     keras_numpy.Where,
+    keras_numpy.Select,
+    *existing(keras_numpy, "Fmax", "Fmin", "Fmod", "Heaviside", "Isclose", "Ldexp", "Logaddexp2"),
+    *existing(keras_numpy, "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Gcd", "Lcm", "Nextafter"),
+    *existing(keras_numpy, "BitwiseLeftShift", "BitwiseRightShift", "LeftShift", "RightShift"),
     layers.Add,
     layers.Subtract,
     layers.Multiply,
@@ -143,15 +232,24 @@ register(*ARITHMETIC)(combine)
 
 
 def concatenate(call: Call) -> np.ndarray | None:
-    """Concatenates labels; beside an axis that is not the channel axis the tensors are tied."""
+    """Concatenates labels; beside an axis that is not the channel axis the tensors are tied.
+
+    The numbers of an array may not be removed; those of a variable are a channel's own, such as the
+    class token that stands before the others.
+    """
     rank, axis = len(call.output_shapes[0]), _joined_axis(call.op)
-    if len(call.inputs) != len(_operands(call)) or axis is None or rank < 2:
+    operands = operands_of(call)
+    if axis is None or rank < 2 or any(len(x.shape) != rank for x in operands):
         return None
     axis %= rank
+    along = next((a for x in call.inputs if (a := _channel_axis(x)) is not None), axis)
     parts = []
-    for labels, shape in zip(call.inputs, call.shapes, strict=True):
+    for operand in operands:
+        labels = call.labels_of(operand)
+        if labels is None:
+            labels = _labels_of_constant(call, operand, along)
         full = list(labels.shape)
-        full[axis] = shape[axis] or 1
+        full[axis] = 1 if operand.shape[axis] is None else operand.shape[axis]
         parts.append(np.broadcast_to(labels, full))
     widest = np.broadcast_shapes(*((*p.shape[:axis], 1, *p.shape[axis + 1 :]) for p in parts))
     parts = [
@@ -164,6 +262,16 @@ def concatenate(call: Call) -> np.ndarray | None:
         call.tie(result, chosen)
         result = chosen
     return result
+
+
+def _labels_of_constant(call: Call, value: Any, axis: int) -> np.ndarray:
+    """The labels of an array or a variable among tensors whose channels lie along `axis`."""
+    if isinstance(value, keras.Variable):
+        keep_whole(call, value, axis)
+        vector = call._labels.new(value.shape[axis])
+        call.vector(value, vector, axis)
+        return call.spread(vector, axis, len(value.shape))
+    return call.spread(call.constant(value.shape[axis]), axis, len(value.shape))
 
 
 _JOINTS = {
@@ -183,22 +291,17 @@ def _joined_axis(op: keras.Operation) -> int | None:
 @register(keras_numpy.Stack)
 def _stack(call: Call) -> np.ndarray | None:
     """Puts tensors side by side along a new axis: what lies at the same position is tied."""
-    if len(call.inputs) != len(_operands(call)):
-        return None
     first = call.inputs[0]
-    for labels in call.inputs[1:]:
+    axis = _channel_axis(first)
+    for operand in operands_of(call):
+        labels = call.labels_of(operand)
+        if labels is None:
+            if axis is None:
+                return None
+            labels = _labels_of_constant(call, operand, axis)
         if labels.shape != first.shape:
             return None
         call.tie(first, labels)
         first = np.where(first >= 0, first, labels)
     call.passes()
     return np.expand_dims(first, call.op.axis % len(call.output_shapes[0]))
-
-
-def _operands(call: Call) -> list:
-    """What a node joins, arrays among it."""
-    return [
-        c
-        for c in keras.tree.flatten((call.args, call.kwargs))
-        if is_array(c) or isinstance(c, keras.KerasTensor)
-    ]

@@ -16,6 +16,7 @@ from keras.src.ops import core as keras_core
 from keras.src.ops import nn as keras_nn
 from keras.src.ops import numpy as keras_numpy
 
+from ptkeras.channels.operands import data_of, keep_whole, number_per_channel, reads_one_tensor
 from ptkeras.channels.registry import Call, existing, register
 
 Mover = Callable[[Any, np.ndarray, tuple, dict], Any]
@@ -157,7 +158,7 @@ def _least_batch(shape: tuple, newshape: Any) -> int:
 
 def move(call: Call) -> list[np.ndarray] | None:
     """The labels behind a layer or an operation that only moves data."""
-    if len(call.inputs) != 1 or _beyond(call):
+    if not reads_one_tensor(call) or _beyond(call):
         return None
     call.passes()
     return moved(
@@ -210,62 +211,121 @@ def _glu(call: Call) -> np.ndarray:
 
 
 @register(layers.Rescaling)
-def _rescaling(call: Call) -> np.ndarray:
-    """A scale or offset per channel is part of the layer's config, which surgery slices."""
+def _rescaling(call: Call) -> np.ndarray | list[np.ndarray]:
+    """A scale or offset per channel is part of the layer's config, which surgery slices.
+
+    One per place, along another axis than the channels', is left as it is.
+    """
+    labels = call.inputs[0]
     for values in (np.asarray(call.op.scale), np.asarray(call.op.offset)):
         along = [a for a in range(-values.ndim, 0) if values.shape[a] > 1]
-        if any(call.inputs[0].shape[a] == 1 for a in along):
-            call.freeze(call.inputs[0])
+        if values.ndim > labels.ndim or any(call.shapes[0][a] == 1 for a in along):
+            return call.untouched()  # one position becomes many
     call.zero_output = call.zero_inputs[0] and not np.any(call.op.offset)
-    return call.inputs[0]
+    return labels
+
+
+@register(keras_numpy.Clip)
+def _clip(call: Call) -> np.ndarray | None:
+    """Bounds are part of the operation: an array of them keeps the channels that it lies along."""
+    labels, bounds = call.inputs[0], (call.op.x_min, call.op.x_max)
+    for bound in bounds:
+        shape = () if bound is None else np.shape(bound)
+        if len(shape) > labels.ndim or call.output_shapes[0] != call.shapes[0]:
+            return None
+        if any(n > 1 == own for n, own in zip(shape[::-1], call.shapes[0][::-1], strict=False)):
+            return call.untouched()
+        for axis in range(-len(shape), 0):
+            if shape[axis] > 1 and labels.shape[axis] > 1:
+                if not isinstance(bound, keras.Variable):
+                    bound = np.asarray(bound)
+                number_per_channel(call, bound, labels.reshape(-1), axis)
+    if any(isinstance(bound, keras.Variable) for bound in bounds):
+        return labels
+    low, high = (np.asarray(0.0 if b is None else b, "float32") for b in bounds)
+    call.zero_output = call.zero_inputs[0] and bool((low <= 0).all() and (high >= 0).all())
+    return labels
 
 
 @register(keras_numpy.Take)
 def _take(call: Call) -> np.ndarray | None:
-    """Selection of channels by constant indices, as channel gating does it."""
-    labels = call.inputs[0]
-    axis = call.op.axis
-    indices = call.args[1] if len(call.args) > 1 else call.kwargs.get("indices")
-    if len(call.inputs) > 1 or axis is None or np.ndim(indices) != 1:
+    """Selection of positions: constant indices may select channels, as channel gating does it."""
+    data, axis, indices = data_of(call), call.op.axis, call.argument("indices")
+    labels = call.labels_of(data)
+    if labels is None:
+        return _take_from_table(call, data)
+    if axis is None:
         return None
+    axis %= labels.ndim
     call.passes()
-    if labels.shape[axis] == 1 and call.shapes[0][axis] != 1:
+    beside = labels.shape[axis] == 1 and call.shapes[0][axis] != 1
+    if len(call.inputs) > 1 or np.ndim(indices) != 1:
+        if not beside:
+            return None
+        for others in call.inputs[1:]:
+            call.freeze(others)
+        call.zero_output = call.zero_inputs[0]
+        place = (1,) * (len(call.output_shapes[0]) - labels.ndim + 1)
+        return labels.reshape(labels.shape[:axis] + place + labels.shape[axis + 1 :])
+    if beside:
         return labels  # of other positions than channels
     if call.shapes[0][axis] is None or labels.size != labels.shape[axis]:
         call.freeze(labels)
         return labels
     taken = call.along(labels, axis, call.shapes[0][axis])[np.asarray(indices)]
-    # Each copy of a zero may go by itself, along with whatever it is added to.
-    zero = call.is_zero(taken)
-    taken[zero] = call.zeros(int(zero.sum()))
+    if call.zero_inputs[0]:
+        # Each copy of a zero may go by itself, along with whatever it is added to.
+        zero = call.is_zero(taken)
+        taken[zero] = call.zeros(int(zero.sum()))
     return call.spread(taken, axis, labels.ndim)
 
 
+def _take_from_table(call: Call, table: Any) -> np.ndarray | list[np.ndarray]:
+    """Rows of an array are constants; those of a variable are an embedding's."""
+    rank = len(call.output_shapes[0])
+    rows = isinstance(table, keras.Variable) and len(table.shape) == 2
+    if not rows or call.op.axis is None or call.op.axis % 2 != 0:
+        if isinstance(table, keras.Variable):
+            keep_whole(call, table)
+        return call.untouched()
+    for labels in call.inputs:
+        call.freeze(labels)
+    keep_whole(call, table, besides=1)
+    call.zero_output = True
+    return call.spread(call.produce(table, 1), -1, rank)
+
+
 @register(keras_numpy.TakeAlongAxis)
-def _take_along_axis(call: Call) -> np.ndarray | None:
+def _take_along_axis(call: Call) -> np.ndarray | list[np.ndarray] | None:
     """Selection of other positions than channels, the same in all channels."""
-    labels, axis = call.inputs[0], call.op.axis
+    labels, axis = call.labels_of(data_of(call)), call.op.axis
     indices = call.argument("indices")
-    if axis is None or len(call.inputs) > 1 or labels.shape[axis] > 1:
+    if labels is None:
+        return call.untouched()
+    if axis is None or labels.shape[axis] > 1 or len(indices.shape) != labels.ndim:
         return None
-    if any(n > 1 and np.shape(indices)[a] > 1 for a, n in enumerate(labels.shape)):
+    if any(n > 1 and indices.shape[a] != 1 for a, n in enumerate(labels.shape)):
         return None
-    call.passes()
+    for others in call.inputs[1:]:
+        call.freeze(others)
+    call.zero_output = call.zero_inputs[0]
     return labels
 
 
 @register(keras_numpy.Pad)
-def _pad(call: Call) -> np.ndarray:
+def _pad(call: Call) -> np.ndarray | None:
     """Padding puts zeros beside the channels: each may go along with what it is added to."""
-    labels = call.inputs[0]
+    if not reads_one_tensor(call):
+        return None
+    labels, fill = call.inputs[0], call.argument("constant_values")
     call.passes()
-    plain = call.op.mode == "constant" and call.kwargs.get("constant_values") in (None, 0)
+    zeros = call.op.mode == "constant" and (fill is None or not np.any(np.asarray(fill)))
     widths = np.broadcast_to(np.asarray(call.op.pad_width), (labels.ndim, 2))
     along = [axis for axis, n in enumerate(labels.shape) if n > 1]
     if not along and call.shapes[0][-1] == 1:
         along = [labels.ndim - 1]
-    if not plain:
-        call.zero_output = False
+    if not zeros:
+        call.zero_output &= call.op.mode != "constant"
         if any(widths[axis].any() for axis in along):
             return None
     # Along the other axes what is padded belongs to the channel that it stands beside.
