@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from ptkeras._batch_norm import fused_batch_norm
     from ptkeras.callbacks import PruneTrain
+    from ptkeras.channels.functional import as_functional
     from ptkeras.magnitude import MagnitudePruning
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
@@ -38,6 +39,7 @@ __all__ = [
     "PruneTrain",
     "Survival",
     "__version__",
+    "as_functional",
     "channels",
     "cost",
     "eigendamage",
@@ -64,6 +66,7 @@ _HOMES = {
     "MagnitudePruning": "ptkeras.magnitude",
     "PruneTrain": "ptkeras.callbacks",
     "Survival": "ptkeras.survival",
+    "as_functional": "ptkeras.channels.functional",
     "channels": None,
     "cost": None,
     "eigendamage": None,

@@ -6,26 +6,28 @@ from typing import Any
 
 import keras
 
+from ptkeras._models import check_model
+from ptkeras.channels import functional
 
-def leaf_graph(model: Any) -> keras.Function:
+
+def leaf_graph(model: Any, input_shape: Any = None) -> keras.Function:
     """Returns the graph of a model, whose nodes are layers and `keras.ops` operations.
 
     Args:
-        model: A functional or built Sequential model.
+        model: any built model.
+        input_shape: shape of one example, for a model whose code computes with sizes.
 
     Raises:
-        ValueError: If the model is not functional or not built.
+        ValueError: If the model is not built, or its code cannot be seen through.
     """
     graph = getattr(model, "_functional", None) or model
-    if isinstance(graph, keras.Function):
+    if isinstance(graph, keras.Function) and not isinstance(graph, keras.Model):
         return graph
-    if isinstance(model, keras.Sequential):
+    check_model(model)
+    if isinstance(model, keras.Sequential) and model._functional is None:
         raise ValueError(
             f"Sequential model '{model.name}' is not built: call its build(input_shape) first, or "
             "begin it with keras.Input."
         )
-    raise ValueError(
-        f"The layers of '{getattr(model, 'name', model)}', a subclassed model "
-        f"({type(model).__name__}), cannot be read from its call: make it a functional model, "
-        "keras.Model(inputs, outputs)."
-    )
+    found = functional.leaf_graph(model, input_shape)
+    return getattr(found, "_functional", None) or found

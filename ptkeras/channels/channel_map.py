@@ -309,7 +309,11 @@ class ChannelMap:
 
         Of a `Bidirectional` layer those of one direction, since the other's are tied to them.
         """
-        return {row.layer.path: row.made for row in self.slices if row.role == "output"}
+        return {
+            getattr(row.layer, "path", row.variable.path): row.made
+            for row in self.slices
+            if row.role == "output"
+        }
 
 
 def _add_blocks(

@@ -65,19 +65,24 @@ def as_functional(model: keras.Model, input_shape: Any = None) -> keras.Model:
 _CACHE: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
 
 
-def leaf_graph(model: keras.Model) -> keras.Model:
+def leaf_graph(model: keras.Model, input_shape: Any = None) -> keras.Model:
     """Returns the model itself, if it is a graph of leaves, or else what `as_functional` makes.
 
     The result of the last call is kept until the model changes its sizes.
+
+    Args:
+        model: a built model of any kind.
+        input_shape: see `as_functional`; of no effect on a graph of leaves.
     """
     if is_graph(model) and not _has_composites(model):
         return model
     key = [(id(v), tuple(v.shape)) for v in model.variables]
     if is_graph(model):
         key += [(id(x), 0) for x in functional_of(model).outputs]
+    key.append(str(input_shape))
     known = _CACHE.get(model)
     if known is None or known[0] != key:
-        known = _CACHE[model] = key, as_functional(model)
+        known = _CACHE[model] = key, as_functional(model, input_shape)
     return known[1]
 
 
@@ -107,10 +112,13 @@ class _Writer:
 
     def write(self, given: tuple[tuple, dict]) -> Any:
         """The outputs of the new model for inputs like those of the old one."""
+        keys = {id(x): path[-1] for path, x in keras.tree.flatten_with_path(given)}
 
         def new_input(x: Any) -> Any:
+            key = keys[id(x)]  # of a dict: Keras takes inputs by these names
+            name = _input_name(key if isinstance(key, str) else x.name, self.names)
             shape = (None, *x.shape[1:]) if len(x.shape) else x.shape
-            tensor = keras.Input(batch_shape=shape, dtype=x.dtype, name=_input_name(x, self.names))
+            tensor = keras.Input(batch_shape=shape, dtype=x.dtype, name=name)
             self.new[id(x)] = tensor
             return tensor
 
@@ -263,7 +271,9 @@ class _Writer:
 
     def over_batch(self, x: Any, shape: tuple) -> Any:
         """A tensor that is the same for each example, repeated over the batch."""
-        zeros = ops.sum(ops.zeros_like(self.first, dtype=x.dtype), list(range(1, len(self.first.shape))))
+        zeros = ops.sum(
+            ops.zeros_like(self.first, dtype=x.dtype), list(range(1, len(self.first.shape)))
+        )
         zeros = ops.reshape(zeros, (-1, *[1] * (len(shape) - 1)))
         rest = tuple(1 if n % BATCH == 0 else n for n in shape)
         if rest != tuple(x.shape)[-len(rest) :] and len(rest) > 1:
@@ -318,7 +328,7 @@ def _has_batch(node: Any) -> bool:
     return any(n is not None and n % BATCH == 0 for n in node.outputs[0].shape)
 
 
-def _input_name(tensor: Any, names: Counter[str]) -> str:
-    name = str(tensor.name).split(":")[0].replace("/", "_")
+def _input_name(name: str, names: Counter[str]) -> str:
+    name = name.split(":")[0].replace("/", "_")
     names[name] += 1
     return name if names[name] == 1 else f"{name}_{names[name] - 1}"

@@ -9,6 +9,8 @@ import keras
 from keras.src.models.functional import Functional
 from keras.src.ops.function import _build_map
 
+from ptkeras._models import check_model
+
 __all__ = [
     "Functional",
     "functional_of",
@@ -49,10 +51,7 @@ def functional_of(model: keras.Model) -> Functional:
         ValueError: `model` is no Keras model, is not built, or is a subclass of `keras.Model` whose
             `call` is Python code, so that there is no graph to read.
     """
-    if not isinstance(model, keras.Model):
-        raise ValueError(
-            f"Expected a Keras model, received {model!r} (of type {type(model).__name__})."
-        )
+    check_model(model)
     if isinstance(model, keras.Sequential):
         if model._functional is None:
             raise ValueError(

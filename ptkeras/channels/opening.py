@@ -19,6 +19,7 @@ import numpy as np
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.models.functional import Functional
 from keras.src.ops.node import Node
+from keras.src.ops.symbolic_arguments import SymbolicArguments
 
 _ORIGINAL, _RECORDER = "_ptkeras_of", "_ptkeras_recorder"
 # What is no part of what a layer computes; sharing it, or leaving it empty, spares copies.
@@ -67,12 +68,17 @@ class OpenedNode:
         arguments: what it is called with, as a node of Keras has it.
         outputs: its symbolic results.
         reason: why it could not be seen through; None if there was no need to.
+        owner: the layer in whose `call` an operation is, which holds the variables that it reads;
+            None for the call of a layer.
     """
 
     is_input = False
 
-    def __init__(self, operation: Any, arguments: Any, outputs: list, reason: str | None) -> None:
+    def __init__(
+        self, operation: Any, arguments: Any, outputs: list, reason: str | None, within: Any
+    ) -> None:
         self.operation = operation
+        self.owner = None if isinstance(operation, keras.layers.Layer) else within
         self.arguments = arguments
         self.outputs = outputs
         self.reason = reason
@@ -160,6 +166,7 @@ def record(
 ) -> tuple[Any, list[OpenedNode]]:
     """Runs the shadow of a layer; returns its outputs and the nodes that lead to them."""
     args, kwargs = arguments
+    recorder._layer = layer
     with keras.StatelessScope(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         outputs = recorder.shadow(layer)(*args, **kwargs, **training)
@@ -194,6 +201,7 @@ class Recorder:
         self._weights: dict[int, Any] = {}
         self._reasons: dict[int, str] = {}
         self._inside = False
+        self._layer: Any = None
 
     def shadow(self, original: Any) -> Any:
         """The shadow of a layer or operation."""
@@ -325,8 +333,22 @@ class Recorder:
                 # A layer that no attribute leads to, in a closure say, has been called itself.
                 operation._inbound_nodes.remove(node)
             reason = self._reasons.get(id(node))
-            nodes.append(OpenedNode(operation, node.arguments, node.outputs, reason))
+            arguments = self._with_variables(node.arguments)
+            nodes.append(OpenedNode(operation, arguments, node.outputs, reason, self._layer))
         return outputs, nodes
+
+    def _with_variables(self, arguments: Any) -> Any:
+        """Arguments with variables in place of their tensors, where these meet others.
+
+        What rules know of weights goes by the variable: which axis of a kernel reads channels.
+        """
+        tensors = arguments.keras_tensors
+        weights = [x for x in tensors if isinstance(_maker(x), Weight)]
+        if not weights or len(weights) == len(tensors):
+            return arguments
+        variables = {id(x): _maker(x).variable for x in weights}
+        args, kwargs = arguments.convert(lambda x: variables.get(id(x), x))
+        return SymbolicArguments(*args, **kwargs)
 
     def opened_layers(self) -> list[Any]:
         """The layers that were seen through."""
@@ -442,6 +464,11 @@ def _is_array(value: Any) -> bool:
     if value is None or isinstance(value, (bool, int, float, str)):
         return False
     return isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
+
+
+def _maker(tensor: Any) -> Any:
+    history = getattr(tensor, "_keras_history", None)
+    return None if history is None else history.operation
 
 
 def _mask_of(tensor: Any) -> Any:

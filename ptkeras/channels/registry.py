@@ -122,7 +122,7 @@ class Call:
     ) -> None:
         self._labels = labels
         self._walk = walk
-        self._owner = node.operation
+        self._owner = getattr(node, "owner", None) or node.operation
         self._tensors = node.input_tensors
         self.op = node.operation
         self.args = node.arguments.args

@@ -1,4 +1,4 @@
-"""Freezes what a user's code cannot follow, and finds the attributes that have to be set with it."""
+"""Freezes the channels that a user's code cannot follow, and finds the attributes to set."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.channels.labels import Labels
 from ptkeras.channels.leaves import is_changed, is_leaf
 from ptkeras.channels.opening import OpaqueError, Opened, OpenedNode, open_call
+from ptkeras.channels.operands import is_array
 from ptkeras.channels.registry import Call, rule_for
-from ptkeras.channels.rules_merge import is_array
 from ptkeras.channels.rules_moves import CHOOSERS
 from ptkeras.channels.settling import settle
 
@@ -47,6 +47,8 @@ def trace(model: keras.Model, *, exact: bool = True, input_shape: Any = None) ->
     Args:
         model: a Functional or built Sequential model; subclasses of `keras.Model` that were built
             functionally count as such.
+        input_shape: shape of one example, for a model whose `call` is Python code and that leaves
+            sizes open or was built for others.
         exact: whether channels are frozen that enter a normalisation over channels
             (`LayerNormalization`, `RMSNormalization`, within a group of `GroupNormalization`):
             even where such a channel is zero, the others are divided by another number without
@@ -95,10 +97,7 @@ class _Tracer:
         self.warned: set[int] = set()
 
     def run(self) -> ChannelMap:
-        if is_graph(self.model):
-            outputs = self.run_graph()
-        else:
-            outputs = self.run_code()
+        outputs = self.run_graph() if is_graph(self.model) else self.run_code()
         for output in outputs:
             self.labels.cause = Cause("output", output)
             self.labels.freeze(self.tensors[id(output)])
@@ -257,7 +256,7 @@ class _Tracer:
         return self.unknown(node, inputs), False
 
     def see_through(self, node: Any) -> tuple[list[np.ndarray], bool] | None:
-        """The labels of the outputs of a layer whose `call` shows what it does; None if it can't."""
+        """What a layer does whose `call` can be seen through; None if it cannot."""
         layer = node.operation
         if not isinstance(layer, keras.layers.Layer) or isinstance(node, OpenedNode):
             return None
@@ -291,6 +290,10 @@ class _Tracer:
         self.labels.cause = Cause("unknown", op)
         for labels in inputs:
             self.labels.freeze(labels)
+        for value in keras.tree.flatten((node.arguments.args, node.arguments.kwargs)):
+            if isinstance(value, keras.Variable):
+                for axis in range(len(value.shape)):
+                    self.labels.keep_whole(value, axis)
         return [self.frozen_labels(x) for x in node.outputs]
 
 

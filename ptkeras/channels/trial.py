@@ -138,9 +138,9 @@ def _compare(opened: Opened, outputs: Any, nodes: list, shapes: Shapes) -> None:
         for former, new in zip(before.outputs, after.outputs, strict=True):
             if tuple(new.shape) != tuple(shapes(former)):
                 raise MismatchError(f"'{after.operation.name}' makes the shape {new.shape}.")
-        if not isinstance(before.operation, (keras.layers.Layer, *_SIZED, Weight)):
-            if not _same(_numbers(before), _numbers(after)):
-                raise MismatchError(f"'{after.operation.name}' computes with its number.")
+        sized = isinstance(before.operation, (keras.layers.Layer, *_SIZED, Weight))
+        if not sized and not _same(_numbers(before), _numbers(after)):
+            raise MismatchError(f"'{after.operation.name}' computes with its number.")
     for former, new in zip(
         keras.tree.flatten(opened.outputs), keras.tree.flatten(outputs), strict=True
     ):

@@ -29,7 +29,7 @@ class Resized(NamedTuple):
 
 
 def nested(optimizer: Any) -> Iterator[Any]:
-    """Yields an optimizer and those that it holds: in a `LossScaleOptimizer`, a `MultiOptimizer`."""
+    """Yields an optimizer and those inside of it, as `LossScaleOptimizer` has one."""
     yield optimizer
     for value in vars(optimizer).values():
         for inner in value if isinstance(value, (list, tuple)) else (value,):
@@ -66,8 +66,7 @@ def resize_slots(optimizer: Any, resized: Mapping[int, Resized], changes: Change
 
 
 def align(optimizer: Any, weights: list[keras.Variable], changes: Changes) -> None:
-    """Has an optimizer serve these weights in this order, those of its own that are not among
-    them no longer.
+    """Has an optimizer serve some of its weights, in their order, and the others no longer.
 
     Keras pairs weights and slots by position on JAX, and for weight averages.
 

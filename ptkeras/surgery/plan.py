@@ -215,10 +215,10 @@ def _new_shape_like(old: Any, value: Any, new_shape: Callable) -> Any:
         return type(old)(_known(new, axis, n) for axis, n in enumerate(old))
     if isinstance(value, dict) and isinstance(old, dict):
         return {k: _new_shape_like(v, value.get(k), new_shape) for k, v in old.items()}
-    if isinstance(value, (list, tuple)) and isinstance(old, (list, tuple)):
-        if len(value) == len(old):
-            pairs = zip(old, value, strict=True)
-            return type(old)(_new_shape_like(o, v, new_shape) for o, v in pairs)
+    several = isinstance(value, (list, tuple)) and isinstance(old, (list, tuple))
+    if several and len(value) == len(old):
+        pairs = zip(old, value, strict=True)
+        return type(old)(_new_shape_like(o, v, new_shape) for o, v in pairs)
     return old
 
 
