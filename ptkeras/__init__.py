@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         surgery,
     )
     from ptkeras._batch_norm import fused_batch_norm
-    from ptkeras.callbacks import PruneTrain
     from ptkeras.magnitude import MagnitudePruning
+    from ptkeras.prunetrain import PruneTrain
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
     from ptkeras.surgery import reconfigure
@@ -62,7 +62,7 @@ __all__ = [
 _HOMES = {
     "GroupLasso": "ptkeras.regularizers",
     "MagnitudePruning": "ptkeras.magnitude",
-    "PruneTrain": "ptkeras.callbacks",
+    "PruneTrain": "ptkeras.prunetrain",
     "Survival": "ptkeras.survival",
     "channels": None,
     "cost": None,
