@@ -316,9 +316,9 @@ def test_arguments_out_of_range_are_named(arguments):
         ptkeras.PruneTrain(**arguments)
 
 
-def test_an_interval_longer_than_the_training_is_refused():
+def test_an_interval_longer_than_the_training_is_warned_of():
     x, y = digits(32)
-    with pytest.raises(ValueError, match="longer than the training of 3"):
+    with pytest.warns(UserWarning, match=r"longer than this fit of 3, .* of 3 at most"):
         compiled().fit(x, y, epochs=3, callbacks=[ptkeras.PruneTrain(interval=4)], verbose=0)
 
 

@@ -28,6 +28,7 @@ class BatchAdjustment:
     def __init__(self, variable: Any) -> None:
         self.variable = variable
         self.first = self.size
+        self.memory: int | None = None
 
     @property
     def size(self) -> int:
@@ -41,7 +42,7 @@ class BatchAdjustment:
         return self.size / self.first
 
     def begin(self, model: keras.Model, optimizer: Any) -> None:
-        """Notes what memory a step of the first model needs.
+        """Notes what memory a step of the first model needs, unless an earlier `fit` has.
 
         Args:
             model: the model that is pruned.
@@ -58,7 +59,8 @@ class BatchAdjustment:
                 "LearningRateScheduler."
             )
         self.optimizer = optimizer
-        self.memory = cost.training_memory(model, self.first)
+        if self.memory is None:
+            self.memory = cost.training_memory(model, self.first)
 
     def adjust(self, model: keras.Model, examples: int) -> None:
         """Sets the batch size and the learning rate for a model that has shrunk.

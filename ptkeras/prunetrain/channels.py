@@ -108,6 +108,8 @@ class ChannelPruning:
             self.training_flops, self.reconfigurations = 0, []
             self._epochs = Epochs(self.interval)
             self._is_measured = False
+            if self._adjustment is not None:
+                self._adjustment.memory = None
         self._served = pruned
 
     def _check_free(self) -> None:

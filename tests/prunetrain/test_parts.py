@@ -39,22 +39,8 @@ class Autoencoder(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.encoder = keras.Sequential(
-            [
-                keras.Input((64,)),
-                layers.Dense(16, "relu"),
-                layers.Dense(16, "relu"),
-                layers.Dense(8),
-            ]
-        )
-        self.decoder = keras.Sequential(
-            [
-                keras.Input((4,)),
-                layers.Dense(16, "relu"),
-                layers.Dense(16, "relu"),
-                layers.Dense(64),
-            ]
-        )
+        self.encoder = dense(64, 16, 16, 8)
+        self.decoder = dense(4, 16, 16, 64)
         self.seeds = keras.random.SeedGenerator(1)
 
     def call(self, x):
@@ -75,14 +61,7 @@ class Siamese(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.encoder = keras.Sequential(
-            [
-                keras.Input((64,)),
-                layers.Dense(16, "relu"),
-                layers.Dense(16, "relu"),
-                layers.Dense(8),
-            ]
-        )
+        self.encoder = dense(64, 16, 16, 8)
         self.predictor = dense(8, 8, 8)
 
     def call(self, x):
