@@ -27,16 +27,62 @@ class AttachedLasso(GroupLasso):
 
     Attributes:
         trainer: a weak reference to the model whose `fit` trains the variable, or None.
-        was_read: whether somebody has asked for the penalty.
+        probe: what finds out whether the penalty is in the loss, or None.
     """
 
     trainer: weakref.ref | None = None
-    was_read = False
+    probe: Probe | None = None
 
     def penalty(self, kernel: Any) -> Any:
         """Returns the penalty as a number, whose gradient the optimizer adds."""
-        self.was_read = True
-        return ops.stop_gradient(super().penalty(kernel))
+        penalty = ops.stop_gradient(super().penalty(kernel))
+        return penalty if self.probe is None else penalty + self.probe(kernel)
+
+
+class Probe:
+    """Finds out whether the losses of a model are in the loss that a training step differentiates.
+
+    That they were read says little: on JAX Keras reads them in every step. The probe is zero, and
+    notices when its gradient is asked for.
+
+    Attributes:
+        is_in_loss: whether it was.
+    """
+
+    is_in_loss = False
+
+    def __call__(self, kernel: Any) -> Any:
+        """Returns a zero that depends on a kernel."""
+        kernel = ops.convert_to_tensor(kernel)
+        if keras.config.backend() == "jax":
+            return self._jax_zero(kernel)
+
+        @ops.custom_gradient
+        def zero(values: Any) -> Any:
+            def gradient(*args: Any, upstream: Any = None) -> Any:
+                self.is_in_loss = True
+                return ops.zeros_like(values)
+
+            return _zero(values), gradient
+
+        return zero(kernel)
+
+    def _jax_zero(self, kernel: Any) -> Any:
+        # JAX also asks for gradients of what is in no loss; then the cotangent is a SymbolicZero.
+        import jax
+
+        def backward(values: Any, cotangent: Any) -> tuple[Any]:
+            is_zero = isinstance(cotangent, jax.custom_derivatives.SymbolicZero)
+            self.is_in_loss = self.is_in_loss or not is_zero
+            return (ops.zeros_like(values),)
+
+        zero = jax.custom_vjp(_zero)
+        zero.defvjp(lambda x: (_zero(x.value), x.value), backward, symbolic_zeros=True)
+        return zero(kernel)
+
+
+def _zero(values: Any) -> Any:
+    return ops.cast(ops.sum(ops.zeros_like(values)), keras.config.floatx())
 
 
 class LassoStep:
@@ -85,6 +131,7 @@ def attach(
     strength: float | keras.Variable,
     free: np.ndarray | None = None,
     trainer: keras.Model | None = None,
+    probe: Probe | None = None,
 ) -> None:
     """Regularizes every kernel of a model over its channels, beside what regularizes it already.
 
@@ -98,6 +145,7 @@ def attach(
         free: a bool per channel, the channels to regularize; None for all that are not frozen.
         trainer: the model whose `fit` trains them: its optimizers add the gradient, and those of
             the models in it. None for the model itself.
+        probe: finds out whether the lasso is in the loss too.
     """
     model = channel_map.model
     detach(model)
@@ -107,7 +155,8 @@ def attach(
         if id(variable) not in groups:
             continue
         regularizer = AttachedLasso(strength, groups[id(variable)], base=variable.regularizer)
-        regularizer.trainer = weakref.ref(trainer)
+        regularizer.trainer, regularizer.probe = weakref.ref(trainer), probe
+        probe = None  # one kernel is enough
         variable.regularizer = regularizer
     for optimizer in optimizers_of(trainer):
         if step_of(optimizer) is None:
@@ -156,18 +205,9 @@ def is_attached(model: keras.Model) -> bool:
     return any(isinstance(v.regularizer, AttachedLasso) for v in model.weights)
 
 
-def was_read(model: keras.Model) -> bool:
-    """Returns whether somebody has asked for the penalties of a model since `attach`."""
-    return any(lasso.was_read for lasso in _attached(model))
-
-
 def kernels_of(model: keras.Model) -> list[keras.Variable]:
     """Returns the variables of a model that have a lasso."""
     return [v for v in model.weights if isinstance(v.regularizer, AttachedLasso)]
-
-
-def _attached(model: keras.Model) -> list[AttachedLasso]:
-    return [v.regularizer for v in kernels_of(model)]
 
 
 def step_of(optimizer: keras.optimizers.Optimizer) -> LassoStep | None:

@@ -203,7 +203,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._counter: Any = None
         self._examples_before = 0  # of the epoch at hand, in another process
         self._examples_at_start = 0
-        self._base_loss = 0.0
+        self._base_loss = 0.0  # what the user's own regularizers add
+        self._probe: lasso.Probe | None = None
         self._is_first_epoch = self._is_checked = False
 
     def get_settings(self) -> dict[str, Any]:
@@ -315,7 +316,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def _regularize(self) -> None:
         if self._is_in_fit:
-            lasso.attach(self._map, self._strength, self._free, self.model)
+            self._probe = lasso.Probe() if self.strength is None and self._base_loss else None
+            lasso.attach(self._map, self._strength, self._free, self.model, self._probe)
         else:
             super()._regularize()
 
@@ -333,7 +335,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
                 "callback.strength, λ, yourself."
             )
         # A train_step that leaves out self.losses has no regularization in its loss.
-        base = self._base_loss if lasso.was_read(self._pruned) else 0.0
+        base = self._base_loss if self._probe is not None and self._probe.is_in_loss else 0.0
         loss = float(logs[self.monitor])
         what = f"The loss of the first batch is {loss}, of which {base:g} is regularization"
         self._strengthen(loss - base, what)

@@ -242,8 +242,7 @@ def test_channels_of_kernels_that_do_not_train_are_named_and_kept():
         log = model.fit(x, y, epochs=2, callbacks=[callback], verbose=0).history
     assert log["channels"] == [6, 6] and np.isfinite(log["lasso"]).all()
     groups = lasso.groups_of(callback._map, callback._free)
-    assert set(groups[id(model.get_layer("free").kernel)]) == {2, 3}
-    assert (groups[id(model.get_layer("free").kernel)][2] == -1).all()
+    assert set(groups[id(model.get_layer("free").kernel)]) == {3}  # none of what it reads
 
 
 @pytest.mark.parametrize("policy", ["float64", "bfloat16", "float16"])
