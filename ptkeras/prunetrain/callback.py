@@ -273,10 +273,15 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Sets λ after the first batch, whose loss is that of the initial network."""
-        if not self._is_checked:
+        if self._is_checked and self.strength is not None:
+            return
+        try:
             self._check_acts(is_over=False)
-        if self.strength is None:
-            self._set_strength(logs or {})
+            if self.strength is None:
+                self._set_strength(logs or {})
+        except ValueError:
+            self._leave()
+            raise
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Has all replicas test the same network."""
@@ -307,10 +312,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if epochs.trained > epochs.reconfigured and not epochs.is_piece:
             self._refresh()  # a callback before this one may have brought an earlier network back
             self.reconfigure(epochs.trained)
-        self._is_in_fit = False
-        lasso.detach(self._pruned)
-        self._counter.release(self)
-        refresh_functions(self.model)
+        self._leave()
 
     # What they are made of.
 
@@ -320,6 +322,13 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             lasso.attach(self._map, self._strength, self._free, self.model, self._probe)
         else:
             super()._regularize()
+
+    def _leave(self) -> None:
+        """Makes the model a plain one again."""
+        self._is_in_fit = False
+        lasso.detach(self._pruned)
+        self._counter.release(self)
+        refresh_functions(self.model)
 
     def _examples(self) -> int:
         """Number of examples in the epoch so far."""

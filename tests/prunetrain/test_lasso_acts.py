@@ -122,6 +122,7 @@ def test_what_no_optimizer_of_keras_trains_is_refused_after_one_batch():
     with pytest.raises(ValueError, match=r"does not act on .* PruneTrain.penalty\(\) in the loss"):
         model.fit(x, y, 8, callbacks=[Steps(), ptkeras.PruneTrain(interval=1)], verbose=0)
     assert len(steps) == 1
+    assert not lasso.is_attached(model) and "apply" not in vars(model.optimizer)
 
 
 OPTIMIZERS = {
