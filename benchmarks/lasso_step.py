@@ -26,10 +26,9 @@ def measure(name, options):
     data = _training.batch(options.size, options.batch_size)
     jobs = {}
     for job in ("without", "with"):
-        model = _training.network(name, options.size)
+        model = _training.compiled(_training.network(name, options.size), options.jit_compile)
         if job == "with":
             lasso.attach(trace(model), keras.Variable(1e-4, trainable=False))
-        _training.compiled(model, options.jit_compile)
         jobs[job] = _training.steps(model, data, options.steps)
         jobs[job]()  # compiles
     times = measuring.turns(jobs, options.rounds)

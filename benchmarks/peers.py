@@ -85,9 +85,10 @@ def torch_steps(model, data, count, sparse):
 
 def keras_steps(model, data, count, sparse):
     """A job: training steps in Keras, with the group lasso or without."""
+    _training.compiled(model)
     if sparse:
         lasso.attach(trace(model), keras.Variable(1e-4, trainable=False))
-    return _training.steps(_training.compiled(model), data, count)
+    return _training.steps(model, data, count)
 
 
 def jobs(options):

@@ -103,8 +103,8 @@ def built_anew(config, data):
 
     def make():
         model = keras.Model.from_config(config)
-        lasso.attach(trace(model), keras.Variable(STRENGTH, trainable=False))
         _training.compiled(model)
+        lasso.attach(trace(model), keras.Variable(STRENGTH, trainable=False))
         for job in (_training.steps(model, data, 1), _training.evaluation(model, data)):
             job()
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
         surgery,
     )
     from ptkeras._batch_norm import fused_batch_norm
-    from ptkeras.callbacks import PruneTrain
     from ptkeras.channels.functional import as_functional
     from ptkeras.magnitude import MagnitudePruning
+    from ptkeras.prunetrain import PruneTrain
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
     from ptkeras.surgery import reconfigure
@@ -64,7 +64,7 @@ __all__ = [
 _HOMES = {
     "GroupLasso": "ptkeras.regularizers",
     "MagnitudePruning": "ptkeras.magnitude",
-    "PruneTrain": "ptkeras.callbacks",
+    "PruneTrain": "ptkeras.prunetrain",
     "Survival": "ptkeras.survival",
     "as_functional": "ptkeras.channels.functional",
     "channels": None,

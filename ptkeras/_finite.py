@@ -1,4 +1,4 @@
-"""Whether a training still has numbers."""
+"""Detects NaN and infinite losses and weights."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras.trainers import optimizers_of
+
 
 def broken_loss(logs: Mapping[str, Any] | None) -> tuple[str, float] | None:
-    """A loss that is NaN or infinite, as its name and value, if there is one.
+    """Returns the name and value of a loss that is NaN or infinite, None if there is none.
 
-    A loss is what has `loss` in its name; where a `train_step` of the user's names none so, every
-    figure is taken for one. A metric may be NaN of itself.
+    A loss has `loss` in its name; if a `train_step` of the user's names none so, every figure
+    counts as one. A metric may be NaN for good reason.
 
     Args:
-        logs: what Keras hands to callbacks behind a step.
+        logs: what Keras hands to callbacks after a step.
     """
     figures = logs or {}
     losses = {name: value for name, value in figures.items() if "loss" in name} or figures
@@ -28,20 +30,20 @@ def broken_loss(logs: Mapping[str, Any] | None) -> tuple[str, float] | None:
 
 
 def broken_variable(model: keras.Model) -> str | None:
-    """The path of a weight, or of a slot of the optimiser, that is not finite, if there is one.
+    """Returns the path of a weight or an optimizer slot that is not finite, None if there is none.
 
-    It costs about what it takes to read all of them once, as saving them does. In weights that are
-    not trained only NaN counts: a mask of minus infinities is one.
+    It reads each of them once, as saving does. In weights that do not train only NaN counts: a mask
+    may be of minus infinities.
 
     Args:
-        model: the model.
+        model: the model; it may have several optimizers, as that of a GAN has.
     """
-    optimizer = getattr(model, "optimizer", None)
-    slots = [] if optimizer is None else optimizer.variables
+    optimizers = [getattr(model, "optimizer", None), *optimizers_of(model)]
+    slots = {id(v): v for one in optimizers if one is not None for v in one.variables}
     for variables, is_fine in (
         (model.trainable_variables, np.isfinite),
         (model.non_trainable_variables, _is_number),
-        (slots, np.isfinite),
+        (slots.values(), np.isfinite),
     ):
         for variable in variables:
             if "float" not in variable.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import keras
@@ -19,7 +20,12 @@ class HeldMask(keras.constraints.Constraint):
         mask: a variable of the kernel's shape, 1 for weights that stay and 0 for the others.
         lifted: a scalar variable; while it is 1, nothing is held.
         base: the constraint that the kernel has already, applied first, or None.
+
+    Attributes:
+        trainer: a weak reference to the model that trains the kernel, or None.
     """
+
+    trainer: weakref.ref | None = None
 
     def __init__(
         self,

@@ -155,7 +155,7 @@ def _check_backend(strategy: str) -> None:
 
 
 def _check_batch(settings: Settings, replicas: int) -> None:
-    from ptkeras.batching import GRANULARITY
+    from ptkeras.prunetrain.batching import GRANULARITY
 
     size = settings.batch_size
     if size % replicas:

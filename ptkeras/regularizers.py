@@ -58,24 +58,53 @@ class GroupLasso(keras.regularizers.Regularizer):
         self.base = keras.regularizers.get(base)
 
     def __call__(self, kernel: Any) -> Any:
-        """The penalty of a kernel, a scalar of its type."""
-        penalty = ops.cast(self.strength, kernel.dtype) * self.norms(kernel)
-        return penalty if self.base is None else penalty + self.base(kernel)
+        """Returns the penalty of a kernel: a scalar of Keras's `floatx`, as its losses are."""
+        penalty = self.penalty(kernel)
+        if self.base is None:
+            return penalty
+        return penalty + ops.cast(self.base(kernel), penalty.dtype)
+
+    def penalty(self, kernel: Any) -> Any:
+        """Returns the penalty of a kernel, without that of `base`."""
+        norms = ops.cast(self.norms(kernel), keras.config.floatx())
+        return ops.cast(self.strength, norms.dtype) * norms
 
     def norms(self, kernel: Any) -> Any:
-        """The sum of the norms of all groups, without the strength."""
-        rank = len(kernel.shape)
-        axes = {axis % rank: ids for axis, ids in self.groups.items()}
-        kept = sorted(axes)
-        others = [a for a in range(rank) if a not in axes]
-        # Both sums start from the kernel without its spatial axes: a ninth of the work at 3x3.
-        squares = _square_sums(kernel, others)
+        """Returns the sum of the norms of all groups, without the strength."""
+        squares, axes = self._squares(kernel)
         total = 0.0
-        for axis, ids in axes.items():
-            rest = [i for i, a in enumerate(kept) if a != axis]
-            norms = ops.sqrt(_by_group(ops.sum(squares, axis=rest), ids) + EPSILON)
-            total = total + ops.sum(norms)
+        for ids, rest in axes.values():
+            sums = _by_group(ops.sum(squares, axis=rest), ids)
+            total = total + ops.sum(ops.sqrt(sums + EPSILON))
         return total
+
+    def gradient(self, kernel: Any) -> Any:
+        """Returns the gradient of the penalty, without that of `base`, in the kernel's shape.
+
+        `strength * w * (sum over the groups g that hold w of 1 / sqrt(sum over g of w**2 + 1e-8))`
+        """
+        kernel = _widened(kernel)
+        squares, axes = self._squares(kernel)
+        total = 0.0
+        for axis, (ids, rest) in axes.items():
+            inverse = _inverse_norms(ops.sum(squares, axis=rest), ids)
+            shape = [1] * len(kernel.shape)
+            shape[axis] = kernel.shape[axis]
+            total = total + ops.reshape(inverse, shape)
+        return ops.cast(self.strength, kernel.dtype) * kernel * total
+
+    def _squares(self, kernel: Any) -> tuple[Any, dict[int, tuple[Any, list[int]]]]:
+        """Returns the sums of squares over the axes that have no groups, and the others.
+
+        Those of all axes start from it: at 3x3 it is a ninth of the kernel. The others have, by
+        their place in the kernel, the groups of their positions and the rest of the axes in it.
+        """
+        rank = len(kernel.shape)
+        groups = {axis % rank: ids for axis, ids in self.groups.items()}
+        kept = sorted(groups)
+        squares = _square_sums(_widened(kernel), [a for a in range(rank) if a not in groups])
+        rest = {axis: [i for i, a in enumerate(kept) if a != axis] for axis in groups}
+        return squares, {axis: (ids, rest[axis]) for axis, ids in groups.items()}
 
     def get_config(self) -> dict:
         """The arguments, as JSON has them."""
@@ -87,6 +116,12 @@ class GroupLasso(keras.regularizers.Regularizer):
             "groups": groups,
             "base": keras.regularizers.serialize(self.base),
         }
+
+
+def _widened(kernel: Any) -> Any:
+    """Returns a kernel as float32 at least: `EPSILON` is zero in float16."""
+    kernel = ops.convert_to_tensor(kernel)
+    return ops.cast(kernel, keras.backend.result_type(kernel.dtype, "float32"))
 
 
 def _square_sums(kernel: Any, axes: list[int]) -> Any:
@@ -118,3 +153,19 @@ def _by_group(sums: Any, ids: np.ndarray | None) -> Any:
     if len(groups) == len(ids):
         return sums
     return ops.segment_sum(sums, ids.astype("int32"), num_segments=len(groups))
+
+
+def _inverse_norms(sums: Any, ids: np.ndarray | None) -> Any:
+    """Returns 1 / norm of the group of each position; 0 for positions in no group."""
+    if ids is None:
+        return ops.rsqrt(sums + EPSILON)
+    used = ids >= 0
+    groups, places = np.unique(ids[used], return_inverse=True)
+    if len(groups) < used.sum():
+        order = np.zeros(len(ids), "int32")
+        order[used] = places
+        # Segments of positions that are in no group are not among the `len(groups)` first.
+        segments = np.where(used, order, len(groups)).astype("int32")
+        by_group = ops.segment_sum(sums, segments, num_segments=len(groups) + 1)
+        sums = ops.take(by_group, segments, axis=0)
+    return ops.rsqrt(sums + EPSILON) * ops.cast(used, sums.dtype)

@@ -7,13 +7,19 @@ here they bring the network back that they belong to.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
 from ptkeras._places import by_place
+from ptkeras.channels.graph import has_graph
 from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
+from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.functions import refresh_functions
+from ptkeras.surgery.holders import holders_of
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.surgery.twins import renew
 
@@ -30,6 +36,19 @@ class Weights(list):
     owner: Any = None
 
 
+@dataclasses.dataclass
+class Former:
+    """A network that a model was.
+
+    Attributes:
+        generation: the number of times that it had shrunk.
+        changes: the log that brings it back, by `undo`.
+    """
+
+    generation: int
+    changes: Changes = dataclasses.field(default_factory=Changes)
+
+
 class Generations:
     """Remembers what a model was before each reconfiguration.
 
@@ -42,6 +61,7 @@ class Generations:
         self.configs: dict[int, dict] = {}
         self.generation = 0
         self._wanted: set[int] = set()
+        self._former: list[Former] = []
         model.get_weights = self._get_weights
         model.set_weights = self._set_weights
 
@@ -67,10 +87,20 @@ class Generations:
             self.configs[weights.generation] = config
         return weights
 
-    def shrinking(self) -> None:
-        """To be called before the model shrinks."""
-        if self.generation in self._wanted:
-            self.configs[self.generation] = graph_config(self.model)
+    @contextlib.contextmanager
+    def shrinking(self) -> Iterator[Former]:
+        """Context in which the model shrinks; the log of its changes goes into what it yields."""
+        former = Former(self.generation)
+        config = None
+        if self.generation in self._wanted and has_graph(self.model):
+            config = graph_config(self.model)
+        yield former
+        if config is not None:
+            self.configs[self.generation] = config
+        former.changes.forget_values()
+        self._former.append(former)
+        if not self._wanted:
+            self._former.clear()  # nobody can ask for what was before
         self.generation += 1
 
     def _get_weights(self) -> Weights:
@@ -87,11 +117,17 @@ class Generations:
 
     def _bring_back(self, generation: int) -> None:
         model = self.model
-        former = by_place(model)
-        with scope_of(model):
-            adopt(model, graph_from_config(model, self.configs[generation]))
-            _renew_optimizer(model, former)
-        refresh_functions(model)
+        if generation in {former.generation for former in self._former}:
+            with scope_of(model):
+                while self._former and self._former[-1].generation >= generation:
+                    self._former.pop().changes.undo()
+        else:  # of another process
+            former = by_place(model)
+            with scope_of(model):
+                adopt(model, graph_from_config(model, self.configs[generation]))
+                _renew_optimizer(model, former)
+        for holder in holders_of(model):
+            refresh_functions(holder)
         self.generation = generation
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import kills
-from ptkeras._reconfiguration import describe
+from ptkeras.prunetrain.records import describe
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,6 +17,7 @@ from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import kernels, names_of
 from ptkeras.magnitude.masks import Masks, averages_of, board, leave
 from ptkeras.magnitude.pruning import Scope, check_scope, groups, m_by_n_kernels
+from ptkeras.trainers import check_model, check_part
 
 Schedule = Callable[[int], Any]
 
@@ -64,6 +65,8 @@ class MagnitudePruning(keras.callbacks.Callback):
             cores take. Kernels of depthwise convolutions stay whole. (TF-MOT goes along the output
             channels of transposed convolutions.)
         leave_alone: names or paths of layers whose kernels stay whole, or `"conv"` or `"dense"`.
+        model: the model to prune, a part of the one in `fit`, such as the generator of a GAN; None
+            for that one as a whole.
 
     Attributes:
         step: the number of steps done.
@@ -81,6 +84,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         scope: Scope = "layer",
         sparsity_m_by_n: tuple[int, int] | None = None,
         leave_alone: Iterable[str] = (),
+        model: keras.Model | None = None,
     ) -> None:
         super().__init__()
         if (schedule is None) == (sparsity_m_by_n is None):
@@ -99,6 +103,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         self.scope = scope
         self.sparsity_m_by_n = None if sparsity_m_by_n is None else _pair(sparsity_m_by_n)
         self.leave_alone = names_of(leave_alone)
+        self._part = check_model(self, model)
         self.step = 0
         self.thresholds: dict[str, float] = {}
         self._sparsity: float | None = None
@@ -123,12 +128,14 @@ class MagnitudePruning(keras.callbacks.Callback):
                 "masks are for: train with PruneTrain or MagnitudePruning, one after the other. "
                 "What a fit that broke off has left, ptkeras.lasso.detach(model) takes off."
             )
-        if self._served not in (None, id(self.model)):
+        pruned = self._pruned
+        check_part(self, pruned, self.model)
+        if self._served not in (None, id(pruned)):
             self.step, self._looked_at, self._sparsity, self._coming = 0, 0, None, None
-        self._served = id(self.model)
-        self._kernels = kernels(self.model, self.leave_alone)
+        self._served = id(pruned)
+        self._kernels = kernels(pruned, self.leave_alone)
         if self.sparsity_m_by_n is not None:
-            self._kernels = m_by_n_kernels(self.model, self._kernels)
+            self._kernels = m_by_n_kernels(pruned, self._kernels)
         self._masks = Masks(self.model, self._kernels)
         self._lifted = False
         if self._saved is None:
@@ -181,7 +188,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._settle()
         self._done = 0
         if logs is not None:
-            held = [k for k in kernels(self.model) if mask_of(k.variable) is not None]
+            held = [k for k in kernels(self._pruned) if mask_of(k.variable) is not None]
             zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in held)
             logs["sparsity"] = zeros / sum(kernel.size for kernel in held)
 
@@ -216,6 +223,10 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._left = state.get("left")
 
     # What they are made of.
+
+    @property
+    def _pruned(self) -> keras.Model:
+        return self.model if self._part is None else self._part
 
     def _put_on_saved(self) -> None:
         masks, lifted = self._saved

@@ -16,14 +16,15 @@ from ptkeras._numbers import numbers
 from ptkeras.magnitude.kernels import Kernel
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.trainers import optimizers_of
 
 
 class Masks:
     """The masks on some kernels of a model; those that kernels have already stay as they are.
 
     Args:
-        model: a built model.
-        kernels: its kernels to hold.
+        model: a built model, which trains the kernels.
+        kernels: its kernels to hold, or those of models in it.
     """
 
     def __init__(self, model: keras.Model, kernels: Sequence[Kernel]) -> None:
@@ -46,13 +47,13 @@ class Masks:
 
     def _hold(self, kernel: Kernel) -> bool:
         """Puts a mask on a kernel that has none; returns whether its constraint has changed."""
-        held = mask_of(kernel.variable)
+        held, is_new = mask_of(kernel.variable), False
         if held is None:
             mask = _variable(np.ones(kernel.variable.shape, kernel.values.dtype), "mask")
-            kernel.variable.constraint = HeldMask(mask, self.lifted, kernel.variable.constraint)
-            return True
-        changed = held.lifted is not self.lifted
-        held.lifted = self.lifted
+            held = HeldMask(mask, self.lifted, kernel.variable.constraint)
+            kernel.variable.constraint, is_new = held, True
+        changed = is_new or held.lifted is not self.lifted
+        held.lifted, held.trainer = self.lifted, weakref.ref(self.model)
         return changed
 
     @property
@@ -116,10 +117,13 @@ def strip(model: keras.Model) -> keras.Model:
     Returns:
         `model`.
     """
-    if hasattr(model, "jax_state_sync"):
-        model.jax_state_sync()
     held = [v for v in model.variables if mask_of(v) is not None]
-    averages = averages_of(model)
+    trainers = _trainers(model, held)
+    averages = {}
+    for trainer in trainers:
+        if hasattr(trainer, "jax_state_sync"):
+            trainer.jax_state_sync()
+        averages |= averages_of(trainer)
     whole = []
     for variable in held:
         constraint = mask_of(variable)
@@ -133,9 +137,17 @@ def strip(model: keras.Model) -> keras.Model:
     for variable in held:
         variable.constraint = mask_of(variable).base
     if held:
-        leave(model)
-        refresh_functions(model)
+        for trainer in trainers:
+            leave(trainer)
+            refresh_functions(trainer)
     return model
+
+
+def _trainers(model: keras.Model, held: Iterable[keras.Variable]) -> list[keras.Model]:
+    """Returns a model and those that train its masked kernels, which it may be a part of."""
+    references = (mask_of(variable).trainer for variable in held)
+    trainers = [model, *(reference() for reference in references if reference is not None)]
+    return list({id(trainer): trainer for trainer in trainers if trainer is not None}.values())
 
 
 def _tell_of_comeback(model: keras.Model, variables: Iterable[keras.Variable]) -> bool:
@@ -162,14 +174,13 @@ def _mask(variable: keras.Variable) -> np.ndarray:
 
 def averages_of(model: keras.Model) -> dict[int, keras.Variable]:
     """The average over the steps (`use_ema`) of each variable that has one, by its `id`."""
-    optimizer = model.optimizer if model.compiled else None
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if not getattr(optimizer, "use_ema", False) or not optimizer.built:
-        return {}
-    pairs = zip(
-        optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
-    )
-    return {id(variable): average for variable, average in pairs}
+    averages = {}
+    for optimizer in optimizers_of(model):
+        if optimizer.use_ema and optimizer.built:
+            weights = optimizer._trainable_variables
+            pairs = zip(weights, optimizer._model_variables_moving_average, strict=True)
+            averages |= {id(variable): average for variable, average in pairs}
+    return averages
 
 
 # On JAX a compiled step sees the optimiser's variables as they are, and any others as they were

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from ptkeras.callbacks import PruneTrain
+from ptkeras.prunetrain import PruneTrain
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset

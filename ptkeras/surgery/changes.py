@@ -41,6 +41,12 @@ class Changes:
         """Has `undo` call a function, for changes that no attribute says."""
         self._undo.append((function, args))
 
+    def forget_values(self) -> None:
+        """Lets go of the numbers of variables: `undo` brings back their shapes, filled with zeros."""
+        for function, _ in self._undo:
+            if hasattr(function, "forget"):
+                function.forget()
+
     def undo(self) -> None:
         """Restores everything, the last change first."""
         while self._undo:

@@ -102,6 +102,12 @@ class Holders:
             align(holder.optimizer, holder.trainable_variables, changes)
 
 
+def holders_of(model: keras.Model) -> list[keras.Model]:
+    """Returns the models of this process that hold a layer of a model, itself among them."""
+    layers = {id(layer) for layer in model._flatten_layers(include_self=False)}
+    return [model, *(x for x in _living(keras.Model) if x is not model and _holds(x, layers))]
+
+
 def _living(*kinds: type) -> list[Any]:
     """The objects of some classes, and of classes made from them, that this process has."""
     classes = set(kinds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from ptkeras.channels.trial import MismatchError, computes_with_numbers
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import Editor, find_constants
 from ptkeras.surgery.functions import refresh_functions
-from ptkeras.surgery.holders import Holders
+from ptkeras.surgery.holders import HolderError, Holders
 from ptkeras.surgery.optimizers import resize_slots
 from ptkeras.surgery.plan import Plan
 from ptkeras.surgery.variables import Gate, kept_positions
@@ -65,17 +66,38 @@ def reconfigure(
     channel_map.check_model(model)
     keep = channel_map.check_keep(keep)
     gates = gates or {}
-    if keep.all() and not gates:
-        return model
-    refuse_masks(model)
-    changes = Changes()
-    try:
-        with scope_of(model):
-            _remove(channel_map, keep, gates, changes, training=True)
-            return model
-    except BaseException:  # Ctrl-C and a lack of memory too
-        changes.undo()
-        raise
+    if not keep.all() or gates:
+        remove(channel_map, keep, gates)
+    return model
+
+
+def remove(channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate]) -> Changes:
+    """Does what `reconfigure` does.
+
+    Args:
+        channel_map: the channels of the model.
+        keep: a bool per channel, checked.
+        gates: the `Gate` for the `id` of each layer that has one.
+
+    Returns:
+        The log that undoes it.
+    """
+    refuse_masks(channel_map.model)
+    for attempt in (0, 1):
+        changes = Changes()
+        try:
+            with scope_of(channel_map.model):
+                _remove(channel_map, keep, gates, changes, training=True)
+                return changes
+        except HolderError:
+            changes.undo()
+            if attempt:
+                raise
+            gc.collect()  # it may be a model that nobody holds any more
+        except BaseException:  # Ctrl-C and a lack of memory too
+            changes.undo()
+            raise
+    raise AssertionError("unreachable")
 
 
 @contextlib.contextmanager

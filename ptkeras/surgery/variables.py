@@ -74,27 +74,55 @@ def resize(variable: keras.Variable, positions: list[np.ndarray], changes: Chang
 
 def fill(variable: keras.Variable, values: np.ndarray, changes: Changes) -> None:
     """Gives a variable other numbers, of any shape of its rank; see `resize`."""
+    changes.on_undo(_Former(variable))
+    _set(variable, values)
+
+
+class _Former:
+    """What a variable was, to be put back.
+
+    Args:
+        variable: the variable.
+    """
+
+    def __init__(self, variable: keras.Variable) -> None:
+        self.variable = variable
+        self.shape = variable._shape
+        self.value = variable._value
+        if keras.config.backend() == "torch":
+            self.value, self.grad = variable._value.data, variable._value.grad
+
+    def forget(self) -> None:
+        """Lets go of the numbers, which zeros are going to stand for."""
+        self.value = self.grad = None
+
+    def __call__(self) -> None:
+        if self.value is None:
+            _set(self.variable, np.zeros(self.shape, _numpy_type(self.variable)))
+        elif keras.config.backend() == "torch":
+            self.variable._value.grad, self.variable._value.data = self.grad, self.value
+        else:
+            self.variable._value = self.value
+        self.variable._shape = self.shape
+
+
+def _numpy_type(variable: keras.Variable) -> str:
+    return "float32" if "float" in variable._dtype else variable._dtype
+
+
+def _set(variable: keras.Variable, values: np.ndarray) -> None:
     if keras.config.backend() == "torch":
-        _fill_parameter(variable, values, changes)
-        return
-    changes.set(variable, "_shape", variable._shape)
-    changes.set(variable, "_value", variable._value)
-    with _without_name_scope():
-        variable._initialize(_native(variable, values))
+        import torch
+
+        parameter = variable._value
+        with torch.no_grad():
+            new = variable._convert_to_tensor(values, dtype=variable._dtype).to(parameter.device)
+        parameter.grad = None
+        parameter.data = new
+    else:
+        with _without_name_scope():
+            variable._initialize(_native(variable, values))
     variable._shape = tuple(values.shape)
-
-
-def _fill_parameter(variable: keras.Variable, values: np.ndarray, changes: Changes) -> None:
-    import torch
-
-    parameter = variable._value
-    with torch.no_grad():
-        new = variable._convert_to_tensor(values, dtype=variable._dtype).to(parameter.device)
-    changes.on_undo(setattr, parameter, "data", parameter.data)
-    changes.on_undo(setattr, parameter, "grad", parameter.grad)
-    changes.set(variable, "_shape", tuple(values.shape))
-    parameter.grad = None
-    parameter.data = new
 
 
 def _native(variable: keras.Variable, values: np.ndarray) -> Any:

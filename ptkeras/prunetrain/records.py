@@ -1,4 +1,4 @@
-"""What a reconfiguration is judged by, and told of."""
+"""What a reconfiguration saves, and its record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ptkeras.surgery.variables import kept_positions
 
 
 def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
-    """About the share of inference FLOPs that a keep mask removes, from the kernels' sizes."""
+    """Estimates the share of inference FLOPs that a keep mask removes, from the kernels' sizes."""
     layers = {row.layer.name: row for row in kernel_slices(channel_map)}
     rows = channel_map.slice_of
     removed = total = 0.0
@@ -30,13 +30,13 @@ def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
 
 
 def changes(epoch: int, before: dict[str, Any], after: dict[str, Any], seconds: float) -> dict:
-    """A value of `PruneTrain.reconfigurations`.
+    """Returns a value of `PruneTrain.reconfigurations`.
 
     Args:
-        epoch: the number of the epoch behind which it was, from 1.
+        epoch: the number of the epoch after which it was, from 1.
         before: channels, params and inference_flops of the network; and layers, the number of
             channels of each by its path.
-        after: the same behind it. Layers that have gone are not there.
+        after: the same after it. Layers that were removed are not there.
         seconds: how long it took.
     """
     figures = {n: [before[n], after[n]] for n in ("channels", "params", "inference_flops")}
@@ -45,7 +45,7 @@ def changes(epoch: int, before: dict[str, Any], after: dict[str, Any], seconds: 
 
 
 def describe(record: dict) -> str:
-    """One line about a reconfiguration, a value of `PruneTrain.reconfigurations`."""
+    """Returns one line about a reconfiguration, a value of `PruneTrain.reconfigurations`."""
     channels, params, flops = (record[k] for k in ("channels", "params", "inference_flops"))
     return (
         f"PruneTrain, epoch {record['epoch']}: channels {channels[0]} → {channels[1]}, "

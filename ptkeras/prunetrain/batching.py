@@ -28,31 +28,39 @@ class BatchAdjustment:
     def __init__(self, variable: Any) -> None:
         self.variable = variable
         self.first = self.size
+        self.memory: int | None = None
 
     @property
     def size(self) -> int:
-        """The batch size now."""
+        """Current batch size."""
         value = self.variable
         return int(value.numpy()) if hasattr(value, "numpy") else int(value)
 
     @property
     def scale(self) -> float:
-        """The batch size over the first one."""
+        """Batch size over the first one."""
         return self.size / self.first
 
-    def begin(self, model: keras.Model) -> None:
-        """Notes what memory a step of the first model needs.
+    def begin(self, model: keras.Model, optimizer: Any) -> None:
+        """Notes what memory a step of the first model needs, unless an earlier `fit` has.
+
+        Args:
+            model: the model that is pruned.
+            optimizer: the Keras optimizer whose learning rate grows with the batch.
 
         Raises:
-            ValueError: the learning rate is a schedule, which nothing can scale.
+            ValueError: If the learning rate is a schedule, which nothing can scale.
         """
-        if not isinstance(model.optimizer._learning_rate, keras.Variable):
+        if not isinstance(getattr(optimizer, "_learning_rate", None), keras.Variable):
+            name = getattr(optimizer, "name", optimizer)
             raise ValueError(
-                "Dynamic mini-batch adjustment scales the learning rate, but that of "
-                f"'{model.optimizer.name}' is a schedule or a function: give the optimizer a "
-                "number, and lower it by a LearningRateScheduler."
+                f"Dynamic mini-batch adjustment scales the learning rate, but that of '{name}' is "
+                "a schedule or a function: give the optimizer a number, and lower it by a "
+                "LearningRateScheduler."
             )
-        self.memory = cost.training_memory(model, self.first)
+        self.optimizer = optimizer
+        if self.memory is None:
+            self.memory = cost.training_memory(model, self.first)
 
     def adjust(self, model: keras.Model, examples: int) -> None:
         """Sets the batch size and the learning rate for a model that has shrunk.
@@ -66,6 +74,6 @@ class BatchAdjustment:
         fits = int((self.memory - one) // max(two - one, 1)) + 1
         size = max(min(fits, examples) // step * step, self.size)
         if size > self.size:
-            rate = model.optimizer.learning_rate
-            model.optimizer.learning_rate = float(rate) * size / self.size
+            rate = self.optimizer.learning_rate
+            self.optimizer.learning_rate = float(rate) * size / self.size
             self.variable.assign(size)

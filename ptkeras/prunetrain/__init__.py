@@ -1,0 +1,5 @@
+"""PruneTrain (Lym et al., SC'19): pruning by group lasso from the first step of a training."""
+
+from ptkeras.prunetrain.callback import PruneTrain
+
+__all__ = ["PruneTrain"]

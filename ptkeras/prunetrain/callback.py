@@ -1,0 +1,381 @@
+"""PruneTrain as a Keras callback."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any, Literal
+
+import keras
+
+from ptkeras import lasso
+from ptkeras._replicas import average_statistics
+from ptkeras.prunetrain.examples import counter_of
+from ptkeras.prunetrain.loop import LoopPruning
+from ptkeras.surgery.functions import refresh_functions
+from ptkeras.trainers import check_model, check_part, optimizers_of
+
+_STATE = (
+    "strength",
+    "training_flops",
+    "reconfigurations",
+    "_epoch_examples",
+    "_is_measured",
+)
+_NO_SETTINGS = {"batch_size", "model", "monitor", "verbose"}
+
+
+class PruneTrain(LoopPruning, keras.callbacks.Callback):
+    """Prunes a network while it trains from scratch (PruneTrain, Lym et al., SC'19).
+
+    A group lasso on every input and output channel drives whole channels to zero from the first
+    step. Every `interval` epochs the channels that arrived there are removed, with their weights,
+    batch-norm statistics and optimizer slots; `fit` goes on with the smaller network, and the
+    object that the caller holds is the pruned model.
+
+    ```python
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+    model.fit(x, y, epochs=60, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=10)])
+    ```
+
+    The strength λ of the lasso is set once, after the first batch (under `steps_per_execution`,
+    the first execution), from the lasso penalty ratio: λ·GL / (CE + λ·GL) = ratio (equation 3),
+    where CE is the loss of the initial network on that batch, without the regularization of its
+    weights, and GL the group lasso of the initial network with strength 1. A channel is removed
+    when every group of it, in all kernels that make or read it, is under the threshold (channel
+    union). Channels of kernels that do not train are kept.
+
+    The gradient of the lasso is added where a Keras optimizer applies the gradients of the loss.
+    So the lasso acts in every `train_step`, whether or not it adds `self.losses` to its loss.
+
+    The logs of each epoch get `lasso` (λ·GL), `channels` (those that may still be removed),
+    `params`, `inference_flops` (of one forward pass of one example) and `training_flops` (of the
+    whole training so far): put it first in the list of callbacks, so that the others see them. They
+    are those of the network that the epoch trained; what its end removed shows in the next.
+
+    A training may be in pieces, several calls of `fit` with the same callback: the interval counts
+    over all of them. A call that is shorter than the interval is such a piece; the last epoch of a
+    longer one ends with a reconfiguration. A `fit` that an exception ends leaves the lasso on the
+    model; `ptkeras.lasso.detach(model)` takes it off.
+
+    To prune a part of the model in `fit`, such as the generator of a GAN or the student of a
+    distiller, name it: the logs are those of the part.
+
+    ```python
+    distiller.fit(x, y, epochs=60, callbacks=[ptkeras.PruneTrain(model=distiller.student)])
+    gan.fit(x, epochs=60, callbacks=[ptkeras.PruneTrain(model=gan.generator, monitor="g_loss")])
+    ```
+
+    A training loop of one's own calls three methods: `bind` before the first step, `penalty` in the
+    loss, and `end_epoch`. With TensorFlow:
+
+    ```python
+    pruning = ptkeras.PruneTrain(ratio=0.2, interval=10)
+    pruning.bind(model, optimizer, loss=loss_fn(y[:64], model(x[:64])))
+
+    def make_step():
+        @tf.function
+        def step(x, y):
+            with tf.GradientTape() as tape:
+                loss = loss_fn(y, model(x, training=True)) + pruning.penalty()
+            variables = model.trainable_variables
+            optimizer.apply(tape.gradient(loss, variables), variables)
+        return step
+
+    step = make_step()
+    for epoch in range(60):
+        for batch in dataset:
+            step(*batch)
+        if pruning.end_epoch(examples=len(x), last=epoch == 59):
+            step = make_step()  # the network is smaller
+    ```
+
+    With JAX, where a step is a function of the state:
+
+    ```python
+    def loss_of(trainable, non_trainable, x, y):
+        outputs, non_trainable = model.stateless_call(trainable, non_trainable, x, training=True)
+        return loss_fn(y, outputs) + pruning.penalty(trainable), non_trainable
+
+    def make_step():
+        @jax.jit
+        def step(state, x, y):
+            trainable, non_trainable, slots = state
+            slopes, non_trainable = jax.grad(loss_of, has_aux=True)(trainable, non_trainable, x, y)
+            trainable, slots = optimizer.stateless_apply(slots, slopes, trainable)
+            return trainable, non_trainable, slots
+        return step
+
+    optimizer.build(model.trainable_variables)
+    pruning.bind(model, optimizer, loss=loss_fn(y[:64], model(x[:64])))
+    step = make_step()
+    for epoch in range(60):
+        held = model.trainable_variables, model.non_trainable_variables, optimizer.variables
+        state = [[v.value for v in variables] for variables in held]
+        for batch in dataset:
+            state = step(state, *batch)
+        for variables, values in zip(held, state):
+            for variable, value in zip(variables, values):
+                variable.assign(value)
+        if pruning.end_epoch(examples=len(x), last=epoch == 59):
+            step = make_step()
+    ```
+
+    With PyTorch:
+
+    ```python
+    pruning.bind(model, loss=loss_fn(model(x[:64]), y[:64]))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for epoch in range(60):
+        for x_batch, y_batch in dataset:
+            optimizer.zero_grad()
+            (loss_fn(model(x_batch), y_batch) + pruning.penalty()).backward()
+            optimizer.step()
+        if pruning.end_epoch(examples=len(x), last=epoch == 59):
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    ```
+
+    Args:
+        ratio: the lasso penalty ratio, over 0 and under 1. The paper uses 0.2 to 0.3.
+        interval: the reconfiguration interval, in epochs.
+        threshold: the sparsity threshold that a group has to be under, over 0.
+        measure: how large a group is: `"max"`, its largest absolute weight, as the authors have
+            it, or `"mean"` of its absolute weights.
+        channel_gating: whether layers at a shortcut keep only the channels that they use
+            themselves, by selection before and after them, rather than all that the shortcut has
+            (section 4.2).
+        remove_dead_branches: whether a residual branch that has lost all channels of some layer
+            is removed. What its last batch norm makes of nothing is kept, as a constant.
+        min_channels: the least number of channels a layer keeps.
+        channel_multiple: what the number of a layer's channels stays a multiple of; 8 suits tensor
+            cores.
+        batch_size: dynamic mini-batch adjustment (section 4.3): a variable that the input pipeline
+            reads at the start of each epoch (anything with `assign` that `int` reads). As the
+            memory of a step shrinks, the batch grows to fill the memory of the first step, and the
+            learning rate with it. A `LearningRateScheduler` that returns an absolute rate should
+            multiply it by `callback.batch_scale`. None leaves the batch alone.
+        verbose: 0 for silence, 1 for a line for each reconfiguration.
+        model: the model to prune, a part of the one in `fit`; None for that one as a whole.
+        monitor: the name that the loss CE has in the logs.
+
+    Attributes:
+        strength: λ, or None before it is set. Setting it before `fit` keeps the value.
+        reconfigurations: one dict for each reconfiguration: `epoch` (counted from 1), `channels`,
+            `params` and `inference_flops` as pairs (before, after), `seconds`, and `layers`, which
+            has for the name of each layer that makes channels their number before and after.
+        batch_scale: the batch size over the first one.
+
+    Raises:
+        ValueError: If an argument is out of its range; in `fit`, if the model has nothing that
+            could be pruned, the first loss is missing or not finite, no Keras optimizer trains the
+            model, or workers that train together differ.
+    """
+
+    def __init__(
+        self,
+        ratio: float = 0.2,
+        interval: int = 10,
+        threshold: float = 1e-4,
+        measure: Literal["max", "mean"] = "max",
+        channel_gating: bool = False,
+        remove_dead_branches: bool = True,
+        min_channels: int = 1,
+        channel_multiple: int = 1,
+        batch_size: Any = None,
+        verbose: int = 1,
+        model: keras.Model | None = None,
+        monitor: str = "loss",
+    ) -> None:
+        super().__init__(
+            ratio=ratio,
+            interval=interval,
+            threshold=threshold,
+            measure=measure,
+            channel_gating=channel_gating,
+            remove_dead_branches=remove_dead_branches,
+            min_channels=min_channels,
+            channel_multiple=channel_multiple,
+            batch_size=batch_size,
+            verbose=verbose,
+        )
+        self.monitor = monitor
+        self._part = check_model(self, model)
+        self._counter: Any = None
+        self._examples_before = 0  # of the epoch at hand, in another process
+        self._examples_at_start = 0
+        self._base_loss = 0.0  # what the user's own regularizers add
+        self._probe: lasso.Probe | None = None
+        self._is_first_epoch = self._is_checked = False
+
+    def get_settings(self) -> dict[str, Any]:
+        """Returns what has to be the same when a training is taken up again."""
+        names = sorted({*inspect.signature(PruneTrain).parameters} - _NO_SETTINGS)
+        settings = {name: getattr(self, name) for name in names}
+        return settings | {"adjusts_batch_size": self._adjustment is not None}
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns what has to survive when a training is stopped and taken up again."""
+        state = {name: getattr(self, name) for name in _STATE}
+        state |= {"epochs": self._epochs.get_state(), "examples": self._examples()}
+        if self._adjustment is not None:
+            state["batch"] = [self._adjustment.size, self._adjustment.memory]
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `get_state` returned.
+
+        Args:
+            state: from a callback with the same arguments, maybe of another process.
+        """
+        for name in _STATE:
+            setattr(self, name, state[name])
+        if self.strength is not None and self._served is not None:
+            self._strength.assign(self.strength)
+        self._epochs.set_state(state["epochs"])
+        self._examples_before = state["examples"]
+        self._examples_at_start = 0 if self._counter is None else self._counter.total
+        if self._adjustment is not None:
+            size, self._adjustment.memory = state["batch"]
+            self._adjustment.variable.assign(size)
+
+    # The hooks of Keras, in the order in which fit calls them.
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Puts the lasso on the model."""
+        pruned = self.model if self._part is None else self._part
+        self._forget_other_model(pruned)
+        check_part(self, pruned, self.model)
+        lasso.detach(pruned)  # what a fit that was interrupted has left
+        self._base_loss = _regularization(self.model)
+        self._is_in_fit = True
+        self._take(pruned, self.model, getattr(self.model, "optimizer", None))
+        self._counter = counter_of(self.model, self)
+        self._examples_at_start = self._counter.total
+        # An earlier fit may have compiled a step that knows nothing of the lasso.
+        refresh_functions(self.model)
+        self._is_first_epoch, self._is_checked = True, False
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts counting the examples of the epoch."""
+        if not self._is_first_epoch:
+            return
+        self._is_first_epoch = False
+        is_new = self._epochs.trained == 0
+        self._epochs.begin(epoch, self.params["epochs"])
+        if is_new and self._epochs.is_piece:
+            warnings.warn(
+                f"The interval of PruneTrain, {self.interval} epochs, is longer than this fit of "
+                f"{self._epochs.length}, which ends before anything is removed: call fit again "
+                "with the same callback, or choose an interval of "
+                f"{self._epochs.length} at most.",
+                stacklevel=2,
+            )
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Sets λ after the first batch, whose loss is that of the initial network."""
+        if self._is_checked and self.strength is not None:
+            return
+        try:
+            self._check_acts(is_over=False)
+            if self.strength is None:
+                self._set_strength(logs or {})
+        except ValueError:
+            self._leave()
+            raise
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Has all replicas test the same network."""
+        average_statistics(self.model)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Reconfigures if the interval says so, and adds to the logs."""
+        average_statistics(self.model)
+        if not self._is_checked:
+            self._check_acts(is_over=True)
+        self._count(self._examples())
+        self._examples_before, self._examples_at_start = 0, self._counter.total
+        if logs is not None:
+            logs.update(self._figures())
+        self._epochs.end_epoch(epoch)
+        if self._epochs.is_due:
+            self.reconfigure(self._epochs.trained, always=self._epochs.is_last)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Takes the lasso off the finished model.
+
+        If another callback has ended the training, what has gone to zero since the last interval is
+        removed first.
+        """
+        epochs = self._epochs
+        if self._is_first_epoch:  # no epoch was left
+            epochs.begin(epochs.trained, self.params["epochs"])
+        if epochs.trained > epochs.reconfigured and not epochs.is_piece:
+            self._refresh()  # a callback before this one may have brought an earlier network back
+            self.reconfigure(epochs.trained)
+        self._leave()
+
+    # What they are made of.
+
+    def _regularize(self) -> None:
+        if self._is_in_fit:
+            self._probe = lasso.Probe() if self.strength is None and self._base_loss else None
+            lasso.attach(self._map, self._strength, self._free, self.model, self._probe)
+        else:
+            super()._regularize()
+
+    def _leave(self) -> None:
+        """Makes the model a plain one again."""
+        self._is_in_fit = False
+        lasso.detach(self._pruned)
+        self._counter.release(self)
+        refresh_functions(self.model)
+
+    def _examples(self) -> int:
+        """Number of examples in the epoch so far."""
+        counted = 0 if self._counter is None else self._counter.total - self._examples_at_start
+        return self._examples_before + counted
+
+    def _set_strength(self, logs: dict[str, Any]) -> None:
+        if self.monitor not in logs:
+            names = ", ".join(logs) or "none"
+            raise ValueError(
+                f"The logs of the first batch have no '{self.monitor}', which the lasso penalty "
+                f"ratio is a share of, but: {names}. Name one as PruneTrain(monitor=…), or set "
+                "callback.strength, λ, yourself."
+            )
+        # A train_step that leaves out self.losses has no regularization in its loss.
+        base = self._base_loss if self._probe is not None and self._probe.is_in_loss else 0.0
+        loss = float(logs[self.monitor])
+        what = f"The loss of the first batch is {loss}, of which {base:g} is regularization"
+        self._strengthen(loss - base, what)
+        if keras.config.backend() == "jax":
+            # A compiled JAX step holds the value of a variable that is not the model's.
+            self.model.make_train_function(force=True)
+
+    def _check_acts(self, is_over: bool) -> None:
+        """Checks that an optimizer adds the lasso.
+
+        Args:
+            is_over: whether the first epoch is over. Until then an optimizer of other weights may
+                be the only one that was used.
+        """
+        steps = [lasso.step_of(one) for one in optimizers_of(self.model)]
+        steps = [step for step in steps if step is not None]
+        kernels = {id(kernel) for kernel in lasso.kernels_of(self._pruned)}
+        self._is_checked = any(kernels & step.reached for step in steps)
+        if self._is_checked or (not is_over and any(step.was_called for step in steps)):
+            return
+        raise ValueError(
+            f"The group lasso of PruneTrain does not act on '{self._pruned.name}': no Keras "
+            f"optimizer that '{self.model.name}' holds has updated its kernels. Train them by the "
+            "apply method of one, or in a loop of your own with PruneTrain.penalty() in the loss."
+        )
+
+
+def _regularization(model: keras.Model) -> float:
+    """Returns what the regularization of weights that a user chose adds to the loss.
+
+    The losses of a model also have what depends on data, of whatever the model was called on last.
+    """
+    penalties = [v.regularizer(v) for v in model.trainable_variables if v.regularizer is not None]
+    return float(sum(float(keras.ops.convert_to_numpy(penalty)) for penalty in penalties))

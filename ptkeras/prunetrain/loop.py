@@ -1,0 +1,144 @@
+"""PruneTrain in a training loop of the user's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from ptkeras import lasso
+from ptkeras._arguments import check_number
+from ptkeras.prunetrain.channels import ChannelPruning
+from ptkeras.regularizers import GroupLasso
+
+
+class LoopPruning(ChannelPruning):
+    """The methods of `PruneTrain` that a training loop calls, where no `fit` calls the hooks."""
+
+    def bind(self, model: keras.Model, optimizer: Any = None, *, loss: Any = None) -> None:
+        """Gets a model ready to be pruned in a training loop.
+
+        Args:
+            model: the model to prune, built.
+            optimizer: the Keras optimizer that trains it; its slots are pruned with the weights.
+                None for an optimizer that is not Keras's, which has to be made again whenever
+                `end_epoch` returns True.
+            loss: the loss of the initial model on a batch, without regularization: the lasso
+                penalty ratio is a share of it. Needed unless `strength` is set.
+
+        Raises:
+            ValueError: If nothing could be pruned, the loss is not positive and finite or missing,
+                or the model was compiled with another optimizer.
+        """
+        self._check_optimizer(model, optimizer)
+        lasso.detach(model)
+        self._is_in_fit = False
+        self._forget_other_model(model)
+        self._take(model, model, optimizer)
+        if self.strength is None:
+            if loss is None:
+                raise ValueError(
+                    "PruneTrain.bind needs loss=, the loss of the initial model on a batch, since "
+                    "the lasso penalty ratio is a share of it; or set the strength, λ, before."
+                )
+            value = float(ops.convert_to_numpy(loss))
+            self._strengthen(value, f"The loss given to PruneTrain.bind is {value}")
+        if optimizer is not None and getattr(model, "optimizer", None) is None:
+            model.compile(optimizer=optimizer)  # so that reconfigurations see its slots
+
+    def penalty(self, trainable_variables: Sequence[Any] | None = None) -> Any:
+        """Returns λ·GL, a scalar to be added to the loss; it can be differentiated.
+
+        Args:
+            trainable_variables: in a stateless step, as on JAX, the values of
+                `model.trainable_variables`, in that order. None for the variables as they are.
+
+        Raises:
+            ValueError: If no model is bound, or the number of values is another one.
+        """
+        self._check_bound("penalty")
+        variables = self._pruned.trainable_variables
+        values = variables if trainable_variables is None else list(trainable_variables)
+        if len(values) != len(variables):
+            raise ValueError(
+                f"PruneTrain.penalty takes the values of the {len(variables)} trainable variables "
+                f"of '{self._pruned.name}', in their order; received {len(values)}."
+            )
+        total = 0.0
+        for variable, value in zip(variables, values, strict=True):
+            groups = self._groups.get(id(variable))
+            if groups is not None:
+                total = total + GroupLasso(self.strength, groups)(value)
+        return total
+
+    def end_epoch(self, examples: int, *, last: bool = False) -> bool:
+        """Counts an epoch, and after every `interval` epochs removes what has reached zero.
+
+        In a stateless loop, assign the trained values to the variables of the model and of the
+        optimizer before, and read them from there after it.
+
+        Args:
+            examples: the number of examples that the epoch trained on.
+            last: whether the training is over: it ends with a reconfiguration.
+
+        Returns:
+            Whether the model has changed: functions that were compiled for it, by `tf.function` or
+            `jax.jit`, have to be made again.
+
+        Raises:
+            ValueError: If no model is bound, or `examples` is not a number from 0.
+        """
+        self._check_bound("end_epoch")
+        check_number("examples of PruneTrain.end_epoch", examples, lambda n: n >= 0, "0 or more")
+        self._count(int(examples))
+        self._epochs.trained += 1
+        if not last and not self._epochs.is_due:
+            return False
+        return self.reconfigure(self._epochs.trained, always=last)
+
+    def figures(self) -> dict[str, float]:
+        """Returns what the logs of `fit` get: `lasso`, `channels`, `params` and the FLOPs."""
+        self._check_bound("figures")
+        return self._figures()
+
+    def _regularize(self) -> None:
+        self._groups = lasso.groups_of(self._map, self._free)
+
+    def _check_bound(self, method: str) -> None:
+        if getattr(self, "_groups", None) is None:
+            raise ValueError(
+                f"PruneTrain.{method} belongs to a training loop of your own, and no model is "
+                "bound: call bind(model, optimizer, loss=loss) first."
+            )
+
+    def _strengthen(self, data_loss: float, what: str) -> None:
+        """Sets λ from the lasso penalty ratio."""
+        if not 0 < data_loss < math.inf:
+            raise ValueError(
+                f"{what}: the lasso penalty ratio needs a positive, finite loss to be a share of. "
+                "Check the data; for a loss that may be negative set callback.strength, λ, "
+                "yourself."
+            )
+        norms = lasso.group_norms(self._map, self._free)
+        self.strength = lasso.strength_for(self.ratio, data_loss, norms)
+        self._strength.assign(self.strength)
+        self._is_measured = True
+
+    def _check_optimizer(self, model: keras.Model, optimizer: Any) -> None:
+        if optimizer is None:
+            return
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise ValueError(
+                "The optimizer of PruneTrain.bind must be one of Keras, whose slots are pruned "
+                f"with the weights; received {optimizer!r}. Leave others out, and make them again "
+                "whenever end_epoch returns True."
+            )
+        own = getattr(model, "optimizer", None)
+        if own not in (None, optimizer):
+            raise ValueError(
+                f"'{model.name}' was compiled with another optimizer, '{own.name}', "
+                f"than '{optimizer.name}': give bind the model's own, or compile it with this one."
+            )
