@@ -49,17 +49,18 @@ class Cause(NamedTuple):
 
     Attributes:
         kind: `"input"` or `"output"` of the model; `"unknown"`, an operation that nobody has a rule
-            for; `"rule"`, one whose rule says that it needs the channel; or `"size"`, a layer
-            whose code computes with the number of channels.
-        what: the symbolic tensor, or the operation.
+            for; `"rule"`, one whose rule says that it needs the channel; `"size"`, a layer
+            whose code computes with the number of channels; or `"width"`, a regularizer,
+            constraint or initializer that is made for their number.
+        what: the symbolic tensor, the operation, or the name of what is made for a width.
     """
 
-    kind: Literal["input", "output", "unknown", "rule", "size"]
+    kind: Literal["input", "output", "unknown", "rule", "size", "width"]
     what: Any
 
     def rank(self) -> int:
         """Which of several causes is told: first those that nothing can lift."""
-        return ("input", "output", "unknown", "rule", "size").index(self.kind)
+        return ("input", "output", "unknown", "rule", "size", "width").index(self.kind)
 
     @property
     def name(self) -> str:
@@ -72,6 +73,8 @@ class Cause(NamedTuple):
     def __str__(self) -> str:
         if self.kind in ("input", "output"):
             return f"part of an {self.kind} of the model, that of '{self.name}'"
+        if self.kind == "width":
+            return f"needed by {self.what}, which is made for the width that it has"
         operation = f"'{self.name}' (a {type(self.what).__name__})"
         if self.kind == "unknown":
             return f"read or made by {operation}, which no rule is known for"

@@ -34,6 +34,7 @@ from ptkeras.channels.operands import is_array
 from ptkeras.channels.registry import Call, rule_for
 from ptkeras.channels.rules_moves import CHOOSERS
 from ptkeras.channels.settling import settle
+from ptkeras.channels.widths import freeze_widths
 
 
 def trace(model: keras.Model, *, exact: bool = True, input_shape: Any = None) -> ChannelMap:
@@ -107,6 +108,7 @@ class _Tracer:
             for one, other in ties:
                 self.labels.tie(*(_labels_of(channel, own) for own in (one, other)))
             found = self.channel_map()
+        freeze_widths(found)
         return found
 
     def run_graph(self) -> list[Any]:

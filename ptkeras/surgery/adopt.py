@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 from keras.src.models.functional import functional_like_constructor
 
 from ptkeras.channels.graph import Functional
+from ptkeras.surgery.changes import Changes
 
 _GRAPH = (
     "_inputs_struct",
@@ -62,7 +63,7 @@ def _adopt_layers_in_a_row(model: keras.Sequential, new: keras.Sequential) -> No
         model._tracker.untrack(layer)
     model._layers = list(new._layers)
     model._functional = new._functional
-    _keep_class(model, _sequential_class)
+    keep_class(model)
 
 
 def _adopt_graph(model: keras.Model, new: keras.Model) -> None:
@@ -71,7 +72,7 @@ def _adopt_graph(model: keras.Model, new: keras.Model) -> None:
         # Past the tracking of Keras and TensorFlow, which would wrap the dicts and lists that the
         # user's inputs and outputs are in; Keras's own constructor goes past it too.
         vars(model)[name] = getattr(new, name)
-    _keep_class(model, _functional_class)
+    keep_class(model)
 
 
 def _twins(old: keras.Model, new: keras.Model) -> dict[int, Any]:
@@ -116,10 +117,19 @@ def _renewed(value: Any, twins: Mapping[int, Any]) -> Any:
     return value
 
 
-def _keep_class(model: keras.Model, otherwise: Callable[[type], type]) -> None:
-    """Leaves a model its class if that saves the graph which the model now has."""
-    if not _saves_its_graph(model):
-        model.__class__ = otherwise(type(model))
+def keep_class(model: keras.Model, changes: Changes | None = None) -> None:
+    """Leaves a model its class if that saves the graph which the model now has.
+
+    Args:
+        model: a Functional or Sequential model.
+        changes: the log that undoes it.
+    """
+    if _saves_its_graph(model):
+        return
+    if changes is not None:
+        changes.on_undo(setattr, model, "__class__", type(model))
+    in_a_row = isinstance(model, keras.Sequential)
+    model.__class__ = (_sequential_class if in_a_row else _functional_class)(type(model))
 
 
 def _saves_its_graph(model: keras.Model) -> bool:

@@ -42,7 +42,7 @@ class Changes:
         self._undo.append((function, args))
 
     def forget_values(self) -> None:
-        """Lets go of the numbers of variables: `undo` brings back their shapes, filled with zeros."""
+        """Lets go of the numbers of variables, in place of which `undo` puts zeros."""
         for function, _ in self._undo:
             if hasattr(function, "forget"):
                 function.forget()

@@ -12,14 +12,18 @@ import numpy as np
 
 from ptkeras._held_mask import refuse_masks
 from ptkeras.channels import ChannelMap, trace
+from ptkeras.channels.graph import is_graph
+from ptkeras.channels.opening import OpenedNode
 from ptkeras.channels.settling import check
 from ptkeras.channels.trial import MismatchError, computes_with_numbers
+from ptkeras.surgery.adopt import keep_class
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import Editor, find_constants
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.holders import HolderError, Holders
 from ptkeras.surgery.optimizers import resize_slots
 from ptkeras.surgery.plan import Plan
+from ptkeras.surgery.saving import described_sizes, guard, is_of_user
 from ptkeras.surgery.variables import Gate, kept_positions
 
 
@@ -140,6 +144,7 @@ def _remove(
     plan = Plan(channel_map, keep, positions)
     holders = Holders(channel_map.model, plan)
     plan.apply(changes)
+    keep_savable(channel_map, keep, plan, changes)
     editor = Editor(channel_map, keep, gates, found, plan.former, changes)
     for graph in channel_map.graph.models:
         if editor.needed(graph):
@@ -152,6 +157,45 @@ def _remove(
     holders.align_optimizers(changes)
     for holder in holders.models:
         refresh_functions(holder, changes)
+
+
+def keep_savable(channel_map: ChannelMap, keep: np.ndarray, plan: Plan, changes: Changes) -> None:
+    """Has layers of the user's say their new sizes when they are saved, or refuse to be."""
+    model = channel_map.model
+    nodes = {id(n.operation): n for n in channel_map.graph.nodes if not isinstance(n, OpenedNode)}
+    layers = {key: node.operation for key, node in nodes.items()}
+    if not is_graph(model):
+        layers[id(model)] = model
+    former = {key: resized.shape for key, resized in plan.variables.items()}
+    for key, layer in layers.items():
+        if not is_of_user(layer) or is_graph(layer):
+            continue
+        if not any(id(v) in plan.variables for v in layer.variables):
+            continue
+        _describe(layer, described_sizes(layer, former), channel_map, keep, changes)
+        guard(layer, nodes.get(key), changes)
+    for graph in channel_map.graph.models:
+        keep_class(graph, changes)
+
+
+def _describe(
+    layer: Any,
+    attributes: Mapping[str, int],
+    channel_map: ChannelMap,
+    keep: np.ndarray,
+    changes: Changes,
+) -> None:
+    """Sets attributes that seem to say the size of a layer, if its code runs with them."""
+    former = {name: getattr(layer, name) for name in attributes}
+    for name, value in attributes.items():
+        changes.set(layer, name, value)
+    try:
+        for opened in channel_map.graph.seen_through:
+            if attributes and layer in opened.recorder.opened_layers():
+                check(channel_map, opened, keep, channel_map.graph.sized)
+    except MismatchError:
+        for name, value in former.items():
+            changes.set(layer, name, value)
 
 
 def check_code(channel_map: ChannelMap, keep: np.ndarray) -> None:

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 import ptkeras
 from ptkeras.channels import registry, trace
-from ptkeras.surgery import layers as resizers
+from ptkeras.surgery import sizes as resizers
 from tests.exactness import assert_exact, random_keep
 
 
@@ -94,8 +94,8 @@ def test_a_layer_whose_config_says_its_size_needs_a_second_one():
     add_mix_rule()
 
     @ptkeras.surgery.register(Mix)
-    def _(layer, config, sizes):
-        config["units"] = sizes.shape(layer.kernel)[-1]
+    def _(layer, attributes, sizes):
+        attributes["units"] = sizes.shape(layer.kernel)[-1]
 
     model = network(Mix(7, name="mine"))
     before, after = assert_exact(model)
