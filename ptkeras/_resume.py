@@ -20,6 +20,7 @@ from ptkeras.channels.graph import has_graph
 from ptkeras.surgery.adopt import adopt, as_graph, graph_config, graph_from_config
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.surgery.removals import removals_of, remove_again
 from ptkeras.surgery.twins import carry_over, renew
 
 _KERAS, _TORCH, _CUDA = "random_keras", "random_torch", "random_cuda_"
@@ -64,6 +65,7 @@ def state_of(model: keras.Model) -> dict[str, Any]:
         "optimizer": _places_of_slots(model),
         "switched": _switched(model),
         "seeds": [to_list(v) for v in _seeds(model)],
+        "removals": {} if has_graph(model) else removals_of(model),
     }
 
 
@@ -93,7 +95,7 @@ def savable(model: keras.Model) -> Iterator[None]:
 def restore(model: keras.Model, path: Path, state: Mapping[str, Any]) -> None:
     """Moves the saved graph into the model, and the saved numbers into that.
 
-    A model without a graph, which nothing can have pruned, stays what it is but for its numbers.
+    A model without a graph loses the channels that the saved one had lost, where it is.
 
     Args:
         model: a model, compiled and as it was built first.
@@ -107,6 +109,8 @@ def restore(model: keras.Model, path: Path, state: Mapping[str, Any]) -> None:
     with scope_of(model):
         if has_graph(model):
             adopt(model, keras.models.load_model(path, compile=False))
+        else:
+            remove_again(model, state.get("removals", {}))
         now = by_place(model)
         pairs = [(before, now[place]) for place, before in former.items() if place in now]
         for before, after in pairs:

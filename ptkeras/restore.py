@@ -46,7 +46,7 @@ class Former:
     """
 
     generation: int
-    changes: Changes = dataclasses.field(default_factory=Changes)
+    changes: Changes
 
 
 class Generations:
@@ -88,13 +88,17 @@ class Generations:
         return weights
 
     @contextlib.contextmanager
-    def shrinking(self) -> Iterator[Former]:
-        """Context in which the model shrinks; the log of its changes goes into what it yields."""
-        former = Former(self.generation)
+    def shrinking(self) -> Iterator[Changes]:
+        """Context in which the model shrinks, and logs it in what this yields."""
+        former = Former(self.generation, Changes())
         config = None
         if self.generation in self._wanted and has_graph(self.model):
             config = graph_config(self.model)
-        yield former
+        try:
+            yield former.changes
+        except BaseException:
+            former.changes.undo()
+            raise
         if config is not None:
             self.configs[self.generation] = config
         former.changes.forget_values()

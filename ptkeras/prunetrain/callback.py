@@ -22,7 +22,7 @@ _STATE = (
     "_epoch_examples",
     "_is_measured",
 )
-_NO_SETTINGS = {"batch_size", "model", "monitor", "verbose"}
+_NO_SETTINGS = {"batch_size", "model", "monitor", "verbose", "input_shape"}
 
 
 class PruneTrain(LoopPruning, keras.callbacks.Callback):
@@ -157,6 +157,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         verbose: 0 for silence, 1 for a line for each reconfiguration.
         model: the model to prune, a part of the one in `fit`; None for that one as a whole.
         monitor: the name that the loss CE has in the logs.
+        input_shape: shape of one example, without the batch axis, for a model that leaves sizes of
+            its inputs open: its FLOPs depend on them. None for those of the first batch.
 
     Attributes:
         strength: λ, or None before it is set. Setting it before `fit` keeps the value.
@@ -185,6 +187,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         verbose: int = 1,
         model: keras.Model | None = None,
         monitor: str = "loss",
+        input_shape: Any = None,
     ) -> None:
         super().__init__(
             ratio=ratio,
@@ -199,6 +202,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             verbose=verbose,
         )
         self.monitor = monitor
+        self._given_shape = self._input_shape = input_shape
         self._part = check_model(self, model)
         self._counter: Any = None
         self._examples_before = 0  # of the epoch at hand, in another process
@@ -275,6 +279,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         """Sets λ after the first batch, whose loss is that of the initial network."""
         if self._is_checked and self.strength is not None:
             return
+        self._learn_sizes()
         try:
             self._check_acts(is_over=False)
             if self.strength is None:
@@ -315,6 +320,13 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._leave()
 
     # What they are made of.
+
+    def _learn_sizes(self) -> None:
+        """Counts FLOPs at the sizes of the first batch, if the model leaves its own open."""
+        if self._inference_flops is None and self._part is None:
+            self._input_shape = self._counter.input_shape
+        if self._inference_flops is None:
+            self._count_flops()
 
     def _regularize(self) -> None:
         if self._is_in_fit:

@@ -12,6 +12,7 @@ from keras.src.utils import io_utils
 
 from ptkeras import cost, lasso, multi_worker
 from ptkeras._arguments import check_count, check_number
+from ptkeras._prediction import has_open_sizes
 from ptkeras.channels import trace
 from ptkeras.gating import shortcut_gates
 from ptkeras.importance import channel_magnitudes, kernel_slices, round_up
@@ -70,6 +71,7 @@ class ChannelPruning:
         self._served: keras.Model | None = None  # the model that was pruned last
         self._is_measured = False  # whether λ is of that model
         self._is_in_fit = False  # whether Keras calls the hooks, and the lasso is on the model
+        self._input_shape: Any = None
         self._adjustment = None if batch_size is None else BatchAdjustment(batch_size)
 
     @property
@@ -151,7 +153,8 @@ class ChannelPruning:
             gates = shortcut_gates(self._map, keep, self.threshold, self.measure)
         multi_worker.check_decision(self._trainer, epoch, keep, gates)
         is_vain = not gates and np.array_equal(keep, self._vain)
-        if not is_vain and not always and gain(self._map, keep, gates) < LEAST_GAIN:
+        little = not is_vain and gain(self._map, keep, gates, self._input_shape) < LEAST_GAIN
+        if little and not always:
             return False
         self._epochs.reconfigured = epoch
         if is_vain or (keep.all() and not gates):
@@ -192,8 +195,8 @@ class ChannelPruning:
         """
         while not keep.all() or gates:
             try:
-                with self._generations.shrinking() as former:
-                    former.changes = remove(self._map, keep, gates)
+                with self._generations.shrinking() as changes:
+                    remove(self._map, keep, gates, changes)
                 return True
             except DeadEndError as error:
                 channels = self._map.tensors[id(error.tensor)]
@@ -204,12 +207,19 @@ class ChannelPruning:
 
     def _refresh(self) -> None:
         """Reads the model as it is now."""
-        self._map = trace(self._pruned)
-        self._inference_flops = cost.inference_flops(self._pruned)
-        self._training_flops = cost.training_flops(self._pruned)
+        self._map = trace(self._pruned, input_shape=self._input_shape)
+        self._inference_flops: int | None = None
+        self._training_flops = 0
+        if self._input_shape is not None or not has_open_sizes(self._pruned):
+            self._count_flops()
         self._free = ~self._map.frozen
         self._free &= ~lasso.held_channels(self._map, self.threshold, self.measure)
         self._vain: np.ndarray | None = None  # a keep mask that came to nothing
+
+    def _count_flops(self) -> None:
+        shape = self._input_shape
+        self._inference_flops = cost.inference_flops(self._pruned, shape)
+        self._training_flops = cost.training_flops(self._pruned, shape)
 
     def _regularize(self) -> None:
         """Puts the lasso on the channels that the model has now."""

@@ -32,6 +32,11 @@ class ExampleCounter:
         """Number of examples so far."""
         return self._count.read()
 
+    @property
+    def input_shape(self) -> Any:
+        """Shape of one example of the last batch that a step was made for."""
+        return self._count.input_shape
+
     def release(self, user: Any) -> None:
         """Takes the counter off the model, unless others use it."""
         self._users.discard(user)
@@ -80,6 +85,7 @@ class _Total:
 
     def __init__(self, model: keras.Model) -> None:
         self._number: Any = 0
+        self.input_shape: Any = None
         if keras.config.backend() == "tensorflow":
             import tensorflow as tf
 
@@ -101,6 +107,7 @@ class _Total:
         leaf = next((leaf for leaf in keras.tree.flatten(x) if leaf is not None), None)
         if leaf is None:
             return
+        self.input_shape = keras.tree.map_structure(lambda v: tuple(v.shape[1:]), x)
         if isinstance(self._number, int):
             self._number += int(leaf.shape[0])
             return

@@ -27,23 +27,18 @@ class LoopPruning(ChannelPruning):
                 None for an optimizer that is not Keras's, which has to be made again whenever
                 `end_epoch` returns True.
             loss: the loss of the initial model on a batch, without regularization: the lasso
-                penalty ratio is a share of it. Needed unless `strength` is set.
+                penalty ratio is a share of it. None leaves it to the first `after_step`.
 
         Raises:
-            ValueError: If nothing could be pruned, the loss is not positive and finite or missing,
-                or the model was compiled with another optimizer.
+            ValueError: If nothing could be pruned, the loss is not positive and finite, or the
+                model was compiled with another optimizer.
         """
         self._check_optimizer(model, optimizer)
         lasso.detach(model)
         self._is_in_fit = False
         self._forget_other_model(model)
         self._take(model, model, optimizer)
-        if self.strength is None:
-            if loss is None:
-                raise ValueError(
-                    "PruneTrain.bind needs loss=, the loss of the initial model on a batch, since "
-                    "the lasso penalty ratio is a share of it; or set the strength, λ, before."
-                )
+        if self.strength is None and loss is not None:
             value = float(ops.convert_to_numpy(loss))
             self._strengthen(value, f"The loss given to PruneTrain.bind is {value}")
         if optimizer is not None and getattr(model, "optimizer", None) is None:
@@ -51,6 +46,8 @@ class LoopPruning(ChannelPruning):
 
     def penalty(self, trainable_variables: Sequence[Any] | None = None) -> Any:
         """Returns λ·GL, a scalar to be added to the loss; it can be differentiated.
+
+        It is 0 until λ is known.
 
         Args:
             trainable_variables: in a stateless step, as on JAX, the values of
@@ -67,12 +64,42 @@ class LoopPruning(ChannelPruning):
                 f"PruneTrain.penalty takes the values of the {len(variables)} trainable variables "
                 f"of '{self._pruned.name}', in their order; received {len(values)}."
             )
+        strength = self._strength
+        if keras.config.backend() == "jax":
+            strength = self.strength or 0.0  # a compiled step holds the number
         total = 0.0
         for variable, value in zip(variables, values, strict=True):
             groups = self._groups.get(id(variable))
             if groups is not None:
-                total = total + GroupLasso(self.strength, groups)(value)
+                total = total + GroupLasso(strength, groups)(value)
         return total
+
+    def after_step(self, loss: Any = None) -> bool:
+        """Sets λ after the first step, unless it is set.
+
+        Args:
+            loss: the loss of that step, without regularization and penalty.
+
+        Returns:
+            Whether λ has been set just now: on JAX a step that `jax.jit` has compiled holds the
+            penalty without it, and has to be made again.
+
+        Raises:
+            ValueError: If no model is bound, or λ is not set and the loss is missing or is not
+                positive and finite.
+        """
+        self._check_bound("after_step")
+        if self.strength is not None:
+            return False
+        if loss is None:
+            raise ValueError(
+                "PruneTrain.after_step needs the loss of the first step, since the lasso penalty "
+                "ratio is a share of it: pass after_step(loss) or bind(model, optimizer, "
+                "loss=loss), or set the strength, λ, before."
+            )
+        value = float(ops.convert_to_numpy(loss))
+        self._strengthen(value, f"The loss given to PruneTrain.after_step is {value}")
+        return True
 
     def end_epoch(self, examples: int, *, last: bool = False) -> bool:
         """Counts an epoch, and after every `interval` epochs removes what has reached zero.

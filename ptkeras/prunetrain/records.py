@@ -7,25 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from ptkeras import cost
+from ptkeras._calls import calls
+from ptkeras._macs import macs as count_macs
 from ptkeras.channels import ChannelMap
 from ptkeras.importance import kernel_slices
 from ptkeras.surgery.variables import kept_positions
 
 
-def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
+def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict, input_shape: Any = None) -> float:
     """Estimates the share of inference FLOPs that a keep mask removes, from the kernels' sizes."""
-    layers = {row.layer.name: row for row in kernel_slices(channel_map)}
+    kernels = {id(row.variable): row.variable for row in kernel_slices(channel_map)}
     rows = channel_map.slice_of
     removed = total = 0.0
-    for layer in cost.layer_costs(channel_map.model):
-        row = layers.get(layer.name.rsplit("/", 1)[-1])
-        if row is None:
+    found, _ = calls(channel_map.model, input_shape)
+    for call, macs in zip(found, count_macs(found), strict=True):
+        kernel = next((kernels[id(w)] for w in call.weights if id(w) in kernels), None)
+        if kernel is None:
             continue
-        positions = kept_positions(rows, keep, gates, row.variable)
-        left = math.prod(map(len, positions)) / math.prod(row.variable.shape)
-        removed += layer.macs * (1 - left)
-        total += layer.macs
+        positions = kept_positions(rows, keep, gates, kernel)
+        left = math.prod(map(len, positions)) / math.prod(kernel.shape)
+        removed += macs * (1 - left)
+        total += macs
     return removed / total if total else 0.0
 
 

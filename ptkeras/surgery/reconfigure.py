@@ -23,6 +23,7 @@ from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.holders import HolderError, Holders
 from ptkeras.surgery.optimizers import resize_slots
 from ptkeras.surgery.plan import Plan
+from ptkeras.surgery.removals import note
 from ptkeras.surgery.saving import described_sizes, guard, is_of_user
 from ptkeras.surgery.variables import Gate, kept_positions
 
@@ -70,38 +71,36 @@ def reconfigure(
     channel_map.check_model(model)
     keep = channel_map.check_keep(keep)
     gates = gates or {}
-    if not keep.all() or gates:
-        remove(channel_map, keep, gates)
-    return model
+    if keep.all() and not gates:
+        return model
+    changes = Changes()
+    try:
+        remove(channel_map, keep, gates, changes)
+        return model
+    except BaseException:  # Ctrl-C and a lack of memory too
+        changes.undo()
+        raise
 
 
-def remove(channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate]) -> Changes:
-    """Does what `reconfigure` does.
+def remove(
+    channel_map: ChannelMap, keep: np.ndarray, gates: Mapping[int, Gate], changes: Changes
+) -> None:
+    """Does what `reconfigure` does; what is raised on the way is the caller's to undo.
 
     Args:
         channel_map: the channels of the model.
         keep: a bool per channel, checked.
         gates: the `Gate` for the `id` of each layer that has one.
-
-    Returns:
-        The log that undoes it.
+        changes: the log that undoes it.
     """
     refuse_masks(channel_map.model)
-    for attempt in (0, 1):
-        changes = Changes()
+    with scope_of(channel_map.model):
         try:
-            with scope_of(channel_map.model):
-                _remove(channel_map, keep, gates, changes, training=True)
-                return changes
-        except HolderError:
+            _remove(channel_map, keep, gates, changes, training=True)
+        except HolderError:  # maybe of a model that nobody holds any more
             changes.undo()
-            if attempt:
-                raise
-            gc.collect()  # it may be a model that nobody holds any more
-        except BaseException:  # Ctrl-C and a lack of memory too
-            changes.undo()
-            raise
-    raise AssertionError("unreachable")
+            gc.collect()
+            _remove(channel_map, keep, gates, changes, training=True)
 
 
 @contextlib.contextmanager
@@ -155,6 +154,7 @@ def _remove(
     for optimizer in holders.optimizers:
         resize_slots(optimizer, plan.variables, changes)
     holders.align_optimizers(changes)
+    note(channel_map, keep, gates, changes)
     for holder in holders.models:
         refresh_functions(holder, changes)
 
