@@ -616,6 +616,8 @@ def test_what_freezes_a_channel_is_named():
 
     class Unknown(layers.Layer):
         def call(self, x):
+            if isinstance(x, keras.KerasTensor):
+                raise TypeError("takes no symbolic tensors.")
             return keras.ops.flip(x, -1)
 
     unknown = Unknown(name="unknown")(layers.Dense(4, name="c")(inputs))

@@ -21,6 +21,8 @@ from keras.src.models.functional import Functional
 from keras.src.ops.node import Node
 from keras.src.ops.symbolic_arguments import SymbolicArguments
 
+from ptkeras.channels.leaves import is_changed
+
 _ORIGINAL, _RECORDER = "_ptkeras_of", "_ptkeras_recorder"
 # What is no part of what a layer computes; sharing it, or leaving it empty, spares copies.
 _LEFT_ALONE = frozenset(
@@ -293,6 +295,8 @@ class Recorder:
             return outputs
         outermost, self._inside = not self._inside, True
         try:
+            if is_changed(original):
+                raise OpaqueError("it has quantized weights, or LoRA.")
             outputs = self._outputs(shadow.call(*args, **kwargs))
         except Exception as error:
             if outermost:

@@ -35,7 +35,7 @@ class Changes:
     def set_list(self, values: list, new: Iterable[Any]) -> None:
         """Replaces what a list holds; the list stays the object that it is."""
         self._undo.append((_refill, (values, list(values))))
-        values[:] = new
+        _refill(values, list(new))
 
     def on_undo(self, function: Callable, *args: Any) -> None:
         """Has `undo` call a function, for changes that no attribute says."""
@@ -62,6 +62,10 @@ def _restore(own: dict, name: Any, value: Any) -> None:
         own[name] = value
 
 
-def _refill(values: list, former: list) -> None:
-    # Past the methods of Keras's tracked lists, which would track and untrack again.
-    list.__setitem__(values, slice(None), former)
+def _refill(values: list, new: list) -> None:
+    # Past the methods of tracked lists: Keras's would track and untrack again, and TensorFlow's
+    # compare the variables in them. TensorFlow's hold the list that they wrap beside their own.
+    storage = vars(values).get("_storage") if hasattr(values, "__dict__") else None
+    if storage is not None:
+        list.__setitem__(storage, slice(None), new)
+    list.__setitem__(values, slice(None), new)

@@ -60,7 +60,8 @@ class Plan:
             if id(row.variable) not in self.variables:
                 found = self.positions(row.variable)
                 shape = tuple(row.variable.shape)
-                if tuple(len(kept) for kept in found) != shape:
+                new = tuple(len(kept) for kept in found)
+                if new != shape and 0 not in new:  # a layer without channels leaves the graph
                     self.variables[id(row.variable)] = Resized(row.variable, shape, found)
 
     def _find_tensors(self) -> None:
@@ -76,13 +77,17 @@ class Plan:
             arguments = new_arguments(node, self.kept(node.outputs[0]))
             if arguments is not None:
                 self._arguments.append((node, arguments))
-            if id(op) in self.layers or not self._changes(node):
+            if id(op) in self.layers or not self._changes(node) or self._leaves(node):
                 continue
             self.layers[id(op)] = op
             sizes = self.sizes(node)
             self._attributes += new_attributes(op, sizes).assignments()
             self._attributes += _input_shapes(op, node, self.new_shape)
             self._factors |= rescaled(op, sizes)
+
+    def _leaves(self, node: Any) -> bool:
+        """Whether a node loses all of its channels, and so leaves the graph."""
+        return all(self.map.is_dead(self.keep, x) for x in node.outputs)
 
     def _changes(self, node: Any) -> bool:
         tensors = (*node.input_tensors, *node.outputs)

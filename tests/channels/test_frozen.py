@@ -12,6 +12,8 @@ from ptkeras.importance import round_up
 
 class Unknown(layers.Layer):
     def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise TypeError("takes no symbolic tensors.")
         return ops.flip(x, -1)
 
 

@@ -8,7 +8,7 @@ from keras import layers, ops
 import ptkeras
 from ptkeras.channels import registry, trace
 from ptkeras.surgery import sizes as resizers
-from tests.exactness import assert_exact, random_keep
+from tests.exactness import assert_exact, assert_same, inputs_for, outputs_of
 
 
 @keras.saving.register_keras_serializable("test_register")
@@ -69,10 +69,20 @@ def add_mix_rule():
         return call.spread(call.produce(call.op.kernel, 1), -1, 4)
 
 
-def test_a_layer_without_a_rule_keeps_what_touches_it_and_is_named_once():
-    shared = Scale(name="mine")
+class Opaque(Scale):
+    """Cannot be seen through."""
+
+    def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise TypeError("takes no symbolic tensors.")
+        return super().call(x)
+
+
+def test_a_layer_that_cannot_be_seen_through_keeps_what_touches_it_and_is_named_once():
+    shared = Opaque(name="mine")
     model = network(shared, shared)
-    with pytest.warns(UserWarning, match="'mine' \\(a Scale\\)") as caught:
+    reason = "'mine' \\(a Opaque\\).*takes no symbolic tensors"
+    with pytest.warns(UserWarning, match=reason) as caught:
         channel_map = trace(model)
     assert sum("No rule" in str(w.message) for w in caught) == 1
     assert channel_map.frozen[channel_map.produced()["before"]].all()
@@ -102,13 +112,41 @@ def test_a_layer_whose_config_says_its_size_needs_a_second_one():
     assert after < before and model.get_layer("mine").units < 7
 
 
-def test_without_it_the_error_says_what_is_missing_and_the_model_is_unharmed():
+def saved_and_loaded(model, path):
+    inputs = inputs_for(model)
+    model.save(path / "model.keras")
+    loaded = keras.models.load_model(path / "model.keras")
+    assert_same(outputs_of(model, inputs), outputs_of(loaded, inputs), 1e-6)
+
+
+def test_without_it_an_argument_that_is_the_size_follows_by_itself(tmp_path):
     add_mix_rule()
     model = network(Mix(7, name="mine"))
     layer = model.get_layer("mine")
-    with pytest.raises(ValueError, match=r"'mine' \(a Mix\).*ptkeras\.surgery\.register"):
-        ptkeras.reconfigure(model, random_keep(trace(model)))
+    assert_exact(model)
     assert model.get_layer("mine") is layer
+    assert layer.units == layer.kernel.shape[-1] < 7
+    saved_and_loaded(model, tmp_path)
+
+
+@keras.saving.register_keras_serializable("test_register")
+class Halves(Mix):
+    """Its argument is not the size, which no rule says."""
+
+    def __init__(self, half, **kwargs):
+        super().__init__(2 * half, **kwargs)
+        self.half = half
+
+    def get_config(self):
+        return keras.layers.Layer.get_config(self) | {"half": self.half}
+
+
+def test_what_the_config_does_not_say_is_not_saved(tmp_path):
+    add_mix_rule()
+    model = network(Halves(4, name="mine"))
+    assert_exact(model)
+    with pytest.raises(ValueError, match=r"'mine' \(a Halves\).*ptkeras\.as_functional"):
+        model.save(tmp_path / "model.keras")
 
 
 @keras.saving.register_keras_serializable("test_register")
@@ -126,21 +164,21 @@ class Fixed(Scale):
         return super().get_config() | {"size": self.size}
 
 
-def test_a_layer_that_cannot_be_called_on_less_is_named():
+def test_a_size_that_is_an_argument_of_a_subclass_follows_too(tmp_path):
     add_scale_rule()
     model = network(Fixed(8, name="mine"))
-    with pytest.raises(ValueError, match=r"'mine' \(a Fixed\).*ptkeras\.surgery\.register"):
-        ptkeras.reconfigure(model, random_keep(trace(model)))
+    assert_exact(model)
+    assert model.get_layer("mine").size < 8
+    saved_and_loaded(model, tmp_path)
 
 
-def test_a_subclass_with_a_call_of_its_own_has_no_rule():
+def test_a_subclass_with_a_call_of_its_own_is_seen_through():
     class Doubled(layers.Dense):
         def call(self, x):
             return super().call(x)[..., ::-1]
 
-    with pytest.warns(UserWarning, match="Doubled"):
-        channel_map = trace(network(Doubled(7, name="mine")))
-    assert channel_map.frozen[channel_map.produced()["before"]].all()
+    before, after = assert_exact(network(Doubled(7, name="mine")))
+    assert after < before
 
 
 def test_a_rule_that_says_the_wrong_size_is_told_so():
