@@ -202,6 +202,7 @@ class Recorder:
         self._shadows: dict[int, Any] = {}
         self._weights: dict[int, Any] = {}
         self._reasons: dict[int, str] = {}
+        self.graphs: list[tuple[Any, list[Any]]] = []  # (a graph whose nodes ran, what they read)
         self._inside = False
         self._layer: Any = None
 
@@ -412,7 +413,9 @@ def _new_shadow_class(cls: type) -> type:
     def run_through_graph(
         self: Any, inputs: Any, operation_fn: Callable = lambda op: op, call_fn: Any = None
     ) -> Any:
-        shadow = vars(self)[_RECORDER].shadow
+        recorder = vars(self)[_RECORDER]
+        recorder.graphs.append((vars(self)[_ORIGINAL], keras.tree.flatten(inputs)))
+        shadow = recorder.shadow
         return cls._run_through_graph(self, inputs, lambda op: operation_fn(shadow(op)), call_fn)
 
     own: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}

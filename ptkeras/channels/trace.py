@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -287,7 +289,7 @@ class _Tracer:
                 f"No rule says what '{op.name}' (a {type(op).__name__}) does to channels, so the "
                 "channels that touch it are kept; ptkeras.channels.register adds a rule."
                 + (f" It cannot be seen through: {reason}" if reason else ""),
-                stacklevel=6,
+                stacklevel=_level_of_the_caller(),
             )
         self.labels.cause = Cause("unknown", op)
         for labels in inputs:
@@ -309,6 +311,15 @@ def _check_rule(node: Any, outputs: list[np.ndarray]) -> None:
             f"a label array for each output, of {wanted} axes; it returned arrays of {received}: "
             "call.spread makes one out of a vector."
         )
+
+
+def _level_of_the_caller() -> int:
+    """The `stacklevel` of a warning for the code that has called into this package."""
+    home = str(Path(__file__).parents[1])
+    level, frame = 1, sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(home):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _labels_of(channel: np.ndarray, channels: np.ndarray) -> np.ndarray:

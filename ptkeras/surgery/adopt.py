@@ -43,10 +43,10 @@ def adopt(model: keras.Model, new: keras.Model) -> None:
     else:
         _adopt_graph(model, new)
     if keras.config.backend() == "torch":
-        _track_parameters(model)
+        track_parameters(model)
 
 
-def _track_parameters(model: keras.Model) -> None:
+def track_parameters(model: keras.Model) -> None:
     """Tells PyTorch of the parameters of a module, whose gradients each step begins by clearing."""
     model._track_variables()
     # Keras names them by their paths, and of several with one path, as layers of nested models from

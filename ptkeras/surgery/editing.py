@@ -19,6 +19,7 @@ from keras.src.ops.symbolic_arguments import SymbolicArguments
 from ptkeras.channels.channel_map import ChannelMap
 from ptkeras.channels.graph import functional_of, is_graph, nodes_of, operations_between
 from ptkeras.surgery import constants
+from ptkeras.surgery.adopt import track_parameters
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.constants import Constant, DeadEndError
 from ptkeras.surgery.moves import Ends, channel_axis, chooses, remake
@@ -273,6 +274,8 @@ def _track(functional: Any, former: list[Any], new: list[Any], changes: Changes)
     changes.on_undo(_refill_set, ids, set(ids))
     ids.clear()
     ids.update(map(id, functional._layers))
+    if keras.config.backend() == "torch":
+        track_parameters(functional)
 
 
 def _refill_set(values: set, former: set) -> None:

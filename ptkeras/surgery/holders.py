@@ -7,16 +7,20 @@ their compiled functions are made again, the slots of their optimizers are resiz
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
 
 from ptkeras.channels.graph import functional_of, is_graph, nodes_of
+from ptkeras.channels.inputs import symbolic_inputs
+from ptkeras.channels.leaves import is_leaf
+from ptkeras.channels.opening import first_line, open_call
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import adopt
 from ptkeras.surgery.optimizers import align, nested
-from ptkeras.surgery.plan import Plan
+from ptkeras.surgery.plan import Plan, input_size
 from ptkeras.surgery.selection import materialise
 
 
@@ -52,6 +56,12 @@ class Holders:
         inner = {id(x) for one in self.optimizers for x in nested(one) if x is not one}
         self.optimizers = [one for one in self.optimizers if id(one) not in inner]
         self._aligned = [one for one in self.models if _is_aligned(one)]
+        own = {id(layer) for layer in model._flatten_layers()}
+        for opened in plan.map.graph.seen_through:  # also where Keras does not look for layers
+            own |= {id(layer) for layer in opened.recorder.opened_layers()}
+        self._outer = [one for one in self.models if id(one) not in own]
+        others = [one for one in self._outer if not is_graph(one)]
+        self._code = [one for one in others if _error_of(one) is None]
         self._graphs = {id(functional_of(x)) for x in plan.map.graph.models}
 
     def follow(self, replaced: Mapping[int, Any], changes: Changes) -> None:
@@ -64,18 +74,24 @@ class Holders:
         Raises:
             HolderError: If one of them could not be called with the new shapes.
         """
-        for holder in self.models:
+        for holder in self._outer:
             if not is_graph(holder) or id(functional_of(holder)) in self._graphs:
                 continue
             try:
                 self._follow(functional_of(holder), replaced, changes)
-            except Exception as error:
-                reason = str(error).strip().split("\n")[0]
-                raise HolderError(
-                    f"The model '{holder.name}' holds layers of '{self._model.name}' and could not "
-                    f"be called without these channels: {reason} Keep the channels that it reads "
-                    f"(mask them with `keep`), or prune '{holder.name}' as a whole."
-                ) from error
+            except Exception as error:  # whatever Keras, or a layer of the user's, says of sizes
+                raise self._error(holder, first_line(error)) from error
+        for holder in self._code:
+            reason = _error_of(holder)
+            if reason is not None:
+                raise self._error(holder, reason)
+
+    def _error(self, holder: keras.Model, reason: str) -> HolderError:
+        return HolderError(
+            f"The model '{holder.name}' holds layers of '{self._model.name}' and could not be "
+            f"called without these channels: {reason} Keep the channels that it reads, or prune "
+            f"'{holder.name}' as a whole."
+        )
 
     def _follow(self, graph: Any, replaced: Mapping[int, Any], changes: Changes) -> None:
         if any(id(x) in replaced for node in nodes_of(graph) for x in node.outputs):
@@ -84,22 +100,54 @@ class Holders:
             )
             adopt(graph, keras.tree.flatten(struct), struct, changes)
         own = {id(x) for x in self._plan.map.graph.symbolic}
-        changed = set(self._plan.former)
-        for node in nodes_of(graph):
-            if all(id(x) in own for x in node.outputs):
-                continue
-            reads = any(id(x) in changed for x in node.input_tensors)
-            if not reads and id(node.operation) not in self._plan.layers:
-                continue
-            for tensor, shape in zip(node.outputs, shapes_of(node), strict=True):
-                if shape != tuple(tensor.shape):
-                    changed.add(id(tensor))
-                    changes.set(tensor, "_shape", shape)
+        learn_shapes(graph, self._plan, own, set(self._plan.former), changes)
+
+    def learn_code(self, changes: Changes) -> None:
+        """Gives their new shapes to graphs in the model that its code runs node by node."""
+        channel_map, keep = self._plan.map, self._plan.keep
+        for opened in channel_map.graph.seen_through:
+            for graph, given in opened.recorder.graphs:
+                changed = set()
+                for tensor, value in zip(graph.inputs, given, strict=True):
+                    new = channel_map.kept_shape(keep, value)
+                    shape = tuple(
+                        n if n is None or a == 0 else new[a] for a, n in enumerate(tensor.shape)
+                    )
+                    if shape != tuple(tensor.shape):
+                        changed.add(id(tensor))
+                        changes.set(tensor, "_shape", shape)
+                        for owner, name, size in input_size(tensor, shape):
+                            changes.set(owner, name, size)
+                learn_shapes(graph, self._plan, set(), changed, changes)
 
     def align_optimizers(self, changes: Changes) -> None:
         """Takes the weights of layers that have left a graph from the optimizers of its models."""
         for holder in self._aligned:
             align(holder.optimizer, holder.trainable_variables, changes)
+
+
+def learn_shapes(
+    graph: Any, plan: Plan, known: set[int], changed: set[int], changes: Changes
+) -> None:
+    """Gives the tensors of a graph the shapes that its nodes make now.
+
+    Args:
+        graph: a graph.
+        plan: what has changed.
+        known: the tensors that have their shapes, by `id`.
+        changed: those that have other shapes than before.
+        changes: the log that undoes it.
+    """
+    for node in nodes_of(graph):
+        if all(id(x) in known for x in node.outputs):
+            continue
+        reads = any(id(x) in changed for x in node.input_tensors)
+        if not reads and id(node.operation) not in plan.layers:
+            continue
+        for tensor, shape in zip(node.outputs, shapes_of(node), strict=True):
+            if shape != tuple(tensor.shape):
+                changed.add(id(tensor))
+                changes.set(tensor, "_shape", shape)
 
 
 def holders_of(model: keras.Model) -> list[keras.Model]:
@@ -113,7 +161,10 @@ def _living(*kinds: type) -> list[Any]:
     classes = set(kinds)
     for cls in kinds:
         classes |= _subclasses(cls)
-    return [x for x in gc.get_objects() if type(x) in classes and "_ptkeras_of" not in vars(x)]
+    everything = gc.get_objects()
+    # All of it in C: a process has objects by the hundred thousand.
+    found = itertools.compress(everything, map(classes.__contains__, map(type, everything)))
+    return [x for x in found if "_ptkeras_of" not in vars(x)]
 
 
 def _subclasses(cls: type) -> set[type]:
@@ -141,6 +192,16 @@ def _is_aligned(model: keras.Model) -> bool:
         return False
     own = list(map(id, optimizer._trainable_variables))
     return own == list(map(id, model.trainable_variables))
+
+
+def _error_of(model: keras.Model) -> str | None:
+    """Why the `call` of a model cannot be run on symbolic tensors; None if it can."""
+    try:
+        args, kwargs = symbolic_inputs(model)
+        open_call(model, args, kwargs, lambda layer: layer is not model and is_leaf(layer))
+    except Exception as error:
+        return first_line(error)
+    return None
 
 
 def shapes_of(node: Any) -> list[tuple]:

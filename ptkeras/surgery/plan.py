@@ -70,6 +70,7 @@ class Plan:
             if new != tuple(tensor.shape):
                 self.former[id(tensor)] = tuple(tensor.shape)
                 self._shapes.append((tensor, new))
+                self._attributes += input_size(tensor, new)
 
     def _find_layers(self) -> None:
         for node in self.map.graph.nodes:
@@ -128,6 +129,14 @@ class Plan:
             set_arguments(node, arguments, changes)
         for tensor, shape in self._shapes:
             changes.set(tensor, "_shape", shape)
+
+
+def input_size(tensor: Any, shape: Shape) -> list[tuple[Any, str, Any]]:
+    """What an `InputLayer` that makes a tensor says of its shape."""
+    maker = tensor._keras_history.operation
+    if not isinstance(maker, keras.layers.InputLayer):
+        return []
+    return [(maker, "_batch_shape", shape)]
 
 
 def set_attribute(owner: Any, name: str, value: Any, changes: Changes) -> None:

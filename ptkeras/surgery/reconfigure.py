@@ -95,12 +95,12 @@ def remove(
     """
     refuse_masks(channel_map.model)
     with scope_of(channel_map.model):
-        try:
+        with contextlib.suppress(HolderError):
             _remove(channel_map, keep, gates, changes, training=True)
-        except HolderError:  # maybe of a model that nobody holds any more
-            changes.undo()
-            gc.collect()
-            _remove(channel_map, keep, gates, changes, training=True)
+            return
+        changes.undo()
+        gc.collect()  # it may be a model that nobody holds any more, the error least of all
+        _remove(channel_map, keep, gates, changes, training=True)
 
 
 @contextlib.contextmanager
@@ -148,6 +148,7 @@ def _remove(
     for graph in channel_map.graph.models:
         if editor.needed(graph):
             editor.edit(graph)
+    holders.learn_code(changes)
     holders.follow(editor.replaced, changes)
     if not training:
         return

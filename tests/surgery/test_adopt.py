@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ptkeras.surgery.adopt import _track_parameters
+from ptkeras.surgery.adopt import track_parameters
 
 
 @dataclasses.dataclass(eq=False)
@@ -24,7 +24,7 @@ class Module:
 def test_parameters_of_one_path_are_all_tracked():
     # In the second place, the first of the two could be taken for the one that Keras numbered.
     module = Module("other/kernel", "dense/kernel", "dense/kernel", "dense/kernel_1")
-    _track_parameters(module)
+    track_parameters(module)
     tracked = {id(parameter) for parameter in module._torch_params.values()}
     assert tracked == {id(variable.value) for variable in module.variables}
     assert not any("." in name for name in module._torch_params)  # which PyTorch refuses
