@@ -12,7 +12,7 @@ import numpy as np
 from ptkeras._calls import Call, calls
 from ptkeras._macs import macs as count_macs
 from ptkeras.channels import ChannelMap
-from ptkeras.channels.graph import functional_of
+from ptkeras.channels.inputs import symbolic_inputs
 
 
 class Prediction:
@@ -93,7 +93,7 @@ def weight_of(layer: Any, weights: Mapping[str, float]) -> float:
 
 def has_open_sizes(model: keras.Model) -> bool:
     """Whether a model leaves sizes of its inputs open, on which its MACs depend."""
-    return any(None in x.shape[1:] for x in functional_of(model).inputs)
+    return any(None in x.shape[1:] for x in keras.tree.flatten(symbolic_inputs(model)))
 
 
 def _kernels(call: Call) -> list[keras.Variable]:

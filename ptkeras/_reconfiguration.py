@@ -1,4 +1,4 @@
-"""What a reconfiguration is judged by, and told of."""
+"""What a reconfiguration is judged by, and what is reported of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ptkeras import cost
+from ptkeras._calls import calls
+from ptkeras._macs import macs as count_macs
 from ptkeras.channels import ChannelMap
 from ptkeras.importance import kernel_slices
 from ptkeras.surgery.variables import kept_positions
@@ -15,17 +16,18 @@ from ptkeras.surgery.variables import kept_positions
 
 def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
     """About the share of inference FLOPs that a keep mask removes, from the kernels' sizes."""
-    layers = {row.layer.name: row for row in kernel_slices(channel_map)}
     rows = channel_map.slice_of
+    layers = {id(row.layer): row.variable for row in kernel_slices(channel_map)}
+    found, _ = calls(channel_map.model, channel_map.input_shape)
     removed = total = 0.0
-    for layer in cost.layer_costs(channel_map.model):
-        row = layers.get(layer.name.rsplit("/", 1)[-1])
-        if row is None:
+    for call, macs in zip(found, count_macs(found), strict=True):
+        kernel = layers.get(id(call.operation))
+        if kernel is None:
             continue
-        positions = kept_positions(rows, keep, gates, row.variable)
-        left = math.prod(map(len, positions)) / math.prod(row.variable.shape)
-        removed += layer.macs * (1 - left)
-        total += layer.macs
+        positions = kept_positions(rows, keep, gates, kernel)
+        left = math.prod(map(len, positions)) / math.prod(kernel.shape)
+        removed += macs * (1 - left)
+        total += macs
     return removed / total if total else 0.0
 
 

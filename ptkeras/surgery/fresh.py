@@ -16,7 +16,7 @@ from ptkeras.surgery.clone import clone
 from ptkeras.surgery.configs import live_config
 from ptkeras.surgery.holders import shapes_of
 from ptkeras.surgery.plan import Plan
-from ptkeras.surgery.reconfigure import reconfigure, scope_of
+from ptkeras.surgery.reconfigure import reconfigure, scope_of, trace_like
 from ptkeras.surgery.variables import kept_positions
 
 
@@ -37,7 +37,7 @@ def fresh(channel_map: ChannelMap, keep: np.ndarray | None = None) -> keras.Mode
         model = _double(channel_map.model)
         if keep is not None:
             keep = channel_map.check_keep(keep)
-            reconfigure(model, keep, exact=channel_map.exact)
+            reconfigure(model, keep, channel_map=trace_like(channel_map, model))
         _draw(model)
     return model
 
