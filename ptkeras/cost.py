@@ -25,6 +25,7 @@ from ptkeras._calls import Call, calls
 from ptkeras._mac_rules import register
 from ptkeras._macs import macs as _count
 from ptkeras._memory import activation_bytes, norm_bytes, state_bytes, variable_bytes
+from ptkeras._models import check_model
 
 __all__ = [
     "Call",
@@ -240,6 +241,7 @@ def params(model: keras.Model) -> int:
     Raises:
         ValueError: If the model is not built.
     """
+    check_model(model)
     return model.count_params()
 
 
@@ -344,6 +346,7 @@ def gradient_bytes(model: keras.Model, workers: int) -> int:
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1; received {workers}.")
+    check_model(model)
     return -(-2 * (workers - 1) * variable_bytes(model.trainable_variables) // workers)
 
 
