@@ -300,6 +300,8 @@ class _Walker:
 
 def _is_leaf(layer: Any) -> bool:
     return is_leaf(layer) or has_own_rule(layer)
+
+
 def _inputs_of(graph: keras.Function, args: tuple, kwargs: dict) -> list[keras.KerasTensor]:
     """What a nested model is called on, in the order of its inputs."""
     given = given_to(graph, args, kwargs)

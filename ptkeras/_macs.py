@@ -9,6 +9,7 @@ import keras
 from ptkeras._calls import Call, Shape, einsum_labels, sizes
 from ptkeras._mac_rules import register, rule_of
 
+
 def macs(found: Iterable[Call]) -> list[int]:
     """MACs of each call, for the whole batch; 0, with one warning, where no rule is known.
 

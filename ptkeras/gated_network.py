@@ -188,7 +188,9 @@ class _Reader:
         if opened is not None:
             self.link(node.input_tensors, opened.inputs)
             self.code(opened)
-            self.link([x for x in keras.tree.flatten(opened.outputs) if x is not None], node.outputs)
+            self.link(
+                [x for x in keras.tree.flatten(opened.outputs) if x is not None], node.outputs
+            )
         elif is_graph(node.operation):
             graph = functional_of(node.operation)
             given = given_to(graph, node.arguments.args, node.arguments.kwargs)

@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from ptkeras._arguments import check_number
-from ptkeras.channels.functional import as_functional, leaf_graph
-from ptkeras.channels.graph import functional_of, is_graph
+from ptkeras.channels.functional import leaf_graph
+from ptkeras.channels.graph import functional_of
 from ptkeras.skipnet.blocks import Block, gated_blocks, residual_blocks
 from ptkeras.skipnet.copying import Copier
 from ptkeras.skipnet.gates import GATES, Gate, Maker
@@ -170,8 +170,8 @@ def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "
     ```
 
     A block is what adds a branch to its own input, as it is: those whose shortcut is a projection
-    have no gate. Nested models and layers that hold layers are opened up; of a model whose `call`
-    is Python code the network is made from `ptkeras.as_functional(model)`. At first all gates are open, with a probability of
+    have no gate. Nested models are opened up. A model with layers of your own, or whose `call`
+    is Python code, is first made what `ptkeras.as_functional(model)` returns. At first all gates are open, with a probability of
     0.88, and the network computes what `model` does, bit for bit.
 
     Args:
@@ -188,12 +188,12 @@ def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "
     """
     if gate not in GATES:
         raise ValueError(f"gate must be one of {', '.join(GATES)}; received {gate!r}.")
-    flat = Copier().copy(model) if is_graph(model) else as_functional(model)
+    opened = leaf_graph(model)
+    flat = Copier().copy(model) if opened is model else opened
     if gated_blocks(flat):
         raise ValueError(
             f"'{model.name}' has gates already: ptkeras.skipnet.remove_gates takes them out."
         )
-    flat = leaf_graph(flat)
     blocks = residual_blocks(flat)
     if not blocks:
         raise ValueError(

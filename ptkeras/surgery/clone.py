@@ -271,4 +271,3 @@ def _is_foreign(value: Any) -> bool:
     if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)):
         return True
     return type(value).__module__.split(".")[0] in _FOREIGN
-

@@ -127,6 +127,7 @@ def _draw(model: keras.Model) -> None:
             continue
         for variable, drawn in zip(own, _made_again(layer).variables, strict=True):
             variable.assign(drawn)
+            variable.trainable = drawn.trainable  # a search of gates has frozen it
     for layer in inside:
         _draw_own(layer, done)
 
@@ -143,6 +144,7 @@ def _draw_own(layer: Any, done: set[int]) -> None:
         # Its config may say the width before the change.
         sizes = zip(variable.shape, other.shape, strict=True)
         variable.assign(take(numbers(other), [np.arange(n) % m for n, m in sizes]))
+        variable.trainable = other.trainable
 
 
 def _made_again(layer: Any) -> Any:
