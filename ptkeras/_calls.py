@@ -79,7 +79,7 @@ def sizes(tensor: Any) -> Shape:
 
 
 def calls(model: keras.Model, input_shape: Any = None) -> tuple[list[Call], int]:
-    """Lists every call in a model, in order: nested models, wrappers and layers of layers opened up.
+    """Lists every call in a model, in order; nested models, wrappers, layers of layers opened up.
 
     The operations are the model's own objects. A layer that cannot be seen through is one call.
 

@@ -1,7 +1,7 @@
 """What a model costs: multiply-accumulates, parameters, memory and communication.
 
-All of it is read from the graph of the model, nested models and layers that hold layers included; of
-a model whose `call` is Python code, from what that calls. The model neither runs nor changes.
+All of it is read from the graph of the model, nested models and layers that hold layers included;
+of a model whose `call` is Python code, from what that calls. The model neither runs nor changes.
 
 ```python
 ptkeras.cost.summarise(model, batch_size=128)

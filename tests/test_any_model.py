@@ -1,4 +1,4 @@
-"""Whatever uses the engine takes layers of layers and a `call` of Python code as it takes graphs."""
+"""Layers of layers and a `call` of Python code are taken as graphs are, by all of the library."""
 
 import keras
 import numpy as np

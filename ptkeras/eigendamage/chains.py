@@ -136,7 +136,7 @@ def _links(model: keras.Model, candidates: dict[int, Any]) -> list[tuple[Any, An
 
 
 def _find_called(model: keras.Model, called: dict[int, Any], visited: set[int]) -> None:
-    """Adds the layers that graphs call themselves; those of a layer's own code can't be replaced."""
+    """Adds the layers that graphs call themselves; only those can be replaced."""
     if id(model) in visited:
         return
     visited.add(id(model))

@@ -210,8 +210,8 @@ def _to_prune(model: keras.Model, leave_alone: Iterable[str], names: dict[int, s
     if not found:
         raise ValueError(
             f"'{model.name}' has no layer that EigenDamage could prune: it takes ungrouped Conv1D, "
-            "Conv2D, Conv3D and Dense layers that the graph calls itself. If they are inside of layers "
-            "of your own, prune the Functional model ptkeras.as_functional(model)."
+            "Conv2D, Conv3D and Dense layers that the graph calls itself. If they are inside of "
+            "layers of your own, prune the Functional model ptkeras.as_functional(model)."
         )
     return found
 

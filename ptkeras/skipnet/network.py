@@ -170,9 +170,9 @@ def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "
     ```
 
     A block is what adds a branch to its own input, as it is: those whose shortcut is a projection
-    have no gate. Nested models are opened up. A model with layers of your own, or whose `call`
-    is Python code, is first made what `ptkeras.as_functional(model)` returns. At first all gates are open, with a probability of
-    0.88, and the network computes what `model` does, bit for bit.
+    have no gate. Nested models are opened up. A model with layers of your own, or whose `call` is
+    Python code, is first made what `ptkeras.as_functional(model)` returns. At first all gates are
+    open, with a probability of 0.88, and the network computes what `model` does, bit for bit.
 
     Args:
         model: a built model of any kind; it is not changed.
