@@ -80,7 +80,7 @@ def test_layers_go_by_their_paths(name, nets):
     with pytest.raises(ValueError, match="several layers named 'first': say which of 'stage/one/f"):
         ptkeras.remove_channels(model, {"first": [0]})
     report = ptkeras.prune(
-        model, 0.2, copy=True, leave_alone=["stage/one"], overrides={"stage/two/first": 0.5}
+        model, 0, copy=True, leave_alone=["stage/one"], overrides={"stage/two/first": 0.5}
     )
     channels = {row.name: row.channels for row in report.layers}
     assert channels["stage/one/first"] == (12, 12) and channels["stage/two/first"] == (16, 8)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ptkeras import data, multi_worker
-from ptkeras.surgery.rebuild import Gate
+from ptkeras.surgery.variables import Gate
 from tests.two_devices import mirrored_strategy
 
 pytestmark = pytest.mark.tensorflow
