@@ -6,14 +6,14 @@ from typing import Any
 
 import keras
 
-from ptkeras.channels.graph import functional_of
+from ptkeras._leaf_graph import outputs_of
 
 
 def accuracies(model: keras.Model, loss: Any) -> Any:
     """The accuracy that goes with the loss of each output, or those that the model has of its own.
 
     Args:
-        model: a model with a graph, compiled or not.
+        model: a built model, compiled or not.
         loss: the losses, as `compile` takes them.
 
     Returns:
@@ -22,7 +22,7 @@ def accuracies(model: keras.Model, loss: Any) -> Any:
     Raises:
         ValueError: there is none, so that no epoch is better than another.
     """
-    outputs = functional_of(model)._outputs_struct
+    outputs = outputs_of(model)._outputs_struct
     if not isinstance(outputs, (list, tuple, dict)):
         found = [_accuracy(one) for one in keras.tree.flatten(loss)]
     elif isinstance(loss, dict):

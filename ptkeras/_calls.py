@@ -2,13 +2,21 @@
 
 import inspect
 import math
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from ptkeras._leaf_graph import leaf_graph
-from ptkeras.channels.graph import given_to
+from ptkeras._layer_channels import paths
+from ptkeras._mac_rules import has_own_rule
+from ptkeras._models import check_model
+from ptkeras.channels.functional import has_composites
+from ptkeras.channels.graph import functional_of, given_to, is_graph
+from ptkeras.channels.inputs import symbolic_inputs
+from ptkeras.channels.leaves import is_leaf
+from ptkeras.channels.opening import Constant, OpaqueError, Opened, Weight, open_call
 
 Shape = tuple[int, ...]
 
@@ -46,8 +54,10 @@ class Call:
 
     @property
     def weights(self) -> list[keras.Variable]:
-        """The weights of the layer, or the variables among the arguments of an operation."""
+        """The weights of the layer, or the variables that an operation reads."""
         flat = keras.tree.flatten((self.args, self.kwargs))
+        if isinstance(self.operation, Weight):
+            return [self.operation.variable]
         own = getattr(self.operation, "weights", [])
         return [*own, *(x for x in flat if isinstance(x, keras.Variable))]
 
@@ -69,10 +79,12 @@ def sizes(tensor: Any) -> Shape:
 
 
 def calls(model: keras.Model, input_shape: Any = None) -> tuple[list[Call], int]:
-    """Lists every call in a model's graph, nested models and wrappers opened up, in order.
+    """Lists every call in a model, in order; nested models, wrappers, layers of layers opened up.
+
+    The operations are the model's own objects. A layer that cannot be seen through is one call.
 
     Args:
-        model: A built functional or Sequential model; it is not changed.
+        model: A built model of any kind; it is not changed.
         input_shape: Shape of one example, without the batch axis, to put in place of the model's
             own; a list of shapes, in the order of `model.inputs`, for a model of several inputs.
 
@@ -80,36 +92,76 @@ def calls(model: keras.Model, input_shape: Any = None) -> tuple[list[Call], int]
         The calls, and the batch size that their shapes are for (1 unless the model fixes it).
 
     Raises:
-        ValueError: If the model is not functional or not built, if sizes are unknown, or if a layer
-            does not take `input_shape`.
+        ValueError: If the model is not built or its code cannot be seen through, if sizes are
+            unknown, or if a layer does not take `input_shape`.
     """
-    graph = leaf_graph(model)
+    if isinstance(model, keras.Function) and not isinstance(model, keras.Model):
+        graph = model
+    else:
+        check_model(model)
+        if not is_graph(model) and not isinstance(model, keras.Sequential):
+            return _calls_of_code(model, input_shape), 1
+        graph = functional_of(model)
     shapes = _input_shapes(model, graph, input_shape)
-    found: list[Call] = []
-    _walk(graph, _symbolic(graph, shapes), "", found)
-    if any(map(_mixes_batch, found)):
+    one = [(shape[0] or 1, *shape[1:]) for shape in shapes]
+    if is_graph(model) and has_composites(model):
+        shapes = one  # the code of a layer may compute with the batch size
+    found = _calls_of_graph(model, graph, shapes)
+    if shapes != one and any(map(_mixes_batch, found)):
         # Shapes say what one example costs only while axis 0 is the batch, alone. Here it was
         # folded into another axis (windowed attention does so), so it gets a size to be traced by.
-        shapes = [(shape[0] or 1, *shape[1:]) for shape in shapes]
-        found = []
-        _walk(graph, _symbolic(graph, shapes), "", found)
+        shapes = one
+        found = _calls_of_graph(model, graph, shapes)
+    _check_known(model, found)
+    return found, shapes[0][0] or 1
+
+
+def _calls_of_graph(model: Any, graph: keras.Function, shapes: list[tuple]) -> list[Call]:
+    walker = _Walker(model)
+    walker.graph(graph, _symbolic(graph, shapes), "")
+    return walker.found
+
+
+def _calls_of_code(model: keras.Model, input_shape: Any) -> list[Call]:
+    """The calls of a model whose `call` is Python code."""
+    args, kwargs = symbolic_inputs(model, input_shape)
+    for x in _tensors((args, kwargs)):
+        if None in x.shape[1:]:
+            raise _open_sizes(model, tuple(x.shape))
+    walker = _Walker(model)
+    try:
+        opened = walker.opened(model, args, kwargs)
+    except OpaqueError as error:
+        raise ValueError(
+            f"'{model.name}' (a {type(model).__name__}) cannot be seen through: {error} Build it "
+            "with the functional API, keras.Model(inputs, outputs)."
+        ) from error
+    walker.code(opened, opened.inputs, "")  # of a batch of one, as the caller's may be open
+    _check_known(model, walker.found)
+    return walker.found
+
+
+def _check_known(model: keras.Model, found: list[Call]) -> None:
     for call in found:
         if any(None in shape for shape in call.outputs):
             raise ValueError(
                 f"The output shape of '{call.name}' in model '{model.name}' is not known: "
                 f"{call.output_tensors[0].shape}; fix the sizes with input_shape=."
             )
-    return found, shapes[0][0] or 1
+
+
+def _open_sizes(model: keras.Model, shape: tuple) -> ValueError:
+    return ValueError(
+        f"Model '{model.name}' leaves sizes of its input open, {shape}, and its cost depends on "
+        "them: pass input_shape=, the shape of one example."
+    )
 
 
 def _input_shapes(model: keras.Model, graph: keras.Function, given: Any) -> list[tuple]:
     own = [tuple(x.shape) for x in graph.inputs]
     if given is None:
         if any(None in shape[1:] for shape in own):
-            raise ValueError(
-                f"Model '{model.name}' leaves sizes of its input open, {own[0]}, and its cost "
-                "depends on them: pass input_shape=, the shape of one example."
-            )
+            raise _open_sizes(model, own[0])
         return own
     given = (given,) if isinstance(given, int) else given
     several = any(isinstance(shape, list | tuple) for shape in given)
@@ -131,56 +183,123 @@ def _symbolic(graph: keras.Function, shapes: list[tuple]) -> list[keras.KerasTen
     ]
 
 
-def _walk(
-    graph: keras.Function, inputs: list[keras.KerasTensor], path: str, found: list[Call]
-) -> list[keras.KerasTensor]:
-    """Appends the calls of a graph on `inputs` to `found`; returns the graph's outputs."""
-    values = {id(ref): x for ref, x in zip(graph.inputs, inputs, strict=True)}
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            refs = node.input_tensors
-            if node.is_input or any(id(x) not in values for x in refs):
+class _Walker:
+    """Collects the calls of a model.
+
+    Args:
+        model: The model.
+
+    Attributes:
+        found: The calls so far.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.found: list[Call] = []
+        self._paths: dict[int, str] | None = None
+        self._opened: list[Opened] = []  # what goes by its `id` has to live
+
+    def graph(
+        self, graph: keras.Function, inputs: list[keras.KerasTensor], path: str
+    ) -> list[keras.KerasTensor]:
+        """Adds the calls of a graph on `inputs`; returns the graph's outputs."""
+        values = {id(ref): x for ref, x in zip(graph.inputs, inputs, strict=True)}
+        for depth in sorted(graph._nodes_by_depth, reverse=True):
+            for node in graph._nodes_by_depth[depth]:
+                refs = node.input_tensors
+                if node.is_input or any(id(x) not in values for x in refs):
+                    continue
+                self.node(path + node.operation.name, node, values)
+        return [values[id(x)] for x in graph.outputs]
+
+    def node(self, name: str, node: Any, values: dict[int, Any]) -> None:
+        """Adds the calls of one node; `values` has what its tensors are."""
+        same = all(values[id(x)].shape == x.shape for x in node.input_tensors)
+        args, kwargs = node.arguments.fill_in(values)
+        outputs = self.visit(name, node.operation, args, kwargs, node.outputs if same else None)
+        values.update((id(ref), x) for ref, x in zip(node.outputs, outputs, strict=True))
+
+    def code(
+        self, opened: Opened, inputs: list[keras.KerasTensor], path: str
+    ) -> list[keras.KerasTensor]:
+        """Adds the calls inside of a layer's code on `inputs`; returns its outputs."""
+        values = {id(ref): x for ref, x in zip(opened.inputs, inputs, strict=True)}
+        read = {id(x) for node in opened.nodes for x in node.input_tensors}
+        names: Counter[str] = Counter()
+        for node in opened.nodes:
+            operation = node.operation
+            if isinstance(operation, (Constant, Weight)):
+                (tensor,) = node.outputs
+                values[id(tensor)] = tensor
+                if isinstance(operation, Weight) and id(tensor) in read:
+                    name = path + operation.variable.name
+                    self.found.append(Call(name, operation, (), {}, [tensor]))
                 continue
-            same = all(values[id(x)].shape == x.shape for x in refs)
-            args, kwargs = node.arguments.fill_in(values)
-            outputs = _visit(
-                path + node.operation.name,
-                node.operation,
-                args,
-                kwargs,
-                node.outputs if same else None,
-                found,
-            )
-            values.update((id(ref), x) for ref, x in zip(node.outputs, outputs, strict=True))
-    return [values[id(x)] for x in graph.outputs]
+            self.node(self.name_in(path, operation, names), node, values)
+        return [values[id(x)] for x in keras.tree.flatten(opened.outputs) if x is not None]
+
+    def name_in(self, path: str, operation: Any, names: Counter[str]) -> str:
+        """The name of what a layer's code calls: a layer's own, or the kind of an operation."""
+        if isinstance(operation, keras.layers.Layer):
+            if self._paths is None:
+                self._paths = paths(self.model)
+            return self._paths.get(id(operation), path + operation.name)
+        kind = re.sub(r"(?<!^)(?=[A-Z])", "_", type(operation).__name__).lower()
+        names[kind] += 1
+        return path + (kind if names[kind] == 1 else f"{kind}_{names[kind] - 1}")
+
+    def opened(self, layer: Any, args: tuple, kwargs: dict) -> Opened:
+        """What a layer calls at inference."""
+        if getattr(layer, "_call_has_context_arg", {}).get("training", False):
+            kwargs = kwargs | {"training": False}
+        opened = open_call(layer, args, kwargs, lambda x: x is not layer and _is_leaf(x), batch=1)
+        self._opened.append(opened)
+        return opened
+
+    def visit(
+        self,
+        name: str,
+        operation: keras.Operation,
+        args: tuple,
+        kwargs: dict,
+        outputs: list[keras.KerasTensor] | None,
+    ) -> list[keras.KerasTensor]:
+        """Adds one operation's calls; `outputs` are its results where their shapes are known."""
+        if is_graph(operation) or isinstance(operation, keras.Function):
+            graph = getattr(operation, "_functional", None) or operation
+            return self.graph(graph, _inputs_of(graph, args, kwargs), f"{name}/")
+        if isinstance(operation, keras.layers.Layer) and not _is_leaf(operation):
+            inner = self.composite(name, operation, args, kwargs)
+            if inner is not None:
+                return inner
+        if outputs is None:
+            outputs = _infer(name, operation, args, kwargs)
+        if isinstance(operation, keras.layers.EinsumDense):
+            outputs = [_einsum_output(operation, _tensors((args, kwargs))[0], outputs[0])]
+        # Every call has tensors of its own: a shared model yields the same ones at each call.
+        outputs = [keras.KerasTensor(x.shape, dtype=x.dtype, name=name) for x in outputs]
+        inner = _wrapped(operation, args, kwargs)
+        if inner:
+            results = [
+                self.visit(f"{name}/{layer.name}", layer, (x,), {}, None)[0] for layer, x in inner
+            ]
+            args, kwargs = tuple(results), {}  # what is left of a wrapper: to hand on or join these
+        self.found.append(Call(name, operation, tuple(args), kwargs, outputs))
+        return outputs
+
+    def composite(
+        self, name: str, layer: Any, args: tuple, kwargs: dict
+    ) -> list[keras.KerasTensor] | None:
+        """Adds what a layer is made of; returns its outputs, None if it cannot be seen through."""
+        try:
+            opened = self.opened(layer, args, kwargs)
+        except OpaqueError:
+            return None
+        return self.code(opened, _tensors((args, kwargs)), f"{name}/")
 
 
-def _visit(
-    name: str,
-    operation: keras.Operation,
-    args: tuple,
-    kwargs: dict,
-    outputs: list[keras.KerasTensor] | None,
-    found: list[Call],
-) -> list[keras.KerasTensor]:
-    """Appends one operation's calls; `outputs` are its results where their shapes are known."""
-    graph = getattr(operation, "_functional", None) or operation
-    if isinstance(graph, keras.Function):
-        return _walk(graph, _inputs_of(graph, args, kwargs), f"{name}/", found)
-    if outputs is None:
-        outputs = _infer(name, operation, args, kwargs)
-    if isinstance(operation, keras.layers.EinsumDense):
-        outputs = [_einsum_output(operation, _tensors((args, kwargs))[0], outputs[0])]
-    # Every call gets tensors of its own: a shared model yields the same ones at each of its calls.
-    outputs = [keras.KerasTensor(x.shape, dtype=x.dtype, name=name) for x in outputs]
-    inner = _wrapped(operation, args, kwargs)
-    if inner:
-        results = [
-            _visit(f"{name}/{layer.name}", layer, (x,), {}, None, found)[0] for layer, x in inner
-        ]
-        args, kwargs = tuple(results), {}  # what is left of a wrapper: to hand on or join these
-    found.append(Call(name, operation, tuple(args), kwargs, outputs))
-    return outputs
+def _is_leaf(layer: Any) -> bool:
+    return is_leaf(layer) or has_own_rule(layer)
 
 
 def _inputs_of(graph: keras.Function, args: tuple, kwargs: dict) -> list[keras.KerasTensor]:

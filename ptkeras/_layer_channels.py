@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ from ptkeras.channels.graph import is_graph, nodes_of
 
 
 def find_layer(channel_map: ChannelMap, name: str) -> Any:
-    """The layer with channels that has a name or, in a nested model, a path.
+    """The layer with channels that has a name or, in a nested model or a layer, a path.
 
     Raises:
         ValueError: there is none, or there are several.
@@ -53,28 +54,42 @@ def layers_meant(channel_map: ChannelMap, names: Iterable[str]) -> dict[str, str
     return result
 
 
-def paths(model: keras.Model, prefix: str = "") -> dict[int, str]:
-    """For the `id` of each layer its name after those of the models and wrappers that it is in."""
+def paths(model: keras.Model) -> dict[int, str]:
+    """For the `id` of each layer its name after those of the models and layers that it is in.
+
+    Of two layers of one path the second has a number after it.
+    """
     result: dict[int, str] = {}
-    for node in nodes_of(model):
-        op = node.operation
-        path = prefix + op.name
-        if is_graph(op):
-            inside = paths(op, f"{path}/")
-        elif isinstance(op, keras.layers.Layer):
-            inner = op._flatten_layers(include_self=False)
-            inside = {id(op): path, **{id(x): f"{path}/{x.name}" for x in inner}}
-        else:
-            inside = {}
-        result = inside | result  # a layer that is called twice goes by its first call
+    _add_paths(model, "", result, Counter())
     return result
+
+
+def _add_paths(layer: Any, prefix: str, result: dict[int, str], taken: Counter[str]) -> None:
+    for inner in _parts(layer):
+        if id(inner) in result:
+            continue  # a layer that is called twice goes by its first call
+        path = prefix + inner.name
+        taken[path] += 1
+        if taken[path] > 1:
+            path = f"{path}_{taken[path] - 1}"
+        result[id(inner)] = path
+        _add_paths(inner, f"{path}/", result, taken)
+
+
+def _parts(layer: Any) -> list[Any]:
+    """The layers that a model calls, or that a layer holds, in order."""
+    held = layer._flatten_layers(include_self=False, recursive=False)
+    if not is_graph(layer):
+        return list(held)
+    called = [node.operation for node in nodes_of(layer)]
+    layers = [op for op in called if isinstance(op, keras.layers.Layer)]
+    return [*layers, *held]
 
 
 def made_by(channel_map: ChannelMap, layer: Any) -> np.ndarray:
     """The channel of each position of what a layer makes, filters or scales, a vector."""
-    for node in getattr(layer, "_inbound_nodes", []):
-        labels = channel_map.tensors.get(id(node.outputs[0]))
-        if labels is not None:
-            return labels.reshape(-1)
+    for node in channel_map.graph.nodes:
+        if node.operation is layer:
+            return channel_map.tensors[id(node.outputs[0])].reshape(-1)
     rows = [row for row in channel_map.slices if row.layer is layer and row.role != "input"]
     return max((row.channels for row in rows), key=len, default=np.zeros(0, int))

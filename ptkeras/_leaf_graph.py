@@ -8,6 +8,19 @@ import keras
 
 from ptkeras._models import check_model
 from ptkeras.channels import functional
+from ptkeras.channels.graph import functional_of, is_graph
+
+
+def outputs_of(model: keras.Model) -> keras.Function:
+    """Returns a graph of the outputs of a model: its own, or else that of its leaves.
+
+    Args:
+        model: any built model.
+
+    Raises:
+        ValueError: As `leaf_graph` does.
+    """
+    return functional_of(model) if is_graph(model) else leaf_graph(model)
 
 
 def leaf_graph(model: Any, input_shape: Any = None) -> keras.Function:

@@ -93,8 +93,7 @@ def weight_of(layer: Any, weights: Mapping[str, float]) -> float:
 
 def has_open_sizes(model: keras.Model) -> bool:
     """Whether a model leaves sizes of its inputs open, on which its MACs depend."""
-    inputs = keras.tree.flatten(symbolic_inputs(model))
-    return any(None in x.shape[1:] for x in inputs)
+    return any(None in x.shape[1:] for x in keras.tree.flatten(symbolic_inputs(model)))
 
 
 def _kernels(call: Call) -> list[keras.Variable]:

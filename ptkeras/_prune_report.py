@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from typing import Any
 
+import keras
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +22,7 @@ class LayerChange:
     """One row of a `PruneReport`.
 
     Attributes:
-        name: the layer's name, after those of the nested models that it is in.
+        name: the layer's name, after those of the models and layers that it is in.
         kind: the name of its class.
         channels: the number of its output channels, before and after.
         macs: its multiply-accumulates for one example, before and after, over all of its calls;
@@ -51,6 +52,8 @@ class PruneReport:
             the model leaves sizes open.
         keep: after a dry run, the mask that `ptkeras.reconfigure(model, report.keep)` takes to do
             it; otherwise None.
+        model: the model that was pruned: the one given or, with `copy=True`, its copy. None after a
+            dry run.
     """
 
     layers: tuple[LayerChange, ...]
@@ -58,6 +61,7 @@ class PruneReport:
     params: tuple[int, int]
     macs: tuple[int, int] | None
     keep: np.ndarray | None = dataclasses.field(default=None, repr=False, compare=False)
+    model: keras.Model | None = dataclasses.field(default=None, repr=False, compare=False)
 
     def __rich__(self) -> Table:
         """The table, for `rich.print`."""
@@ -120,7 +124,9 @@ class Survey:
             self.rows[name] = (type(layer).__name__, count, macs)
             self.frozen[name] = _frozen(channel_map, made)
 
-    def report(self, after: Survey, keep: np.ndarray | None = None) -> PruneReport:
+    def report(
+        self, after: Survey, model: keras.Model | None, keep: np.ndarray | None = None
+    ) -> PruneReport:
         """The report of what is between two surveys of the same model."""
         layers = []
         for name, (kind, channels, macs) in self.rows.items():
@@ -134,6 +140,7 @@ class Survey:
             params=(self.params, after.params),
             macs=None if self.macs is None else (self.macs, after.macs),
             keep=keep,
+            model=model,
         )
 
 

@@ -1,7 +1,7 @@
 """What a model costs: multiply-accumulates, parameters, memory and communication.
 
-All of it is read from the graph of a functional or Sequential model, nested models included; the
-model neither runs nor changes.
+All of it is read from the graph of the model, nested models and layers that hold layers included;
+of a model whose `call` is Python code, from what that calls. The model neither runs nor changes.
 
 ```python
 ptkeras.cost.summarise(model, batch_size=128)
@@ -22,9 +22,10 @@ from typing import Any
 import keras
 
 from ptkeras._calls import Call, calls
+from ptkeras._mac_rules import register
 from ptkeras._macs import macs as _count
-from ptkeras._macs import register
 from ptkeras._memory import activation_bytes, norm_bytes, state_bytes, variable_bytes
+from ptkeras._models import check_model
 
 __all__ = [
     "Call",
@@ -49,7 +50,8 @@ class LayerCost:
     """The cost of one call of one layer, or of one `keras.ops` operation, for one example.
 
     Attributes:
-        name: The layer's name, after those of the nested models that it is in: `encoder/conv_1`.
+        name: The layer's name, after those of the models and layers that it is in:
+            `encoder/conv_1`.
         kind: Name of the layer's class.
         macs: Multiply-accumulates of the forward pass.
         params: Number of parameters, those that an earlier row has counted left out, so that the
@@ -91,7 +93,7 @@ def summarise(model: keras.Model, batch_size: int = 1, input_shape: Any = None) 
     """All figures of a model at once.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model of any kind.
         batch_size: Examples in a training step, for the figures in bytes.
         input_shape: Shape of one example, as in `layer_costs`.
 
@@ -136,7 +138,7 @@ def layer_costs(model: keras.Model, input_shape: Any = None) -> list[LayerCost]:
     Products with the zeros of padding count, as does the masked half of causal attention.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model of any kind.
         input_shape: Shape of one example, without the batch axis, such as `(224, 224, 3)`; needed
             where the model leaves sizes open. A list of shapes, in the order of `model.inputs`, for
             a model of several inputs.
@@ -145,8 +147,9 @@ def layer_costs(model: keras.Model, input_shape: Any = None) -> list[LayerCost]:
         A row for each call.
 
     Raises:
-        ValueError: If the model is not functional or not built, if it leaves sizes open and no
-            `input_shape` is given, or if a layer cannot take the given one.
+        ValueError: If it is no model of Keras or not built, if its code cannot be seen through, if
+            it leaves sizes open and no `input_shape` is given, or if a layer cannot take the given
+            one.
 
     Warns:
         UserWarning: Once, naming the layers that have a matrix of weights but no rule; they count 0
@@ -171,7 +174,7 @@ def macs(model: keras.Model, input_shape: Any = None) -> int:
     """Multiply-accumulates of one forward pass, per example: the sum over `layer_costs`.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model of any kind.
         input_shape: Shape of one example, as in `layer_costs`.
 
     Returns:
@@ -188,7 +191,7 @@ def inference_flops(model: keras.Model, input_shape: Any = None) -> int:
     """FLOPs of one forward pass, per example: 2 · MACs.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model of any kind.
         input_shape: Shape of one example, as in `layer_costs`.
 
     Returns:
@@ -211,7 +214,7 @@ def training_flops(model: keras.Model, input_shape: Any = None) -> int:
     take DGRAD over the padded input; here it is what it computes, the size of the forward pass.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model of any kind.
         input_shape: Shape of one example, as in `layer_costs`.
 
     Returns:
@@ -238,6 +241,7 @@ def params(model: keras.Model) -> int:
     Raises:
         ValueError: If the model is not built.
     """
+    check_model(model)
     return model.count_params()
 
 
@@ -257,7 +261,7 @@ def activation_memory(model: keras.Model, batch_size: int, input_shape: Any = No
     again (PruneTrain, Lym et al. 2019, sec. 4.3).
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model of any kind.
         batch_size: Examples in a training step.
         input_shape: Shape of one example, as in `layer_costs`.
 
@@ -282,7 +286,7 @@ def training_memory(model: keras.Model, batch_size: int, input_shape: Any = None
     any, one slot of momentum for each trainable weight. Workspace of convolutions is left out.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model of any kind.
         batch_size: Examples in a training step.
         input_shape: Shape of one example, as in `layer_costs`.
 
@@ -306,7 +310,7 @@ def batch_norm_bytes(model: keras.Model, batch_size: int, input_shape: Any = Non
     and writes y, reads dy and writes dx. The vectors of one number a channel are left out.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model of any kind.
         batch_size: Examples in a training step.
         input_shape: Shape of one example, as in `layer_costs`.
 
@@ -342,6 +346,7 @@ def gradient_bytes(model: keras.Model, workers: int) -> int:
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1; received {workers}.")
+    check_model(model)
     return -(-2 * (workers - 1) * variable_bytes(model.trainable_variables) // workers)
 
 

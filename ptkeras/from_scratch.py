@@ -27,7 +27,7 @@ from ptkeras._arguments import check_count, check_number
 from ptkeras._prediction import has_open_sizes
 from ptkeras._search import Search
 from ptkeras.channels import ChannelMap, trace
-from ptkeras.channels.graph import functional_of
+from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.gate_survival import GateSurvival, settings_of
 from ptkeras.gated_network import GatedNetwork
 from ptkeras.surgery.fresh import scaled_norms, widen
@@ -73,7 +73,7 @@ def learn_gates(
     are judged behind each epoch. Keras's Adam has an epsilon of 1e-7, PyTorch's 1e-8.
 
     Args:
-        model: a Functional or built Sequential model; it is not changed, and its weights are not
+        model: a built model of any kind; it is not changed, and its weights are not
             used: the network that is searched is one of its kind, wider and freshly drawn.
         x: what to train the gates with, as `fit` takes it.
         y: the targets that go with `x`, if `x` does not have them.
@@ -100,7 +100,7 @@ def learn_gates(
         The `Search`, from which networks of any budget are built.
 
     Raises:
-        ValueError: an argument is out of its range; the model has no graph or nothing to prune, no
+        ValueError: an argument is out of its range; the model has nothing to prune, no
             loss or no accuracy, or leaves sizes of its inputs open; a loss is not finite; or the
             checkpoint is damaged or of another search.
     """
@@ -222,7 +222,8 @@ def _compiled_loss(model: keras.Model) -> tuple[Any, Any]:
 
 def _flops(model: keras.Model) -> int:
     if has_open_sizes(model):
-        shapes = ", ".join(str(tuple(x.shape)) for x in functional_of(model).inputs)
+        inputs = keras.tree.flatten(symbolic_inputs(model))
+        shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise ValueError(
             f"'{model.name}' leaves sizes of its inputs open, {shapes}, and its FLOPs depend on "
             "them: build it with a keras.Input of the sizes for which the budget is meant."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from typing import Any, NamedTuple
 
 import keras
@@ -12,6 +12,7 @@ from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels import ChannelMap, Slice
 from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
+from ptkeras.channels.opening import OpenedNode
 
 # What is zero where one operand is.
 MULTIPLY = (keras.layers.Multiply, keras_numpy.Multiply)
@@ -61,7 +62,8 @@ class GatedNetwork(keras.Model):
     ) -> None:
         super().__init__(name="gated_" + channel_map.model.name)
         self.network = channel_map.model
-        self.output_names = functional_of(self.network).output_names  # losses may go by them
+        if is_graph(self.network):
+            self.output_names = functional_of(self.network).output_names  # losses may go by them
         for variable in self.network.trainable_variables:
             variable.trainable = False  # not the layers: a frozen batch norm would not normalise
         gated = np.flatnonzero(channel_map.prunable)
@@ -120,7 +122,9 @@ def gated_rows(channel_map: ChannelMap) -> list[tuple[Slice, np.ndarray]]:
     normalisations, such as that of a shortcut whose convolution has none, added to one that does.
     """
     rows = [row for row in channel_map.slices if channel_map.prunable[row.channels].any()]
-    scaled = {id(row.layer) for row in rows if _is_scale(row)}
+    # Of a layer that was seen through, nobody knows what its own scale comes after.
+    opened = {id(each.layer) for each in channel_map.graph.seen_through}
+    scaled = {id(row.layer) for row in rows if _is_scale(row)} - opened
     makers = {id(row.layer) for row in rows if row.role == "output"}
     biased = {id(row.layer) for row in rows if _is_shift(row)} - scaled
     behind = _passed(channel_map, scaled, makers, biased)
@@ -152,21 +156,75 @@ class _Step(NamedTuple):
     outputs: list[Any]
 
 
-def _steps(model: keras.Model) -> Iterator[_Step]:
+def _steps(channel_map: ChannelMap) -> list[_Step]:
     """All that a model does, in order; what a nested model does once for each call of it."""
-    for node in nodes_of(model):
-        if not is_graph(node.operation):
-            yield _Step(node.operation, node.input_tensors, node.outputs)
-            continue
-        graph = functional_of(node.operation)
-        for outer, inner in zip(
-            given_to(graph, node.arguments.args, node.arguments.kwargs), graph.inputs, strict=True
-        ):
-            if isinstance(outer, keras.KerasTensor):
-                yield _Step(None, [outer], [inner])
-        yield from _steps(node.operation)
-        for inner, outer in zip(graph.outputs, node.outputs, strict=True):
-            yield _Step(None, [inner], [outer])
+    reader = _Reader(channel_map)
+    if is_graph(channel_map.model):
+        reader.graph(channel_map.model)
+    else:
+        reader.code(reader.opened[id(channel_map.model)][0])
+    return reader.steps
+
+
+class _Reader:
+    def __init__(self, channel_map: ChannelMap) -> None:
+        self.steps: list[_Step] = []
+        self.opened: dict[int, list[Any]] = {}
+        for each in channel_map.graph.seen_through:
+            self.opened.setdefault(id(each.layer), []).append(each)
+        self._calls: Counter[int] = Counter()
+        self._found: dict[int, Any] = {}
+
+    def graph(self, model: keras.Model) -> None:
+        for node in nodes_of(model):
+            self.node(node)
+
+    def code(self, opened: Any) -> None:
+        for node in opened.nodes:
+            self.node(node)
+
+    def node(self, node: Any) -> None:
+        opened = self.opened_at(node)
+        if opened is not None:
+            self.link(node.input_tensors, opened.inputs)
+            self.code(opened)
+            self.link(
+                [x for x in keras.tree.flatten(opened.outputs) if x is not None], node.outputs
+            )
+        elif is_graph(node.operation):
+            graph = functional_of(node.operation)
+            given = given_to(graph, node.arguments.args, node.arguments.kwargs)
+            self.link(given, graph.inputs)
+            self.graph(node.operation)
+            self.link(graph.outputs, node.outputs)
+        else:
+            self.steps.append(_Step(node.operation, node.input_tensors, node.outputs))
+
+    def opened_at(self, node: Any) -> Any:
+        """What the layer of a node is made of, if it was seen through."""
+        if isinstance(node, OpenedNode):
+            return None
+        if id(node) not in self._found:
+            own = self.opened.get(id(node.operation), [])
+            number = self._calls[id(node.operation)]
+            self._calls[id(node.operation)] += 1
+            self._found[id(node)] = own[number] if number < len(own) else None
+        return self._found[id(node)]
+
+    def link(self, before: list[Any], after: list[Any]) -> None:
+        """Adds what hands tensors into a layer or out of it."""
+        for one, other in zip(before, after, strict=True):
+            if isinstance(one, keras.KerasTensor):
+                self.steps.append(_Step(None, [one], [other]))
+
+
+def _ends(channel_map: ChannelMap) -> tuple[list[Any], list[Any]]:
+    """The symbolic tensors that a model reads, and those that it returns."""
+    if is_graph(channel_map.model):
+        graph = functional_of(channel_map.model)
+        return graph.inputs, graph.outputs
+    opened = channel_map.graph.seen_through[0]
+    return opened.inputs, [x for x in keras.tree.flatten(opened.outputs) if x is not None]
 
 
 def _passed(
@@ -180,9 +238,9 @@ def _passed(
         makers: those that make channels, and read others.
         biased: those that add a number of their own to a channel.
     """
-    steps = list(_steps(channel_map.model))
-    graph = functional_of(channel_map.model)
-    unclosed = {id(x) for x in graph.inputs}  # tensors that a closed scale need not leave zero
+    steps = _steps(channel_map)
+    inputs, outputs = _ends(channel_map)
+    unclosed = {id(x) for x in inputs}  # tensors that a closed scale need not leave zero
     for step in steps:
         some = all if isinstance(step.operation, MULTIPLY) else any
         own = id(step.operation) in makers | biased
@@ -190,7 +248,7 @@ def _passed(
         for x in step.outputs:
             if id(step.operation) not in scaled and (lost or id(x) not in channel_map.zeros):
                 unclosed.add(id(x))
-    read = {id(x) for x in graph.outputs}
+    read = {id(x) for x in outputs}
     behind: dict[int, np.ndarray] = {}
     open_layers: set[int] = set()
     for step in reversed(steps):

@@ -35,7 +35,7 @@ def measure(
     ```
 
     Args:
-        model: a Functional or built Sequential model; it is not changed.
+        model: a built model of any kind; it is not changed.
         batch_size: the number of examples in the smaller of the two calls.
         repeats: how often each layer is called.
         input_shape: shape of one example, for a model that leaves sizes open.
@@ -44,7 +44,8 @@ def measure(
         Seconds for each MAC, by the name of the layers' class: `{"Conv2D": 2.1e-11, …}`.
 
     Raises:
-        ValueError: the batch size or the number of repeats is under 1, or the model has no graph.
+        ValueError: If the batch size or the number of repeats is under 1, or the code of the model
+            cannot be seen through.
     """
     batch_size, repeats = check_count("batch_size", batch_size), check_count("repeats", repeats)
     found, batch = calls(model, input_shape)

@@ -26,7 +26,7 @@ from ptkeras._prune_report import LayerChange, PruneReport, Survey
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.importance import Criterion
 from ptkeras.surgery import reconfigure
-from ptkeras.surgery.reconfigure import without
+from ptkeras.surgery.reconfigure import copy_of, trace_like, without
 
 __all__ = ["LayerChange", "PruneReport", "prune", "remove_channels"]
 
@@ -56,8 +56,9 @@ def prune(
     dry_run: bool = False,
     input_shape: Any = None,
     exact: bool = True,
+    copy: bool = False,
 ) -> PruneReport:
-    """Removes the least important channels of a trained model, in place.
+    """Removes the least important channels of a trained model, in place or from a copy of it.
 
     ```python
     ptkeras.prune(model, 0.5)                                             # half of the channels
@@ -67,6 +68,7 @@ def prune(
     ptkeras.prune(model, 0.5, scope="layer", overrides={"conv1": 0.2}, leave_alone=["conv2"])
     ptkeras.prune(model, 0.7, steps=5, finetune=lambda model, step: model.fit(x, y))
     print(ptkeras.prune(model, 0.5, dry_run=True))                        # changes nothing
+    small = ptkeras.prune(model, 0.5, copy=True).model                    # leaves `model` as it is
     ```
 
     Channels go one after the other, the lowest score first, until what is left of the cost is at
@@ -76,7 +78,8 @@ def prune(
     optimizer and every slot of it.
 
     Args:
-        model: a Functional or built Sequential model.
+        model: a built model of any kind: Functional, Sequential, with layers that hold layers, or a
+            subclass of `keras.Model`.
         share: how much is to go, from 0 and under 1.
         of: what `share` is a share of: `"channels"`, those that may go, without those of layers
             in `overrides` and `leave_alone`; `"flops"`, the FLOPs of one forward pass; `"params"`,
@@ -100,10 +103,12 @@ def prune(
             as many; 8 suits tensor cores.
         min_channels: the least number of channels a layer keeps.
         steps: the number of prunings on the way to the target, each by fresh scores.
-        finetune: `finetune(model, step)` is called behind every pruning, with steps from 1.
+        finetune: `finetune(model, step)` is called after every pruning, with steps from 1.
         dry_run: whether to leave the model as it is and say what would go, in one step.
-        input_shape: shape of one example, for the MACs of a model that leaves sizes open.
+        input_shape: shape of one example, for a model that leaves sizes open.
         exact: see `ptkeras.channels.trace`; False prunes through layer normalisation too.
+        copy: whether `model` stays what it is and a copy of it is pruned, with weights and, if it
+            is compiled, an optimizer of its own. The report has it as `model`.
 
     Returns:
         The report, a table per layer; `str` and `rich.print` show it.
@@ -126,7 +131,11 @@ def prune(
         input_shape=input_shape,
     )
     _check("finetune", finetune, finetune is None or callable(finetune), "callable or None")
-    channel_map = trace(model, exact=exact)
+    channel_map = trace(model, exact=exact, input_shape=input_shape)
+    if copy and not dry_run:
+        model = copy_of(model)
+        channel_map = trace_like(channel_map, model)
+        request = dataclasses.replace(request, model=model)
     if of == "latency":
         request = dataclasses.replace(request, of=latency.measure(model, input_shape=input_shape))
     _check_weights(request, channel_map)
@@ -140,33 +149,38 @@ def prune(
         if not after.exact:
             with without(channel_map, keep) as smaller:
                 after = _survey(smaller, input_shape)
-        return before.report(after, keep)
+        return before.report(after, None, keep)
     for step in range(1, steps + 1):
         if steps > 1:
-            channel_map = channel_map if step == 1 else trace(model, exact=exact)
+            channel_map = channel_map if step == 1 else trace_like(channel_map, model)
             keep = _decide(request, channel_map, start, step / steps)
         reconfigure(model, keep, channel_map=channel_map)
         if finetune is not None:
             finetune(model, step)
-    return before.report(_survey(model, input_shape))
+    return before.report(_survey(model, input_shape), model)
 
 
 def remove_channels(
-    model: keras.Model, channels: Mapping[str, Iterable[int]], *, exact: bool = True
+    model: keras.Model,
+    channels: Mapping[str, Iterable[int]],
+    *,
+    exact: bool = True,
+    copy: bool = False,
 ) -> keras.Model:
-    """Removes named channels of named layers, in place, and all that is tied to them.
+    """Removes named channels of named layers, and all that is tied to them, in place or in a copy.
 
     ```python
     ptkeras.remove_channels(model, {"conv1": [0, 3], "conv2": range(8)})
     ```
 
     Args:
-        model: a Functional or built Sequential model.
+        model: a built model of any kind.
         channels: for a layer's name or path the positions of the channels, counted from 0.
         exact: see `ptkeras.channels.trace`; False lets channels go through layer normalisation.
+        copy: whether `model` stays what it is and a smaller copy is returned.
 
     Returns:
-        `model`.
+        `model`, or the copy.
 
     Raises:
         ValueError: a layer or channel is not there, may not go, or the network cannot do without
@@ -187,7 +201,7 @@ def remove_channels(
             if cause is not None:
                 raise ValueError(f"Channel {position} of layer '{name}' may not go: it is {cause}.")
         keep[made[positions]] = False
-    return reconfigure(model, keep, channel_map=channel_map)
+    return reconfigure(model, keep, channel_map=channel_map, copy=copy)
 
 
 def _named_positions(channels: Any) -> list[tuple[str, list[Any]]]:
@@ -371,7 +385,7 @@ def _check_weights(request: _Request, channel_map: ChannelMap) -> None:
 
 
 def _survey(model: keras.Model, input_shape: Any) -> Survey:
-    channel_map = trace(model)
+    channel_map = trace(model, input_shape=input_shape)
     return Survey(channel_map, np.ones(len(channel_map), bool), input_shape)
 
 

@@ -238,7 +238,8 @@ class Subclassed(keras.Model):
 @pytest.mark.parametrize(
     ("make", "shape", "message"),
     [
-        (Subclassed, None, "keras.Model\\(inputs, outputs\\)"),
+        (Subclassed, None, "does not say what it is called on: call it on a batch"),
+        (lambda: "model.keras", None, "Expected a Keras model, received 'model.keras'"),
         (lambda: keras.Sequential([layers.Dense(2)], name="s"), None, "'s' is not built"),
         (lambda: model_of(layers.Dense(2), shape=(None, 3)), None, "input_shape="),
         (lambda: model_of(layers.Dense(2), shape=(4, 3)), (4, 5), "built for 3 on axis -1"),

@@ -250,9 +250,29 @@ class Mix(layers.Layer):
         return ops.matmul(x, self.kernel)
 
 
-def test_unknown_layer_counts_nothing_with_one_warning():
+class Closed(Mix):
+    """Nobody can see through it."""
+
+    def call(self, x):
+        return super().call(ops.convert_to_tensor(ops.convert_to_numpy(x)))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 4)
+
+
+def test_a_layer_of_ones_own_counts_what_it_computes():
     model = model_of(Mix(name="one"), Mix(name="two"), shape=(5,))
-    with pytest.warns(UserWarning, match=r"'one' \(Mix\), 'two' \(Mix\)") as record:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cost.macs(model) == 5 * 4 + 4 * 4
+    rows = {row.name: (row.kind, row.macs, row.params) for row in cost.layer_costs(model)}
+    assert rows["one/matmul"] == ("Matmul", 20, 20)
+    assert cost.params(model) == sum(row[2] for row in rows.values())
+
+
+def test_unknown_layer_counts_nothing_with_one_warning():
+    model = model_of(Closed(name="one"), Closed(name="two"), shape=(5,))
+    with pytest.warns(UserWarning, match=r"'one' \(Closed\), 'two' \(Closed\)") as record:
         assert cost.macs(model) == 0
     assert len(record) == 1
     assert cost.params(model) == 5 * 4 + 4 * 4

@@ -138,6 +138,8 @@ class ChannelMap:
         inner: list of `Inner`, channels that no symbolic tensor shows; `tensors` has them too.
         zeros: the `id` of each symbolic tensor in which a channel is known to be zero where all of
             its parameters are.
+        exact: what `trace` was called with.
+        input_shape: likewise.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class ChannelMap:
         zeros: frozenset[int] = frozenset(),
         graph: Graph | None = None,
         exact: bool = True,
+        input_shape: Any = None,
     ) -> None:
         self.model = model
         self.slices = slices
@@ -159,6 +162,7 @@ class ChannelMap:
         self.inner = inner or []
         self.zeros = zeros
         self.exact = exact
+        self.input_shape = input_shape
         self.graph = graph or Graph([], [], [], [], [], [])
 
     def __len__(self) -> int:

@@ -74,7 +74,7 @@ def leaf_graph(model: keras.Model, input_shape: Any = None) -> keras.Model:
         model: a built model of any kind.
         input_shape: see `as_functional`; of no effect on a graph of leaves.
     """
-    if is_graph(model) and not _has_composites(model):
+    if is_graph(model) and not has_composites(model):
         return model
     key = [(id(v), tuple(v.shape)) for v in model.variables]
     if is_graph(model):
@@ -86,9 +86,10 @@ def leaf_graph(model: keras.Model, input_shape: Any = None) -> keras.Model:
     return known[1]
 
 
-def _has_composites(model: Any) -> bool:
+def has_composites(model: Any) -> bool:
+    """Whether a graph calls layers that are not known as a whole, in nested models too."""
     return any(
-        _has_composites(node.operation) if is_graph(node.operation) else _is_composite(node)
+        has_composites(node.operation) if is_graph(node.operation) else _is_composite(node)
         for node in nodes_of(model)
     )
 

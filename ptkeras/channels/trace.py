@@ -161,7 +161,8 @@ class _Tracer:
         zeros = frozenset(key for key, zero in self.zeros.items() if zero)
         models = list(self.walked.values())
         graph = Graph(models, self.nodes, self.symbolic, self.opened, self.seen_through, [])
-        return ChannelMap(self.model, slices, causes, tensors, inner, zeros, graph, self.exact)
+        given = self.exact, self.input_shape
+        return ChannelMap(self.model, slices, causes, tensors, inner, zeros, graph, *given)
 
     def frozen_labels(self, tensor: Any) -> np.ndarray:
         """New labels that may not go, along the last axis of a tensor."""

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from ptkeras import fisher
-from ptkeras.channels.graph import functional_of, is_graph, nodes_of
+from ptkeras.channels.graph import functional_of, has_graph, is_graph, nodes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +47,29 @@ class Chain:
 def chains(model: keras.Model) -> list[Chain]:
     """All layers of a model that can be pruned in their eigenbasis, with their rotations.
 
-    Those of `ptkeras.fisher.layers` without a constraint on the kernel, which would hold for
-    another kernel than it was meant for.
+    Those of `ptkeras.fisher.layers` that the graph of the model calls, without a constraint on the
+    kernel, which would hold for another kernel than it was meant for.
 
     Args:
         model: a Functional or built Sequential model.
+
+    Raises:
+        ValueError: If the model has no graph in which layers could be replaced.
     """
-    found = [x for x in fisher.layers(model) if x.kernel_constraint is None]
+    if isinstance(model, keras.Model) and not has_graph(model):
+        raise ValueError(
+            f"'{model.name}' (a {type(model).__name__}) has a call() of Python code, in which "
+            "EigenDamage cannot put layers in the place of others: prune the Functional model "
+            "ptkeras.as_functional(model)."
+        )
+    called: dict[int, Any] = {}
+    _find_called(model, called, set())
+    inside = {id(x) for op in called.values() for x in op._flatten_layers(include_self=False)}
+    found = [
+        layer
+        for layer in fisher.layers(model)
+        if layer.kernel_constraint is None and id(layer) in called and id(layer) not in inside
+    ]
     links = _links(model, {id(layer): layer for layer in found})
     taken: set[int] = set()
     before: dict[int, Any] = {}
@@ -117,6 +133,18 @@ def _links(model: keras.Model, candidates: dict[int, Any]) -> list[tuple[Any, An
         if {id(tensor) for tensor in sources} <= {id(tensor) for tensor in made}:
             links.append((layer, reader))
     return links
+
+
+def _find_called(model: keras.Model, called: dict[int, Any], visited: set[int]) -> None:
+    """Adds the layers that graphs call themselves; only those can be replaced."""
+    if id(model) in visited:
+        return
+    visited.add(id(model))
+    for node in nodes_of(model):
+        if is_graph(node.operation):
+            _find_called(node.operation, called, visited)
+        elif isinstance(node.operation, keras.layers.Layer):
+            called[id(node.operation)] = node.operation
 
 
 def _read_graph(

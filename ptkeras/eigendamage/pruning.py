@@ -75,7 +75,9 @@ def prune(
     holds one, since it is added behind the rotation out.
 
     Args:
-        model: a Functional or built Sequential model, trained.
+        model: a Functional or built Sequential model, trained. Layers inside of layers of your own
+            stay as they are, since code cannot be edited: `ptkeras.as_functional(model)` is a model
+            of the same weights without such layers, and of a model whose `call` is Python code.
         x: examples of the training data, as the model takes them: an array, or a list or dict of
             arrays. Targets are drawn from the model itself.
         ratio: the share of all rows and columns that goes, from 0 and under 1.
@@ -208,7 +210,8 @@ def _to_prune(model: keras.Model, leave_alone: Iterable[str], names: dict[int, s
     if not found:
         raise ValueError(
             f"'{model.name}' has no layer that EigenDamage could prune: it takes ungrouped Conv1D, "
-            "Conv2D, Conv3D and Dense layers that the graph calls itself."
+            "Conv2D, Conv3D and Dense layers that the graph calls itself. If they are inside of "
+            "layers of your own, prune the Functional model ptkeras.as_functional(model)."
         )
     return found
 

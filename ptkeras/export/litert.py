@@ -48,7 +48,7 @@ def to_litert(
     "ptkeras" of the file's metadata, as JSON.
 
     Args:
-        model: a Functional or built Sequential model; it is not changed.
+        model: a built model of any kind; it is not changed.
         path: the file to write, ending in `.tflite`. One that is there is replaced as a whole.
         precision: "float32"; "float16", for the weights, which is half the size; or "int8": weights
             by output channel and activations by tensor, with the ranges seen on `calibration`.

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from ptkeras.channels.graph import is_graph
 from ptkeras.export import conditional, exporting, folding
 from ptkeras.export.artifact import Artifact, ExportError
 from ptkeras.export.exporting import Request
@@ -54,7 +55,7 @@ def to_onnx(
     same weights, since onnxruntime lacks such operations on a CPU.
 
     Args:
-        model: a Functional or built Sequential model; it is not changed.
+        model: a built model of any kind; it is not changed.
         path: the file to write, ending in `.onnx`. One that is there is replaced as a whole.
         opset: the version of ONNX's operations, 13 to 18.
         precision: "float32"; "float16", with inputs and outputs in float32; or "int8": weights by
@@ -130,7 +131,8 @@ def _branch_off(proto: Any, model: keras.Model) -> None:
     """Puts what gates may skip into conditionals, all of it: who exports gates wants them to."""
     from ptkeras.skipnet.blocks import gated_blocks
 
-    deciders = [block.decision._keras_history.operation for block in gated_blocks(model)]
+    blocks = gated_blocks(model) if is_graph(model) else []
+    deciders = [block.decision._keras_history.operation for block in blocks]
     gates = sum(getattr(op, "mode", "hard") != "open" for op in deciders)
     found = conditional.branch_off(proto)
     if found < gates:

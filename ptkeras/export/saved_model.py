@@ -48,7 +48,7 @@ def to_saved_model(
     can only be written with check=False.
 
     Args:
-        model: a Functional or built Sequential model; it is not changed.
+        model: a built model of any kind; it is not changed.
         path: the folder to write. A SavedModel that is there is replaced as a whole.
         softmax: whether to put a softmax behind each output.
         mean: what to subtract from each channel of the only input, before anything else.

@@ -56,7 +56,7 @@ class Served:
     """A model behind named inputs and outputs.
 
     Args:
-        model: a Functional or built Sequential model.
+        model: a built model of any kind.
         serving: what is asked of the artifact.
 
     Attributes:
@@ -208,8 +208,6 @@ def to_numpy(value: Any) -> np.ndarray:
 
 def check_model(model: Any) -> None:
     """Raises a ValueError unless a model's inputs and outputs can be known."""
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"Only a keras.Model can be exported; received {type(model).__name__}.")
     leaf_graph(model)
 
 

@@ -93,7 +93,7 @@ def verify(
     Args:
         path: an .onnx or .tflite file, or the folder of a SavedModel. A LiteRT file that needs
             TensorFlow's operations is run with them.
-        model: the Keras model, Functional or Sequential.
+        model: the Keras model.
         inputs: examples of it: an array, or arrays in the structure of the model's inputs or by
             input name. A batch takes them from the start, again and again where there are too few.
             None for random ones: normal numbers, and 0 or 1 for integers.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras.channels.graph import is_graph, nodes_of
+from ptkeras.channels import trace
+from ptkeras.channels.graph import is_graph
+from ptkeras.channels.leaves import is_changed
 from ptkeras.fisher.basis import Basis, Moment
 from ptkeras.fisher.patches import channels_last, patches, uses
 from ptkeras.fisher.taps import Tap, number_of_examples, taps
@@ -47,17 +50,27 @@ class Factors:
 def layers(model: keras.Model) -> list[Any]:
     """The layers whose Fisher information is factored, in the order of the graph.
 
-    Convolutions of one to three dimensions and dense layers, in nested models too. Left out are
-    grouped, depthwise, separable and transposed ones, those inside wrappers, attention and
-    recurrent layers, subclasses (whose `call` may do anything), and those whose weights LoRA or
-    quantisation stands in for.
+    Convolutions of one to three dimensions and dense layers, in nested models and in layers of
+    layers too. Left out are grouped, depthwise, separable and transposed ones, those inside
+    wrappers, attention and recurrent layers and layers that cannot be seen through, subclasses
+    (whose `call` may do anything), and those whose weights LoRA or quantisation stands in for.
 
     Args:
-        model: a Functional or built Sequential model.
+        model: a built model of any kind.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers without a rule, which does not matter here
+        graph = trace(model).graph
     found: dict[int, Any] = {}
     inside: set[int] = set()
-    _look(model, found, inside)
+    opened = {id(each.layer) for each in graph.seen_through}
+    for node in graph.nodes:
+        op = node.operation
+        closed = id(op) not in opened and not is_graph(op)
+        if isinstance(op, keras.layers.Layer) and closed:
+            inside |= {id(layer) for layer in op._flatten_layers(include_self=False)}
+        if type(op) in _KINDS and getattr(op, "groups", 1) == 1 and not is_changed(op):
+            found.setdefault(id(op), op)
     return [layer for key, layer in found.items() if key not in inside]
 
 
@@ -92,7 +105,7 @@ def factors(
     ```
 
     Args:
-        model: a Functional or built Sequential model.
+        model: a built model of any kind.
         x: examples, as the model takes them: an array, or a list or dict of arrays.
         of: the layers; None for `ptkeras.fisher.layers(model)`.
         loss: what the outputs predict: the categorical or binary crossentropy, or the mean squared
@@ -146,7 +159,7 @@ def second_moments(
     eigenbasis, which Λ = λ_A λ_Sᵀ is an estimate of (EKFAC, George et al. 2018).
 
     Args:
-        model: a Functional or built Sequential model.
+        model: a built model of any kind.
         x: examples, as in `factors`.
         bases: for the `id` of each layer the bases of what it reads and of what it makes.
         of: the layers.
@@ -172,20 +185,6 @@ def second_moments(
                 read = _by_example(list(parts), own[0].examples)
                 total[place] += _squares(read, slopes) / size
     return result
-
-
-def _look(model: keras.Model, found: dict[int, Any], inside: set[int]) -> None:
-    """Adds the layers that a graph calls itself, and the `id`s of those inside of others."""
-    for node in nodes_of(model):
-        op = node.operation
-        if is_graph(op):
-            _look(op, found, inside)
-            continue
-        if isinstance(op, keras.layers.Layer):
-            inside |= {id(layer) for layer in op._flatten_layers(include_self=False)}
-        changed = getattr(op, "lora_enabled", False) or getattr(op, "quantization_mode", None)
-        if type(op) in _KINDS and getattr(op, "groups", 1) == 1 and not changed:
-            found.setdefault(id(op), op)
 
 
 def _each(batches: Iterator[list[Tap]]) -> Iterator[Tap]:

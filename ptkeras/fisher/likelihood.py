@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import losses, ops
 
-from ptkeras.channels.graph import functional_of
+from ptkeras._leaf_graph import outputs_of
 
 _TINY = 1e-7  # what Keras's losses clip probabilities to
 
@@ -52,9 +52,9 @@ def likelihoods(model: keras.Model, loss: Any = None) -> list[Likelihood | None]
             f"'{model.name}' is not compiled with a loss, so nobody knows what its outputs "
             "predict: compile it, or pass loss=."
         )
-    count = len(model.outputs)
+    graph = outputs_of(model)
+    count = len(graph.outputs)
     if isinstance(loss, dict) and not {"class_name", "config"} <= set(loss):
-        graph = functional_of(model)
         keyed = isinstance(graph._outputs_struct, dict)
         names = sorted(graph._outputs_struct) if keyed else graph.output_names
         each = [loss.get(name) for name in names]

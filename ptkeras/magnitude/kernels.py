@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
+from ptkeras._models import check_model
 from ptkeras._numbers import numbers
 
 Kind = Literal["conv", "dense"]
@@ -73,6 +74,7 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
         ValueError: the model has no kernels, or nothing goes by a name in `leave_alone`, or all do,
             or that is no name.
     """
+    check_model(model)
     found: dict[int, Kernel] = {}
     for layer in model._flatten_layers(include_self=False):
         variables = _kernels_of(layer)

@@ -153,7 +153,7 @@ class ChannelPruning:
             gates = shortcut_gates(self._map, keep, self.threshold, self.measure)
         multi_worker.check_decision(self._trainer, epoch, keep, gates)
         is_vain = not gates and np.array_equal(keep, self._vain)
-        little = not is_vain and gain(self._map, keep, gates, self._input_shape) < LEAST_GAIN
+        little = not is_vain and gain(self._map, keep, gates) < LEAST_GAIN
         if little and not always:
             return False
         self._epochs.reconfigured = epoch

@@ -14,12 +14,12 @@ from ptkeras.importance import kernel_slices
 from ptkeras.surgery.variables import kept_positions
 
 
-def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict, input_shape: Any = None) -> float:
+def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
     """Estimates the share of inference FLOPs that a keep mask removes, from the kernels' sizes."""
-    kernels = {id(row.variable): row.variable for row in kernel_slices(channel_map)}
     rows = channel_map.slice_of
+    found, _ = calls(channel_map.model, channel_map.input_shape)
     removed = total = 0.0
-    found, _ = calls(channel_map.model, input_shape)
+    kernels = {id(row.variable): row.variable for row in kernel_slices(channel_map)}
     for call, macs in zip(found, count_macs(found), strict=True):
         kernel = next((kernels[id(w)] for w in call.weights if id(w) in kernels), None)
         if kernel is None:

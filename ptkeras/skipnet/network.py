@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from ptkeras._arguments import check_number
+from ptkeras.channels.functional import leaf_graph
 from ptkeras.channels.graph import functional_of
 from ptkeras.skipnet.blocks import Block, gated_blocks, residual_blocks
 from ptkeras.skipnet.copying import Copier
@@ -169,11 +170,12 @@ def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "
     ```
 
     A block is what adds a branch to its own input, as it is: those whose shortcut is a projection
-    have no gate. Nested models are opened up. At first all gates are open, with a probability of
-    0.88, and the network computes what `model` does, bit for bit.
+    have no gate. Nested models are opened up. A model with layers of your own, or whose `call` is
+    Python code, is first made what `ptkeras.as_functional(model)` returns. At first all gates are
+    open, with a probability of 0.88, and the network computes what `model` does, bit for bit.
 
     Args:
-        model: a Functional or built Sequential model; it is not changed.
+        model: a built model of any kind; it is not changed.
         gate: "ffgate1", max pooling, two convolutions and a dense layer for each block; "ffgate2",
             one convolution; or "rnn", an LSTM that all blocks share.
 
@@ -182,11 +184,12 @@ def add_gates(model: keras.Model, gate: Literal["ffgate1", "ffgate2", "rnn"] = "
 
     Raises:
         ValueError: there is no residual block, or there are gates already; the name of the gate is
-            not known, or the model has no graph.
+            not known, or the code of the model cannot be seen through.
     """
     if gate not in GATES:
         raise ValueError(f"gate must be one of {', '.join(GATES)}; received {gate!r}.")
-    flat = Copier().copy(model)
+    opened = leaf_graph(model)
+    flat = Copier().copy(model) if opened is model else opened
     if gated_blocks(flat):
         raise ValueError(
             f"'{model.name}' has gates already: ptkeras.skipnet.remove_gates takes them out."

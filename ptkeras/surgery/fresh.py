@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from ptkeras._numbers import numbers
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import nodes_of
 from ptkeras.surgery.changes import Changes
@@ -16,8 +17,8 @@ from ptkeras.surgery.clone import clone
 from ptkeras.surgery.configs import live_config
 from ptkeras.surgery.holders import shapes_of
 from ptkeras.surgery.plan import Plan
-from ptkeras.surgery.reconfigure import reconfigure, scope_of
-from ptkeras.surgery.variables import kept_positions
+from ptkeras.surgery.reconfigure import reconfigure, scope_of, trace_like
+from ptkeras.surgery.variables import kept_positions, take
 
 
 def fresh(channel_map: ChannelMap, keep: np.ndarray | None = None) -> keras.Model:
@@ -37,7 +38,7 @@ def fresh(channel_map: ChannelMap, keep: np.ndarray | None = None) -> keras.Mode
         model = _double(channel_map.model)
         if keep is not None:
             keep = channel_map.check_keep(keep)
-            reconfigure(model, keep, exact=channel_map.exact)
+            reconfigure(model, keep, channel_map=trace_like(channel_map, model))
         _draw(model)
     return model
 
@@ -109,23 +110,41 @@ def _add_scale(layer: Any) -> None:
 
 def _draw(model: keras.Model) -> None:
     """Gives the layers of a model the numbers that their initializers draw."""
+    graph = trace(model).graph
+    inside = [x for each in graph.seen_through for x in each.recorder.opened_layers()]
+    opened = {id(layer) for layer in inside}
     done: set[int] = set()
-    for node in trace(model).graph.nodes:
+    for node in graph.nodes:
         layer = node.operation
         own = getattr(layer, "variables", ())
-        # What a layer has found in the data is not trained again.
-        if (
-            id(layer) in done
-            or not own
-            or isinstance(layer, keras.Model)
-            or hasattr(layer, "adapt")
-        ):
+        if id(layer) in opened or not own or done.issuperset(map(id, own)):
             continue
-        done.add(id(layer))
-        if any(inner._layers and not inner.built for inner in (layer,)):
+        if isinstance(layer, keras.Model):
+            continue
+        done.update(map(id, own))
+        # What a layer has found in the data is not trained again.
+        if hasattr(layer, "adapt") or (layer._layers and not layer.built):
             continue
         for variable, drawn in zip(own, _made_again(layer).variables, strict=True):
             variable.assign(drawn)
+            variable.trainable = drawn.trainable  # a search of gates has frozen it
+    for layer in inside:
+        _draw_own(layer, done)
+
+
+def _draw_own(layer: Any, done: set[int]) -> None:
+    """Draws the variables that a layer which holds layers has of its own, such as tokens."""
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    if done.issuperset(map(id, own)):
+        return
+    done.update(map(id, own))
+    new = _made_again(layer)
+    drawn = [*new._trainable_variables, *new._non_trainable_variables]
+    for variable, other in zip(own, drawn, strict=True):
+        # Its config may say the width before the change.
+        sizes = zip(variable.shape, other.shape, strict=True)
+        variable.assign(take(numbers(other), [np.arange(n) % m for n, m in sizes]))
+        variable.trainable = other.trainable
 
 
 def _made_again(layer: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from ptkeras.channels.settling import check
 from ptkeras.channels.trial import MismatchError, computes_with_numbers
 from ptkeras.surgery.adopt import keep_class
 from ptkeras.surgery.changes import Changes
+from ptkeras.surgery.clone import clone
 from ptkeras.surgery.editing import Editor, find_constants
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.holders import HolderError, Holders
@@ -35,8 +37,9 @@ def reconfigure(
     channel_map: ChannelMap | None = None,
     gates: Mapping[int, Gate] | None = None,
     exact: bool = True,
+    copy: bool = False,
 ) -> keras.Model:
-    """Removes channels from a model, in place.
+    """Removes channels from a model, in place or from a copy of it.
 
     Every layer, `keras.Variable`, optimizer and slot stays the object that it is, and gets the
     numbers of the channels that are kept: batch-norm statistics and momentum too. Inside `fit` the
@@ -56,9 +59,11 @@ def reconfigure(
         gates: for channel gating, the `Gate` for the `id` of each layer that keeps fewer channels
             than the tensors that it reads and adds to.
         exact: what `trace` is called with; of no effect beside a `channel_map`.
+        copy: whether `model` stays what it is and a smaller copy is returned, with weights of its
+            own and, if `model` is compiled, an optimizer and slots of its own.
 
     Returns:
-        `model`.
+        `model`, or the copy.
 
     Raises:
         ValueError: If the model is not built, `channel_map` is not its own, the mask has another
@@ -71,6 +76,11 @@ def reconfigure(
     channel_map.check_model(model)
     keep = channel_map.check_keep(keep)
     gates = gates or {}
+    if copy:
+        refuse_masks(model)
+        model, former = copy_of(model), channel_map
+        channel_map = trace_like(former, model)
+        gates = _gates_of_copy(gates, former, channel_map)
     if keep.all() and not gates:
         return model
     changes = Changes()
@@ -101,6 +111,27 @@ def remove(
         changes.undo()
         gc.collect()  # it may be a model that nobody holds any more, the error least of all
         _remove(channel_map, keep, gates, changes, training=True)
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    """Returns a copy of a model, which shares nothing with it that a training changes."""
+    with scope_of(model):
+        return clone(model)
+
+
+def trace_like(channel_map: ChannelMap, model: keras.Model) -> ChannelMap:
+    """Traces a copy of a traced model: its channels have the same numbers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the model itself has been warned of
+        return trace(model, exact=channel_map.exact, input_shape=channel_map.input_shape)
+
+
+def _gates_of_copy(
+    gates: Mapping[int, Gate], channel_map: ChannelMap, copied: ChannelMap
+) -> dict[int, Gate]:
+    """The gates of a model's layers for those of its copy."""
+    pairs = zip(channel_map.slices, copied.slices, strict=True)
+    return {id(b.layer): gates[id(a.layer)] for a, b in pairs if id(a.layer) in gates}
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -120,7 +120,7 @@ def _set(variable: keras.Variable, values: np.ndarray) -> None:
         parameter.grad = None
         parameter.data = new
     else:
-        with _without_name_scope():
+        with _without_name_scope(), _as_watched(variable):
             variable._initialize(_native(variable, values))
     variable._shape = tuple(values.shape)
 
@@ -129,6 +129,20 @@ def _native(variable: keras.Variable, values: np.ndarray) -> Any:
     if keras.config.backend() == "tensorflow":
         return values  # tf.Variable converts it, once
     return variable._convert_to_tensor(values, dtype=variable._dtype)
+
+
+@contextlib.contextmanager
+def _as_watched(variable: keras.Variable) -> Iterator[None]:
+    """Has TensorFlow watch a new tensor if it watched the former one.
+
+    It never watches what is made while a layer is frozen, and that may train again later.
+    """
+    trainable = variable._trainable
+    vars(variable)["_trainable"] = getattr(variable._value, "trainable", trainable)
+    try:
+        yield
+    finally:
+        vars(variable)["_trainable"] = trainable
 
 
 def _without_name_scope() -> contextlib.AbstractContextManager:
