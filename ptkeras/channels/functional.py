@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
+from keras.src.backend.common.masking import set_keras_mask
 from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
@@ -18,9 +19,13 @@ from ptkeras.channels.opening import (
     Constant,
     OpaqueError,
     Opened,
+    OpenedNode,
     Weight,
+    mask_of,
     open_call,
+    tensors_in,
 )
+from ptkeras.channels.operands import is_array
 
 # A batch size that no other size is a multiple of: where it turns up, the batch is meant.
 BATCH = 1009
@@ -136,12 +141,12 @@ class _Writer:
             self.graph(graph, [self.new[id(x)] for x in old])
             outputs = keras.tree.map_structure(lambda x: self.new[id(x)], graph._outputs_struct)
         else:
+            self.new.update((id(x), x) for x in flat)
             opened = self.open(self.model, *struct)
-            for own, new in zip(opened.inputs, keras.tree.flatten(struct), strict=True):
-                self.new[id(own)] = new
             self.nodes(opened)
             outputs = keras.tree.map_structure(
-                lambda x: None if x is None else self.new[id(x)], opened.outputs
+                lambda x: self.new[id(x)] if isinstance(x, keras.KerasTensor) else None,
+                opened.outputs,
             )
         return outputs
 
@@ -167,48 +172,55 @@ class _Writer:
         return [self.new[id(x)] for x in graph.outputs]
 
     def nodes(self, opened: Opened) -> None:
+        """Writes what a layer is made of."""
+        self.new.update((id(own), self.new[id(given)]) for own, given in opened.inputs)
         for node in opened.nodes:
-            self.node(node, opaque=node.reason is not None)
+            self.node(node)
 
-    def node(self, node: Any, opaque: bool = False) -> None:
+    def node(self, node: Any) -> None:
         """Writes one call."""
         operation = node.operation
         if isinstance(operation, Weight):
             outputs = [self.weight(operation.variable)]
         elif isinstance(operation, Constant):
             outputs = [self.constant(operation.value)]
+        elif (opened := self.opened(node)) is not None:
+            self.nodes(opened)
+            outputs = [self.new[id(x)] for x in opened.results[: len(node.outputs)]]
+            for tensor, output in zip(opened.results, outputs, strict=False):
+                if (mask := self.new.get(id(mask_of(tensor)))) is not None:
+                    set_keras_mask(output, mask)
         elif is_graph(operation):
             graph = functional_of(operation)
             args, kwargs = self.arguments(node)
             outputs = self.graph(graph, given_to(graph, args, kwargs))
             outputs = list(outputs)
-        elif not opaque and _is_composite(node) and self.composite(node):
-            return
         else:
             outputs = keras.tree.flatten(self.call(node))
         for tensor, value in zip(node.outputs, outputs, strict=True):
             self.new[id(tensor)] = value
 
-    def composite(self, node: Any) -> bool:
-        """Writes what a layer is made of; returns whether it can be seen through."""
+    def opened(self, node: Any) -> Opened | None:
+        """What a layer is made of; None for a leaf, and for one that cannot be seen through."""
+        if isinstance(node, OpenedNode):
+            return node.opened
+        if not _is_composite(node):
+            return None
         args, kwargs = self.arguments(node)
-        given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+        given = tensors_in((args, kwargs))
         if any(None in x.shape[1:] for x in given):
             raise ValueError(
                 f"'{self.model.name}' leaves sizes of its inputs open, and '{node.operation.name}' "
                 "may compute with them: pass input_shape=, the shape of one example."
             )
+        for x in given:
+            self.new |= {id(x): x}
+            if (mask := mask_of(x)) is not None:
+                self.new[id(mask)] = mask
         try:
-            opened = self.open(node.operation, args, kwargs)
+            return self.open(node.operation, args, kwargs)
         except OpaqueError:
-            return False
-        for own, outer in zip(opened.inputs, given, strict=True):
-            self.new[id(own)] = outer
-        self.nodes(opened)
-        outputs = [x for x in keras.tree.flatten(opened.outputs) if x is not None]
-        for tensor, own in zip(node.outputs, outputs, strict=True):
-            self.new[id(tensor)] = self.new[id(own)]
-        return True
+            return None
 
     def arguments(self, node: Any) -> tuple[tuple, dict]:
         """What a call is called with in the new model."""
@@ -216,7 +228,9 @@ class _Writer:
         def value(x: Any) -> Any:
             if isinstance(x, keras.KerasTensor):
                 return self.new[id(x)]
-            return self.weight(x) if isinstance(x, keras.Variable) else x
+            if isinstance(x, keras.Variable):
+                return self.weight(x)
+            return self.constant(x) if is_array(x) else x
 
         args, kwargs = node.arguments.convert(value)
         if isinstance(node.operation, layers.Layer) and not kwargs.get("training"):
@@ -228,9 +242,20 @@ class _Writer:
         args, kwargs = self.arguments(node)
         if isinstance(operation, keras_numpy.Reshape):
             return self.reshape(node, args[0] if args else kwargs["x"])
-        if isinstance(operation, (keras_numpy.BroadcastTo, keras_numpy.Tile)) and _has_batch(node):
-            return self.over_batch(args[0] if args else kwargs["x"], node.outputs[0].shape)
+        x = args[0] if args else kwargs.get("x")
+        if isinstance(operation, keras_numpy.BroadcastTo) and _has_batch(node):
+            return self.over_batch(x, node.outputs[0].shape)
+        if isinstance(operation, keras_numpy.Tile):
+            return self.tile(operation, x, node.outputs[0].shape)
         return self.copy_of(operation)(*args, **kwargs)
+
+    def tile(self, operation: Any, x: Any, shape: tuple) -> Any:
+        """A repetition, over the batch among others."""
+        repeats = [operation.repeats] if np.ndim(operation.repeats) == 0 else operation.repeats
+        repeats = [int(n) for n in repeats]
+        own = [1 if n % BATCH == 0 else n for n in repeats]
+        tiled = ops.tile(x, own)
+        return tiled if own == repeats else self.over_batch(tiled, shape)
 
     def copy_of(self, operation: Any) -> Any:
         """The operation for the new graph: its own nodes, and a name that nothing else has."""
@@ -275,7 +300,9 @@ class _Writer:
             ops.zeros_like(self.first, dtype=x.dtype), list(range(1, len(self.first.shape)))
         )
         zeros = ops.reshape(zeros, (-1, *[1] * (len(shape) - 1)))
-        rest = tuple(1 if n % BATCH == 0 else n for n in shape)
+        rest = tuple(1 if n is None or n % BATCH == 0 else n for n in shape)
+        if len(x.shape) == len(shape) and x.shape[0] is None:
+            return ops.add(x, ops.zeros(rest, dtype=x.dtype))
         if rest != tuple(x.shape)[-len(rest) :] and len(rest) > 1:
             x = ops.broadcast_to(x, rest)
         return ops.add(zeros, x)

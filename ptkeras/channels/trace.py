@@ -29,7 +29,7 @@ from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
 from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.channels.labels import Labels
 from ptkeras.channels.leaves import is_changed, is_leaf
-from ptkeras.channels.opening import OpaqueError, Opened, OpenedNode, open_call
+from ptkeras.channels.opening import OpaqueError, Opened, OpenedNode, open_call, tensors_in
 from ptkeras.channels.operands import is_array
 from ptkeras.channels.registry import Call, rule_for
 from ptkeras.channels.rules_moves import CHOOSERS
@@ -129,22 +129,34 @@ class _Tracer:
                 f"'{self.model.name}' (a {type(self.model).__name__}) cannot be seen through: "
                 f"{error} Build it with the functional API, keras.Model(inputs, outputs)."
             ) from error
-        for tensor in opened.inputs:
+        for _, tensor in opened.inputs:
             self.labels.cause = Cause("input", tensor)
             self.tensors[id(tensor)] = self.frozen_labels(tensor)
             self.zeros[id(tensor)] = True
         self.visit_opened(opened)
-        return [x for x in keras.tree.flatten(opened.outputs) if x is not None]
+        return tensors_in(opened.outputs)
 
     def is_leaf_inside(self, layer: Any) -> bool:
         return layer is not self.model and is_leaf(layer)
 
     def visit_opened(self, opened: Opened) -> None:
         self.seen_through.append(opened)
+        for own, given in opened.inputs:
+            if id(given) in self.tensors:
+                self.tensors[id(own)] = self.tensors[id(given)]
+                self.zeros[id(own)] = self.zeros[id(given)]
+            else:  # a mask that nothing else reads
+                self.tensors[id(own)] = self.frozen_labels(own)
+                self.zeros[id(own)] = False
         for inner in opened.nodes:
             if inner.reason is not None:
                 self.reasons[id(inner.operation)] = inner.reason
             self.visit(inner, within=opened.layer)
+        if (training := opened.in_training) is not None:
+            self.visit_opened(training)
+            pairs = zip(tensors_in(opened.outputs), tensors_in(training.outputs), strict=True)
+            for one, other in pairs:
+                self.labels.tie(self.tensors[id(one)], self.tensors[id(other)])
 
     def channel_map(self) -> ChannelMap:
         channel, causes, slices = self.labels.channels()
@@ -185,7 +197,7 @@ class _Tracer:
 
     def visit(self, node: Any, within: Any = None) -> None:
         inputs = [self.tensors[id(x)] for x in node.input_tensors]
-        if is_graph(node.operation):
+        if is_graph(node.operation) and getattr(node, "opened", None) is None:
             outputs = self.walk(node.operation, self.entering(node))
             zero = all(self.zeros[id(x)] for x in functional_of(node.operation).outputs)
         else:
@@ -243,7 +255,8 @@ class _Tracer:
         self.labels.cause = Cause("rule", node.operation)
         zeros = [self.zeros[id(x)] for x in node.input_tensors]
         reason = getattr(node, "reason", None)
-        rule = None if reason or is_changed(node.operation) else rule_for(node.operation)
+        closed = reason or is_changed(node.operation) or getattr(node, "opened", None)
+        rule = None if closed else rule_for(node.operation)
         if rule is not None:
             call = Call(self.labels, node, inputs, zeros, self.exact, self.walk)
             outputs = rule(call)
@@ -251,29 +264,27 @@ class _Tracer:
                 return outputs if isinstance(outputs, list) else [outputs], call.zero_output
         elif (nature := nature_of_node(node)).elementwise:
             return inputs, all(zeros) and nature.keeps_zero
-        elif (seen := self.see_through(node)) is not None:
-            return seen
+        elif (opened := self.see_through(node)) is not None:
+            self.visit_opened(opened)
+            results = opened.results[: len(node.outputs)]
+            if is_graph(node.operation):  # made for other shapes, which get smaller all the same
+                self.walk(node.operation, self.entering(node))
+            return [self.tensors[id(x)] for x in results], all(self.zeros[id(x)] for x in results)
         return self.unknown(node, inputs), False
 
-    def see_through(self, node: Any) -> tuple[list[np.ndarray], bool] | None:
-        """What a layer does whose `call` can be seen through; None if it cannot."""
+    def see_through(self, node: Any) -> Opened | None:
+        """What a layer is made of; None if it cannot be seen through."""
         layer = node.operation
-        if not isinstance(layer, keras.layers.Layer) or isinstance(node, OpenedNode):
+        if isinstance(node, OpenedNode):
+            return node.opened
+        if not isinstance(layer, keras.layers.Layer):
             return None
         try:
             opened = open_call(layer, node.arguments.args, node.arguments.kwargs, is_leaf)
         except OpaqueError as error:
             self.reasons[id(layer)] = str(error)
             return None
-        outputs = [x for x in keras.tree.flatten(opened.outputs) if x is not None]
-        if len(outputs) != len(node.outputs):
-            return None
-        for own, given in zip(opened.inputs, node.input_tensors, strict=True):
-            self.tensors[id(own)] = self.tensors[id(given)]
-            self.zeros[id(own)] = self.zeros[id(given)]
-        self.visit_opened(opened)
-        found = [self.tensors[id(x)] for x in outputs]
-        return found, all(self.zeros[id(x)] for x in outputs)
+        return opened if len(opened.results) >= len(node.outputs) else None
 
     def unknown(self, node: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """What has no rule may do anything with its inputs: nothing that touches it may go."""
