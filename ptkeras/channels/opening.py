@@ -31,6 +31,10 @@ _LEFT_ALONE = frozenset(
     ("_tracker", "_metrics", "_trainable_variables", "_non_trainable_variables", "_seed_generators")
 )
 
+# NumPy takes `array * tensor` upon itself, and asks a KerasTensor for numbers. With this it leaves
+# the product to the tensor, as it does with the tensors of all backends.
+keras.KerasTensor.__array_ufunc__ = None
+
 
 class Weight(keras.Operation):
     """A variable as a symbolic tensor, the source of what is made of it.
@@ -276,14 +280,19 @@ class Recorder:
         self._shadows: dict[int, Any] = {}
         self._weights: dict[int, Any] = {}
         self._inside: dict[int, Opened | str] = {}
+        self._arguments: dict[int, tuple[tuple, dict]] = {}
         self._calls: list[dict[int, list[LayerCall]]] = []  # of each layer that runs, inmost last
 
     def run(self, layer: Any, args: tuple, kwargs: dict, training: dict) -> Opened:
         """Runs the code of a layer."""
         (args, kwargs), inputs = copied((args, kwargs), self._closed_shape)
+        masked = [(own, mask_of(own)) for own, _ in inputs]
         with keras.StatelessScope(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             outputs = self.shadow(layer)(*args, **kwargs, **training)
+        for own, mask in masked:
+            if mask is not None:
+                set_keras_mask(own, mask)
         for copy, output in self._copies:
             if mask_of(output) is None and mask_of(copy) is not None:
                 set_keras_mask(output, mask_of(copy))
@@ -379,9 +388,9 @@ class Recorder:
             return self._returned(shadow, outputs, [x for x, _ in self._copies])
         outputs = self.inner_call(original, shadow, call, args, kwargs)
         results = results_of(outputs)
-        self._calls[-1].setdefault(id(original), []).append(
-            LayerCall((args, dict(kwargs)), outputs, results)
-        )
+        made = LayerCall((args, dict(kwargs)), outputs, results)
+        self._calls[-1].setdefault(id(original), []).append(made)
+        self._arguments.update((id(x), made.arguments) for x in results[:1])
         return outputs if self.is_leaf(original) else self._returned(shadow, outputs, results)
 
     def _returned(self, shadow: Any, outputs: Any, results: list[Any]) -> list[Any]:
@@ -395,6 +404,8 @@ class Recorder:
         """What a layer returns that another one calls."""
         if self.is_leaf(original) and _fits(original, args, kwargs):
             outputs = call(*args, **kwargs)
+            if isinstance(original, keras.layers.MultiHeadAttention):
+                forget_masks(args, kwargs)
             if isinstance(original, keras.layers.EinsumDense):
                 return _with_known_sizes(original, args[0], outputs)
             return outputs
@@ -412,7 +423,12 @@ class Recorder:
     def _open(self, original: Any, shadow: Any, args: tuple, kwargs: dict) -> Opened:
         arguments, inputs = copied((args, kwargs), self._closed_shape)
         calls: dict[int, list[LayerCall]] = {}
+        masked = [(own, given, mask_of(own)) for own, given in inputs]
         outputs = self._run_code(shadow, *arguments, calls)
+        for own, given, mask in masked:
+            if mask is not None and mask_of(own) is None:
+                set_keras_mask(given, None)
+                set_keras_mask(own, mask)
         return self._opened(original, arguments, inputs, outputs, calls, {})
 
     def _run_code(self, shadow: Any, args: tuple, kwargs: dict, calls: dict) -> Any:
@@ -451,7 +467,8 @@ class Recorder:
             if operation is node.operation and isinstance(operation, keras.layers.Layer):
                 # A layer that no attribute leads to, in a closure say, has been called itself.
                 operation._inbound_nodes.remove(node)
-            new = OpenedNode(operation, self._with_variables(node.arguments), node.outputs, layer)
+            read = self._with_variables(self._complete(node))
+            new = OpenedNode(operation, read, node.outputs, layer)
             inside = self._inside.get(id(node.outputs[0]))
             new.opened, new.reason = (None, inside) if isinstance(inside, str) else (inside, None)
             nodes.append(new)
@@ -492,12 +509,24 @@ class Recorder:
             stack.append((tensor, True))
             stack.extend((x, False) for x in reversed(self._read_by(node)))
 
+    def _complete(self, node: Any) -> Any:
+        """The arguments of a node, masks among them that Keras has handed on by itself."""
+        known = self._arguments.get(id(node.outputs[0]))
+        return node.arguments if known is None else SymbolicArguments(*known[0], **known[1])
+
     def _read_by(self, node: Any) -> list[Any]:
-        """The tensors that a node reads, masks that Keras has handed on by itself among them."""
-        inside = self._inside.get(id(node.outputs[0])) if node.outputs else None
-        if not isinstance(inside, Opened):
-            return node.input_tensors
-        return [given for _, given in inside.inputs]
+        """The tensors that a node reads, and masks that are on them if it is seen through."""
+        inside = self._inside.get(id(node.outputs[0]))
+        if isinstance(inside, Opened):
+            return [given for _, given in inside.inputs]
+        return self._complete(node).keras_tensors
+
+
+def forget_masks(args: tuple, kwargs: dict) -> None:
+    """Takes the masks from what a MultiHeadAttention was called on, as it does by itself."""
+    named = [kwargs.get(name) for name in ("query", "value", "key")]
+    for tensor in tensors_in([*args[:3], *named]):
+        set_keras_mask(tensor, None)
 
 
 def _fits(layer: Any, args: tuple, kwargs: dict) -> bool:

@@ -150,6 +150,11 @@ def moved(
     return results if [x.ndim for x in results] == [len(s) for s in output_shapes] else None
 
 
+def is_move(op: Any) -> bool:
+    """Whether `moved` knows an operation."""
+    return isinstance(op, (keras_numpy.Squeeze, *_MOVERS))
+
+
 def _least_batch(shape: tuple, newshape: Any) -> int:
     """The smallest batch whose elements fill whole examples of the new shape."""
     old = int(np.prod([n or 1 for n in shape[1:]]))

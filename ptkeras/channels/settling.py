@@ -9,6 +9,7 @@ import numpy as np
 
 from ptkeras.channels.channel_map import Cause, ChannelMap
 from ptkeras.channels.opening import Opened, variable_of
+from ptkeras.channels.rules_moves import CHOOSERS, is_move, moved
 from ptkeras.channels.trial import (
     MismatchError,
     SizeAttribute,
@@ -168,4 +169,35 @@ def check(
         return channel_map.kept_shape(keep, tensor)
 
     values = {(id(a.owner), a.name): shapes(a.tensor)[a.axis] for a in attributes}
-    run_smaller(opened, shapes, values)
+    nodes = run_smaller(opened, shapes, values)
+    for before, after in zip(opened.nodes, nodes, strict=True):
+        if isinstance(before.operation, CHOOSERS) and not _chooses_alike(
+            channel_map, keep, before, after
+        ):
+            raise MismatchError(f"'{before.operation.name}' chooses other channels.")
+
+
+def _chooses_alike(channel_map: ChannelMap, keep: np.ndarray, before: Any, after: Any) -> bool:
+    """Whether a choice among fewer channels shows those that are expected."""
+
+    def left(tensor: Any) -> np.ndarray:
+        channels = channel_map.tensors[id(tensor)]
+        axis = next((a for a, n in enumerate(channels.shape) if n > 1), None)
+        if axis is None:
+            return channels
+        return channels.compress(channel_map.kept(keep, channels).reshape(-1), axis)
+
+    if len(before.input_tensors) != 1 or not is_move(after.operation):
+        return True  # which may not choose among channels that can be removed
+    found = moved(
+        after.operation,
+        left(before.input_tensors[0]),
+        tuple(after.input_tensors[0].shape),
+        [tuple(x.shape) for x in after.outputs],
+        after.arguments.args,
+        after.arguments.kwargs,
+    )
+    return found is not None and all(
+        x.shape == np.broadcast_shapes(x.shape, own.shape) and (x == own).all()
+        for x, own in zip(found, map(left, before.outputs), strict=True)
+    )

@@ -12,6 +12,7 @@ import numpy as np
 from ptkeras._collector import held_back
 from ptkeras._progress import bar
 from ptkeras.channels import (  # noqa: F401  (they fill the registry)
+    choices,
     rules,
     rules_attention,
     rules_contract,
@@ -30,9 +31,7 @@ from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.channels.labels import Labels
 from ptkeras.channels.leaves import is_changed, is_leaf
 from ptkeras.channels.opening import OpaqueError, Opened, OpenedNode, open_call, tensors_in
-from ptkeras.channels.operands import is_array
 from ptkeras.channels.registry import Call, rule_for
-from ptkeras.channels.rules_moves import CHOOSERS
 from ptkeras.channels.settling import settle
 
 
@@ -101,6 +100,7 @@ class _Tracer:
         for output in outputs:
             self.labels.cause = Cause("output", output)
             self.labels.freeze(self.tensors[id(output)])
+        self.freeze_regularized()
         found = self.channel_map()
         while ties := settle(found, self.seen_through):
             channel = self.labels.channels()[0]
@@ -108,6 +108,14 @@ class _Tracer:
                 self.labels.tie(*(_labels_of(channel, own) for own in (one, other)))
             found = self.channel_map()
         return found
+
+    def freeze_regularized(self) -> None:
+        """Freezes the channels of variables whose regularizer is a user's, which may know sizes."""
+        for row in self.labels.rows():
+            regularizer = getattr(row.variable, "regularizer", None)
+            if not takes_sizes(regularizer, tuple(row.variable.shape), row.axis):
+                self.labels.cause = Cause("rule", row.layer)
+                self.labels.freeze(row.channels)
 
     def run_graph(self) -> list[Any]:
         """Walks a model that has a graph; returns its outputs."""
@@ -211,21 +219,21 @@ class _Tracer:
             else:
                 self.opened.append((tensor, within.name))
         if within is not None:
-            self.freeze_choices(node, inputs)
+            self.hold_choices(node, inputs)
         self.nodes.append(node)
 
-    def freeze_choices(self, node: Any, inputs: list[np.ndarray]) -> None:
-        """Freezes what a user's code chooses by constant numbers: no graph says it again."""
-        if not isinstance(node.operation, CHOOSERS) and not _has_arrays(node):
-            return
-        before = {int(x) for labels in inputs for x in np.unique(labels)}
-        after = {int(x) for t in node.outputs for x in np.unique(self.tensors[id(t)])}
-        if len(inputs) == 1 and before == after and not _has_arrays(node):
-            same = self.tensors[id(node.outputs[0])].reshape(-1)
-            if same.size == inputs[0].size and (same == inputs[0].reshape(-1)).all():
-                return
+    def hold_choices(self, node: Any, inputs: list[np.ndarray]) -> None:
+        """Ties or freezes what a user's code chooses by numbers: no graph says it again."""
+        outputs = [self.tensors[id(x)] for x in node.outputs]
         self.labels.cause = Cause("rule", node.operation)
-        for labels in (*inputs, *(self.tensors[id(x)] for x in node.outputs)):
+        if choices.chooses(node, inputs, outputs):
+            parts = choices.parts(node, inputs[0]) if len(inputs) == 1 else None
+            if parts is not None:
+                self.labels.tie(parts, parts[:1])
+                return
+        elif not choices.computes_with_arrays(node, outputs):
+            return
+        for labels in (*inputs, *outputs):
             self.labels.freeze(labels)
 
     def entering(self, node: Any) -> list[np.ndarray]:
@@ -257,6 +265,18 @@ class _Tracer:
         reason = getattr(node, "reason", None)
         closed = reason or is_changed(node.operation) or getattr(node, "opened", None)
         rule = None if closed else rule_for(node.operation)
+        outputs, zero = self.results(node, inputs, zeros, rule)
+        activity = getattr(node.operation, "activity_regularizer", None)
+        if activity is not None:
+            for labels, tensor in zip(outputs, node.outputs, strict=False):
+                axis = max(range(labels.ndim), key=lambda a, x=labels: x.shape[a])
+                if not takes_sizes(activity, (1, *tensor.shape[1:]), axis):
+                    self.labels.freeze(labels)
+        return outputs, zero
+
+    def results(
+        self, node: Any, inputs: list[np.ndarray], zeros: list[bool], rule: Any
+    ) -> tuple[list[np.ndarray], bool]:
         if rule is not None:
             call = Call(self.labels, node, inputs, zeros, self.exact, self.walk)
             outputs = rule(call)
@@ -308,6 +328,27 @@ class _Tracer:
         return [self.frozen_labels(x) for x in node.outputs]
 
 
+def takes_sizes(regularizer: Any, shape: tuple, axis: int) -> bool:
+    """Whether a regularizer takes tensors that are smaller along an axis.
+
+    Those of Keras and of ptkeras do; one of a user's, which may reshape, is tried.
+
+    Args:
+        regularizer: a regularizer, or None.
+        shape: the shape that it is for.
+        axis: the axis.
+    """
+    if regularizer is None or type(regularizer).__module__.startswith(("keras.", "ptkeras.")):
+        return True
+    shape = [1 if n is None else n for n in shape]
+    try:
+        for size in {max(1, shape[axis] - 1), max(1, shape[axis] // 2)}:
+            regularizer(keras.ops.ones([*shape[:axis], size, *shape[axis + 1 :]]))
+    except Exception:  # whatever a user's code, or Keras in it, says of the size
+        return False
+    return True
+
+
 def _check_rule(node: Any, outputs: list[np.ndarray]) -> None:
     """Refuses labels that do not fit the outputs of a node: a user's rule may say anything."""
     wanted = [len(x.shape) for x in node.outputs]
@@ -324,11 +365,3 @@ def _labels_of(channel: np.ndarray, channels: np.ndarray) -> np.ndarray:
     """A label of each of some channels, where `channel` has the channel of each label."""
     found, first = np.unique(channel[:-1], return_index=True)
     return first[np.searchsorted(found, channels)]
-
-
-def _has_arrays(node: Any) -> bool:
-    """Whether a node of a user's code computes with arrays of more than one number."""
-    arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
-    return any(
-        is_array(v) and not isinstance(v, keras.Variable) and np.size(v) > 1 for v in arguments
-    )

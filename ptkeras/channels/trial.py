@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras.src.ops import core as keras_core
 from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.opening import (
     Constant,
     Opened,
+    OpenedNode,
     Recorder,
     Weight,
     copied,
@@ -26,7 +28,13 @@ from ptkeras.channels.opening import (
 )
 
 Shapes = Callable[[Any], "tuple[int | None, ...]"]
-_SIZED = (keras_numpy.Reshape, keras_numpy.BroadcastTo, keras_numpy.Tile, keras_numpy.Repeat)
+_SIZED = (
+    keras_core.Slice,
+    keras_numpy.Reshape,
+    keras_numpy.BroadcastTo,
+    keras_numpy.Tile,
+    keras_numpy.Repeat,
+)
 
 
 class SizeAttribute(NamedTuple):
@@ -49,13 +57,18 @@ class MismatchError(Exception):
     """A user's code does not follow; the message says where."""
 
 
-def run_smaller(opened: Opened, shapes: Shapes, attributes: Mapping[tuple[int, str], int]) -> None:
+def run_smaller(
+    opened: Opened, shapes: Shapes, attributes: Mapping[tuple[int, str], int]
+) -> list[OpenedNode]:
     """Runs the code of a layer with tensors of other sizes.
 
     Args:
         opened: what the layer is made of.
         shapes: returns the shape that a tensor of `opened` is going to have.
         attributes: new values of attributes, by the `id` of the layer and the name.
+
+    Returns:
+        The new node for each node of `opened`.
 
     Raises:
         MismatchError: If it ends in an error, or does something else than before.
@@ -68,6 +81,7 @@ def run_smaller(opened: Opened, shapes: Shapes, attributes: Mapping[tuple[int, s
     except Exception as error:  # whatever the user's code, or Keras in it, says of the sizes
         raise MismatchError(first_line(error)) from error
     _compare(opened, new, shapes)
+    return new.nodes
 
 
 class _Smaller(Recorder):
