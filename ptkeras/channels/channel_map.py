@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -180,7 +181,7 @@ class ChannelMap:
             self.causes[channel] = self.causes[channel] or cause
         self.frozen[channels] = True
 
-    @property
+    @functools.cached_property
     def slice_of(self) -> dict[tuple[int, int], Slice]:
         """The slice of each axis of a variable, by the variable's `id` and the axis."""
         return {(id(row.variable), row.axis): row for row in self.slices}
@@ -309,6 +310,14 @@ class ChannelMap:
         return tuple(
             int(np.moveaxis(kept, axis, 0).reshape(n, -1).all(1).sum()) if n > 1 else size
             for axis, (n, size) in enumerate(zip(kept.shape, tensor.shape, strict=True))
+        )
+
+    def kept_variable_shape(self, keep: np.ndarray, variable: keras.Variable) -> tuple[int, ...]:
+        """The shape of a variable once the channels that are not in `keep` are gone."""
+        rows = [self.slice_of.get((id(variable), axis)) for axis in range(len(variable.shape))]
+        return tuple(
+            size if row is None else int(keep[row.channels].sum())
+            for row, size in zip(rows, variable.shape, strict=True)
         )
 
     def produced(self) -> dict[str, np.ndarray]:

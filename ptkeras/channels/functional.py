@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
+from keras.src.backend.common.masking import set_keras_mask
 from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
@@ -18,9 +19,15 @@ from ptkeras.channels.opening import (
     Constant,
     OpaqueError,
     Opened,
+    OpenedNode,
     Weight,
+    forget_masks,
+    mask_of,
     open_call,
+    tensors_in,
 )
+from ptkeras.channels.operands import is_array
+from ptkeras.channels.rules_moves import is_move
 
 # A batch size that no other size is a multiple of: where it turns up, the batch is meant.
 BATCH = 1009
@@ -38,7 +45,9 @@ def as_functional(model: keras.Model, input_shape: Any = None) -> keras.Model:
     ```
 
     Layers that cannot be seen through are in it as they are, and need their classes when the file
-    is loaded. Scalar variables are copied, since no layer of Keras holds one.
+    is loaded; so do those that draw random numbers, which no layer of Keras does in inference. What
+    operations a layer adds in training (stochastic depth) is left out. Scalar variables are copied,
+    since no layer of Keras holds one.
 
     Args:
         model: a built model of any kind.
@@ -53,6 +62,8 @@ def as_functional(model: keras.Model, input_shape: Any = None) -> keras.Model:
             shapes.
     """
     inputs = symbolic_inputs(model, input_shape)
+    if not is_graph(model):
+        inputs = _with_integers(model, inputs)
     writer = _Writer(model)
     outputs = writer.write(inputs)
     graph = functional_of(model) if is_graph(model) else None
@@ -60,6 +71,10 @@ def as_functional(model: keras.Model, input_shape: Any = None) -> keras.Model:
     if graph is not None:
         new.output_names = list(graph.output_names)
     return new
+
+
+class BatchError(ValueError):
+    """The code of a model makes an array that is another one for each batch size."""
 
 
 _CACHE: weakref.WeakKeyDictionary[Any, tuple[Any, Any]] = weakref.WeakKeyDictionary()
@@ -97,6 +112,33 @@ def has_composites(model: Any) -> bool:
 def _is_composite(node: Any) -> bool:
     layer = node.operation
     return isinstance(layer, layers.Layer) and not is_leaf(layer)
+
+
+def _with_integers(model: keras.Model, inputs: tuple[tuple, dict]) -> tuple[tuple, dict]:
+    """The inputs of a model, as integers where its code takes rows of something by them.
+
+    A model does not say what types it was called on.
+    """
+    try:
+        opened = open_call(model, *inputs, is_leaf)
+    except OpaqueError:
+        return inputs
+    source = {id(own): id(given) for own, given in opened.inputs}
+    numbers = set()
+    for node in opened.nodes:
+        arguments = node.arguments
+        if isinstance(node.operation, keras_numpy.Take):
+            indices = arguments.args[1] if arguments.args[1:] else arguments.kwargs["indices"]
+            numbers.add(source.get(id(indices)))
+        elif is_move(node.operation) and len(node.input_tensors) == 1:
+            found = source.get(id(node.input_tensors[0]))
+            source |= {id(x): found for x in node.outputs if found is not None}
+
+    def integer(x: Any) -> Any:
+        taken = isinstance(x, keras.KerasTensor) and id(x) in numbers
+        return keras.KerasTensor(x.shape, dtype="int32", name=x.name) if taken else x
+
+    return keras.tree.map_structure(integer, inputs)
 
 
 class _Writer:
@@ -137,12 +179,12 @@ class _Writer:
             self.graph(graph, [self.new[id(x)] for x in old])
             outputs = keras.tree.map_structure(lambda x: self.new[id(x)], graph._outputs_struct)
         else:
+            self.new.update((id(x), x) for x in flat)
             opened = self.open(self.model, *struct)
-            for own, new in zip(opened.inputs, keras.tree.flatten(struct), strict=True):
-                self.new[id(own)] = new
             self.nodes(opened)
             outputs = keras.tree.map_structure(
-                lambda x: None if x is None else self.new[id(x)], opened.outputs
+                lambda x: self.new[id(x)] if isinstance(x, keras.KerasTensor) else None,
+                opened.outputs,
             )
         return outputs
 
@@ -168,48 +210,63 @@ class _Writer:
         return [self.new[id(x)] for x in graph.outputs]
 
     def nodes(self, opened: Opened) -> None:
+        """Writes what a layer is made of."""
+        self.new.update((id(own), self.new[id(given)]) for own, given in opened.inputs)
         for node in opened.nodes:
-            self.node(node, opaque=node.reason is not None)
+            self.node(node)
 
-    def node(self, node: Any, opaque: bool = False) -> None:
+    def node(self, node: Any) -> None:
         """Writes one call."""
         operation = node.operation
         if isinstance(operation, Weight):
             outputs = [self.weight(operation.variable)]
         elif isinstance(operation, Constant):
             outputs = [self.constant(operation.value)]
+        elif (opened := self.opened(node)) is not None:
+            outputs = self.inside(node, opened)
         elif is_graph(operation):
             graph = functional_of(operation)
             args, kwargs = self.arguments(node)
             outputs = self.graph(graph, given_to(graph, args, kwargs))
             outputs = list(outputs)
-        elif not opaque and _is_composite(node) and self.composite(node):
-            return
         else:
             outputs = keras.tree.flatten(self.call(node))
         for tensor, value in zip(node.outputs, outputs, strict=True):
             self.new[id(tensor)] = value
 
-    def composite(self, node: Any) -> bool:
-        """Writes what a layer is made of; returns whether it can be seen through."""
+    def inside(self, node: Any, opened: Opened) -> list[Any]:
+        """Writes what a layer is made of; the layer itself if that draws random numbers."""
+        try:
+            self.nodes(opened)
+        except BatchError:
+            return keras.tree.flatten(self.call(node))
+        outputs = [self.new[id(x)] for x in opened.results[: len(node.outputs)]]
+        for tensor, output in zip(opened.results, outputs, strict=False):
+            if (mask := self.new.get(id(mask_of(tensor)))) is not None:
+                set_keras_mask(output, mask)
+        return outputs
+
+    def opened(self, node: Any) -> Opened | None:
+        """What a layer is made of; None for a leaf, and for one that cannot be seen through."""
+        if isinstance(node, OpenedNode):
+            return node.opened
+        if not _is_composite(node):
+            return None
         args, kwargs = self.arguments(node)
-        given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
+        given = tensors_in((args, kwargs))
         if any(None in x.shape[1:] for x in given):
             raise ValueError(
                 f"'{self.model.name}' leaves sizes of its inputs open, and '{node.operation.name}' "
                 "may compute with them: pass input_shape=, the shape of one example."
             )
+        for x in given:
+            self.new |= {id(x): x}
+            if (mask := mask_of(x)) is not None:
+                self.new[id(mask)] = mask
         try:
-            opened = self.open(node.operation, args, kwargs)
+            return self.open(node.operation, args, kwargs)
         except OpaqueError:
-            return False
-        for own, outer in zip(opened.inputs, given, strict=True):
-            self.new[id(own)] = outer
-        self.nodes(opened)
-        outputs = [x for x in keras.tree.flatten(opened.outputs) if x is not None]
-        for tensor, own in zip(node.outputs, outputs, strict=True):
-            self.new[id(tensor)] = self.new[id(own)]
-        return True
+            return None
 
     def arguments(self, node: Any) -> tuple[tuple, dict]:
         """What a call is called with in the new model."""
@@ -217,7 +274,9 @@ class _Writer:
         def value(x: Any) -> Any:
             if isinstance(x, keras.KerasTensor):
                 return self.new[id(x)]
-            return self.weight(x) if isinstance(x, keras.Variable) else x
+            if isinstance(x, keras.Variable):
+                return self.weight(x)
+            return self.constant(x) if is_array(x) else x
 
         args, kwargs = node.arguments.convert(value)
         if isinstance(node.operation, layers.Layer) and not kwargs.get("training"):
@@ -229,9 +288,27 @@ class _Writer:
         args, kwargs = self.arguments(node)
         if isinstance(operation, keras_numpy.Reshape):
             return self.reshape(node, args[0] if args else kwargs["x"])
-        if isinstance(operation, (keras_numpy.BroadcastTo, keras_numpy.Tile)) and _has_batch(node):
-            return self.over_batch(args[0] if args else kwargs["x"], node.outputs[0].shape)
-        return self.copy_of(operation)(*args, **kwargs)
+        x = args[0] if args else kwargs.get("x")
+        if isinstance(operation, keras_numpy.BroadcastTo) and _has_batch(node):
+            return self.over_batch(x, node.outputs[0].shape)
+        if isinstance(operation, keras_numpy.Tile):
+            return self.tile(operation, x, node.outputs[0].shape)
+        if isinstance(operation, layers.Layer) and not isinstance(node, OpenedNode):
+            kwargs = _with_masks(operation, args, kwargs)
+        if isinstance(operation, layers.MultiHeadAttention):
+            kwargs = _with_query_mask(kwargs)
+        outputs = self.copy_of(operation)(*args, **kwargs)
+        if isinstance(operation, layers.MultiHeadAttention):
+            forget_masks(args, kwargs)
+        return outputs
+
+    def tile(self, operation: Any, x: Any, shape: tuple) -> Any:
+        """A repetition, over the batch among others."""
+        repeats = [operation.repeats] if np.ndim(operation.repeats) == 0 else operation.repeats
+        repeats = [int(n) for n in repeats]
+        own = [1 if n % BATCH == 0 else n for n in repeats]
+        tiled = ops.tile(x, own)
+        return tiled if own == repeats else self.over_batch(tiled, shape)
 
     def copy_of(self, operation: Any) -> Any:
         """The operation for the new graph: its own nodes, and a name that nothing else has."""
@@ -240,6 +317,7 @@ class _Writer:
             new = object.__new__(type(operation))
             vars(new).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
             vars(new)["name"] = self.name(operation)
+            vars(new).update(_training_settings_of_others(operation))
             self.made[id(operation)] = new
             self.kept.append(operation)
         return self.made[id(operation)]
@@ -276,7 +354,9 @@ class _Writer:
             ops.zeros_like(self.first, dtype=x.dtype), list(range(1, len(self.first.shape)))
         )
         zeros = ops.reshape(zeros, (-1, *[1] * (len(shape) - 1)))
-        rest = tuple(1 if n % BATCH == 0 else n for n in shape)
+        rest = tuple(1 if n is None or n % BATCH == 0 else n for n in shape)
+        if len(x.shape) == len(shape) and x.shape[0] is None:
+            return ops.add(x, ops.zeros(rest, dtype=x.dtype))
         if rest != tuple(x.shape)[-len(rest) :] and len(rest) > 1:
             x = ops.broadcast_to(x, rest)
         return ops.add(zeros, x)
@@ -311,8 +391,9 @@ class _Writer:
         axis = next(a for a, n in enumerate(array.shape) if n and n % BATCH == 0)
         first = array.take([0], axis)
         if axis or not (array == first).all():
-            raise ValueError(
-                f"The code of '{self.model.name}' makes an array that depends on the batch size."
+            raise BatchError(
+                f"The code of '{self.model.name}' makes an array that depends on the batch size "
+                "or is drawn at random: put that into a layer of its own."
             )
         return self.over_batch(ops.convert_to_tensor(first), tuple(array.shape))
 
@@ -323,6 +404,57 @@ def _hold(layer: Any, variable: keras.Variable) -> None:
     layer._untrack_variable(layer._kernel)
     layer._kernel = variable
     layer._tracker.lock()
+
+
+def _training_settings_of_others(operation: Any) -> dict[str, None]:
+    """The initializers, regularizers and constraints that are no classes of Keras, set to None.
+
+    A file could not be loaded without their classes. What acts on a variable is held by that.
+    """
+    if not isinstance(operation, layers.Layer):
+        return {}
+    ends = ("_initializer", "_regularizer", "_constraint")
+    return {
+        name: None
+        for name, value in vars(operation).items()
+        if name.endswith(ends)
+        and value is not None
+        and not type(value).__module__.startswith("keras.")
+    }
+
+
+def _with_masks(layer: Any, args: tuple, kwargs: dict) -> dict:
+    """The keywords of a call with the masks on its tensors, as Keras hands them on by itself.
+
+    It does so again when the model runs, but only from one layer to the next.
+    """
+    given = layer._call_signature.bind(*args, **kwargs).arguments
+    tensors = {name: value for name, value in given.items() if tensors_in(value)}
+    names = {name: f"{name}_mask" for name in tensors} if len(tensors) > 1 else None
+    masks = {}
+    for name, value in tensors.items():
+        parameter = "mask" if names is None else names[name]
+        mask = keras.tree.map_structure(mask_of, value)
+        known = parameter in layer._call_signature.parameters and given.get(parameter) is None
+        if known and tensors_in(mask):
+            masks[parameter] = mask
+    return kwargs | masks
+
+
+def _with_query_mask(kwargs: dict) -> dict:
+    """The keywords of a MultiHeadAttention with the mask of the query in the attention's mask.
+
+    Keras reads the former from the tensor alone, which loses it on the way through operations.
+    """
+    query = kwargs.get("query_mask")
+    if query is None:
+        return kwargs
+    mask, query = kwargs.get("attention_mask"), ops.cast(ops.expand_dims(query, -1), "bool")
+    if mask is not None:
+        if len(mask.shape) == 4:
+            query = ops.expand_dims(query, 1)
+        query = ops.logical_and(query, ops.cast(mask, "bool"))
+    return {k: v for k, v in kwargs.items() if k != "query_mask"} | {"attention_mask": query}
 
 
 def _has_batch(node: Any) -> bool:

@@ -150,6 +150,10 @@ class Labels:
         made = self.new(shape[axis])
         return self.add(variable, axis, made, "output", layer, repeats)
 
+    def rows(self) -> list[Slice]:
+        """Returns what is known of the axes of variables; `channels` has labels."""
+        return list(self._rows.values())
+
     def keep_whole(self, variable: keras.Variable, axis: int) -> None:
         """Says that an axis of a variable is needed whole by what reads it besides its layer."""
         self._whole.append((self.cause, (id(variable), axis % len(variable.shape))))

@@ -17,17 +17,24 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
+from keras.src.backend.common.masking import set_keras_mask
 from keras.src.models.functional import Functional
 from keras.src.ops.node import Node
 from keras.src.ops.symbolic_arguments import SymbolicArguments
 
+from ptkeras.channels.graph import functional_of, given_to, is_graph
 from ptkeras.channels.leaves import is_changed
 
-_ORIGINAL, _RECORDER = "_ptkeras_of", "_ptkeras_recorder"
+_ORIGINAL, _RECORDER, _OUTPUTS = "_ptkeras_of", "_ptkeras_recorder", "_ptkeras_outputs"
+_LENGTH = 8  # stands for a length that is not known
 # What is no part of what a layer computes; sharing it, or leaving it empty, spares copies.
 _LEFT_ALONE = frozenset(
     ("_tracker", "_metrics", "_trainable_variables", "_non_trainable_variables", "_seed_generators")
 )
+
+# NumPy takes `array * tensor` upon itself, and asks a KerasTensor for numbers. With this it leaves
+# the product to the tensor, as it does with the tensors of all backends.
+keras.KerasTensor.__array_ufunc__ = None
 
 
 class Weight(keras.Operation):
@@ -68,22 +75,22 @@ class OpenedNode:
     Attributes:
         operation: the layer or operation that is called, the user's own object.
         arguments: what it is called with, as a node of Keras has it.
-        outputs: its symbolic results.
-        reason: why it could not be seen through; None if there was no need to.
+        outputs: its symbolic results, and the masks that Keras sets on them.
         owner: the layer in whose `call` an operation is, which holds the variables that it reads;
             None for the call of a layer.
+        opened: what a layer that is no leaf is made of; None if it cannot be seen through.
+        reason: why it cannot.
     """
 
     is_input = False
 
-    def __init__(
-        self, operation: Any, arguments: Any, outputs: list, reason: str | None, within: Any
-    ) -> None:
+    def __init__(self, operation: Any, arguments: Any, outputs: list, within: Any) -> None:
         self.operation = operation
         self.owner = None if isinstance(operation, keras.layers.Layer) else within
         self.arguments = arguments
         self.outputs = outputs
-        self.reason = reason
+        self.opened: Opened | None = None
+        self.reason: str | None = None
 
     @property
     def input_tensors(self) -> list[Any]:
@@ -96,19 +103,43 @@ class Opened(NamedTuple):
 
     Attributes:
         layer: the layer.
-        arguments: (args, kwargs) of the call, with `inputs` for tensors.
-        inputs: the symbolic tensors that it was called on.
-        outputs: its results, as it returned them; parts that are no tensors are None.
+        arguments: (args, kwargs) of the call, with tensors of its own.
+        inputs: (own, given) for each symbolic tensor that it was called on, and for the masks that
+            Keras has set on these.
+        outputs: what it returned, with symbolic tensors.
+        results: the tensors among these, and then the masks that Keras has set on them.
         nodes: the calls inside of it, in the order in which they run.
+        calls: for the `id` of each layer that it calls the `LayerCall`s, in their order.
         recorder: what has recorded them.
+        training: `{"training": …}`, what it was called with besides; empty if the arguments say it.
+        in_training: the same call in training, if other operations run then: those of a stochastic
+            depth, say. None if there are no others.
     """
 
     layer: Any
     arguments: tuple[tuple, dict]
-    inputs: list[Any]
+    inputs: list[tuple[Any, Any]]
     outputs: Any
+    results: list[Any]
     nodes: list[OpenedNode]
+    calls: dict[int, list[LayerCall]]
     recorder: Recorder
+    training: dict[str, bool]
+    in_training: Opened | None = None
+
+
+class LayerCall(NamedTuple):
+    """What a layer was called with inside of another one, and what it returned.
+
+    Attributes:
+        arguments: (args, kwargs), with symbolic tensors.
+        outputs: the results.
+        results: the symbolic tensors among them, and the masks on these.
+    """
+
+    arguments: tuple[tuple, dict]
+    outputs: Any
+    results: list[Any]
 
 
 class OpaqueError(Exception):
@@ -131,63 +162,105 @@ def open_call(
     Raises:
         OpaqueError: If the layer cannot be seen through.
     """
+    runs = []
     try:
-        return _open(layer, args, kwargs, is_leaf, batch)
+        for training in [{}] if "training" in kwargs else [{"training": False}, {"training": True}]:
+            recorder = Recorder(is_leaf, batch)
+            runs.append(recorder.run(layer, args, kwargs, training))
+            if not recorder.takes_training:
+                break
+        return runs[0] if len(runs) == 1 else _merged(*runs)
     except Exception as error:  # a user's code may raise anything
         raise OpaqueError(first_line(error)) from error
 
 
-_LENGTH = 8
+def _merged(inference: Opened, training: Opened) -> Opened:
+    """What a layer does in inference, with what it does in training where that is different.
+
+    Raises:
+        OpaqueError: If it calls other layers with weights in training, or returns other shapes.
+    """
+    steps, others = ([_identity(n.operation) for n in x.nodes] for x in (inference, training))
+    if steps == others:
+        for one, other in zip(inference.nodes, training.nodes, strict=True):
+            _merge_node(one, other)
+        return inference
+    own, other = ({step for step in x if isinstance(step, int)} for x in (steps, others))
+    if own != other or _shapes(inference) != _shapes(training):
+        raise OpaqueError("it calls other layers in training.")
+    return inference._replace(in_training=training)
 
 
-def _open(layer: Any, args: tuple, kwargs: dict, is_leaf: Callable, batch: int) -> Opened:
-    inputs: list[Any] = []
+def _merge_node(node: OpenedNode, training: OpenedNode) -> None:
+    if node.opened is None or training.opened is None:
+        node.opened, node.reason = None, node.reason or training.reason
+        return
+    try:
+        node.opened = _merged(node.opened, training.opened)
+    except OpaqueError as error:
+        node.opened, node.reason = None, str(error)
 
-    def fresh(value: Any) -> Any:
+
+def _identity(operation: Any) -> Any:
+    """What two calls of one operation share; a layer without weights may be made in each call."""
+    if isinstance(operation, Weight):
+        return id(operation.variable)
+    own = isinstance(operation, keras.layers.Layer) and operation.variables
+    return id(operation) if own else type(operation)
+
+
+def _shapes(opened: Opened) -> list[tuple]:
+    return [tuple(x.shape) for x in tensors_in(opened.outputs)]
+
+
+def tensors_in(structure: Any) -> list[Any]:
+    """Returns the symbolic tensors in a structure."""
+    return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
+
+
+def mask_of(tensor: Any) -> Any:
+    """Returns the mask that Keras has set on a symbolic tensor, or None."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def results_of(outputs: Any) -> list[Any]:
+    """Returns the symbolic tensors among some outputs, and then the masks that are on them."""
+    tensors = tensors_in(outputs)
+    return [*tensors, *(m for x in tensors if isinstance(m := mask_of(x), keras.KerasTensor))]
+
+
+def copied(
+    structure: Any,
+    shapes: Callable[[Any], tuple],
+    has_mask: Callable[[Any], bool] = lambda mask: True,
+) -> tuple[Any, list[tuple[Any, Any]]]:
+    """Copies the symbolic tensors of a structure, with no history, and the masks on them.
+
+    Args:
+        structure: any structure.
+        shapes: returns the shape of the copy of a tensor.
+        has_mask: whether a mask is to be copied.
+
+    Returns:
+        The structure with the copies in it, and (copy, original) for each tensor and then for each
+        mask.
+    """
+    pairs: list[tuple[Any, Any]] = []
+    masks: list[tuple[Any, Any]] = []
+
+    def copy(value: Any) -> Any:
+        return keras.KerasTensor(shapes(value), dtype=value.dtype, name=value.name)
+
+    def part(value: Any) -> Any:
         if not isinstance(value, keras.KerasTensor):
             return value
-        sizes = enumerate(value.shape)
-        shape = tuple((_LENGTH if axis else batch) if n is None else n for axis, n in sizes)
-        tensor = keras.KerasTensor(shape, dtype=value.dtype, name=value.name)
-        inputs.append(tensor)
-        return tensor
+        pairs.append((copy(value), value))
+        if isinstance(mask := mask_of(value), keras.KerasTensor) and has_mask(mask):
+            masks.append((copy(mask), mask))
+            set_keras_mask(pairs[-1][0], masks[-1][0])
+        return pairs[-1][0]
 
-    arguments = keras.tree.map_structure(fresh, (args, kwargs))
-    runs = []
-    for training in _trainings(layer, kwargs):
-        recorder = Recorder(is_leaf)
-        outputs, nodes = record(recorder, layer, arguments, inputs, training)
-        runs.append(Opened(layer, arguments, inputs, outputs, nodes, recorder))
-    if len(runs) > 1 and _steps(runs[0]) != _steps(runs[1]):
-        raise OpaqueError("it computes something else in training.")
-    return runs[0]
-
-
-def record(
-    recorder: Recorder, layer: Any, arguments: tuple[tuple, dict], inputs: list, training: dict
-) -> tuple[Any, list[OpenedNode]]:
-    """Runs the shadow of a layer; returns its outputs and the nodes that lead to them."""
-    args, kwargs = arguments
-    recorder._layer = layer
-    with keras.StatelessScope(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        outputs = recorder.shadow(layer)(*args, **kwargs, **training)
-    return recorder.result(inputs, outputs)
-
-
-def _trainings(layer: Any, kwargs: dict) -> list[dict]:
-    """The values of `training` to call a layer with: both where it may make a difference."""
-    if "training" in kwargs:
-        return [{}]
-    takes = getattr(layer, "_call_has_context_arg", {}).get("training", False)
-    return [{"training": False}, {"training": True}] if takes else [{}]
-
-
-def _steps(opened: Opened) -> list[tuple]:
-    return [
-        (id(n.operation) if isinstance(n.operation, keras.layers.Layer) else type(n.operation))
-        for n in opened.nodes
-    ]
+    return keras.tree.map_structure(part, structure), [*pairs, *masks]
 
 
 class Recorder:
@@ -195,16 +268,41 @@ class Recorder:
 
     Args:
         is_leaf: whether a layer is to be left closed.
+        batch: what stands for a batch size that is not known.
+
+    Attributes:
+        takes_training: whether the code of a layer that was seen through asks for `training`.
     """
 
-    def __init__(self, is_leaf: Callable[[Any], bool]) -> None:
+    def __init__(self, is_leaf: Callable[[Any], bool], batch: int = 2) -> None:
         self.is_leaf = is_leaf
+        self.takes_training = False
+        self._batch = batch
         self._shadows: dict[int, Any] = {}
         self._weights: dict[int, Any] = {}
-        self._reasons: dict[int, str] = {}
+        self._inside: dict[int, Opened | str] = {}
         self.graphs: list[tuple[Any, list[Any]]] = []  # (a graph whose nodes ran, what they read)
-        self._inside = False
-        self._layer: Any = None
+        self._arguments: dict[int, tuple[tuple, dict]] = {}
+        self._calls: list[dict[int, list[LayerCall]]] = []  # of each layer that runs, inmost last
+
+    def run(self, layer: Any, args: tuple, kwargs: dict, training: dict) -> Opened:
+        """Runs the code of a layer."""
+        (args, kwargs), inputs = copied((args, kwargs), self._closed_shape)
+        masked = [(own, mask_of(own)) for own, _ in inputs]
+        with keras.StatelessScope(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outputs = self.shadow(layer)(*args, **kwargs, **training)
+        for own, mask in masked:
+            if mask is not None:
+                set_keras_mask(own, mask)
+        for copy, output in self._copies:
+            if mask_of(output) is None and mask_of(copy) is not None:
+                set_keras_mask(output, mask_of(copy))
+        return self._opened(layer, (args, kwargs), inputs, outputs, self._outermost, training)
+
+    def _closed_shape(self, tensor: Any) -> tuple[int, ...]:
+        sizes = enumerate(tensor.shape)
+        return tuple((_LENGTH if axis else self._batch) if n is None else n for axis, n in sizes)
 
     def shadow(self, original: Any) -> Any:
         """The shadow of a layer or operation."""
@@ -254,10 +352,13 @@ class Recorder:
     def weight(self, variable: keras.Variable, owner: Any) -> Any:
         """The symbolic tensor of a variable."""
         if id(variable) not in self._weights:
-            tensor = keras.KerasTensor(tuple(variable.shape), dtype=variable._dtype)
+            tensor = keras.KerasTensor(self._weight_shape(variable), dtype=variable._dtype)
             Node(Weight(variable, owner), (), {}, tensor)
             self._weights[id(variable)] = tensor
         return self._weights[id(variable)]
+
+    def _weight_shape(self, variable: keras.Variable) -> tuple[int, ...]:
+        return tuple(variable.shape)
 
     def constant(self, value: Any) -> Any:
         """A symbolic tensor for what is an array."""
@@ -275,72 +376,109 @@ class Recorder:
             args, kwargs = keras.tree.map_structure(self.constant, (args, kwargs))
         if not original.built and not _needs_no_build(original):
             raise OpaqueError(f"its layer '{original.name}' is not built.")
-        if self.is_leaf(original) or not any_symbolic_tensors(args, kwargs):
-            return call(*args, **kwargs)
-        # Keras makes a node of the call itself at its end: of a placeholder, since the results
-        # have nodes of their own already.
-        call(*args, **kwargs)
-        outputs = vars(shadow).pop("_ptkeras_outputs")
-        if original.supports_masking and args:
-            masks = keras.tree.map_structure(_mask_of, args[0])
-            keras.layers.Layer._set_mask_metadata(shadow, args[0], outputs, masks)
-        return outputs
+        outputs = call(*args, **kwargs)
+        return vars(shadow).pop(_OUTPUTS, outputs)
 
     def symbolic_call(self, shadow: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
         """What Keras calls in place of `call` on symbolic tensors."""
         original = vars(shadow)[_ORIGINAL]
-        if self.is_leaf(original):
-            outputs = self.leaf_outputs(original, shadow, call, args, kwargs)
+        if not self._calls:
+            self._outermost: dict[int, list[LayerCall]] = {}
+            outputs = self._run_code(shadow, args, kwargs, self._outermost)
+            # Keras takes what is returned as made by the layer, and sets masks on it.
+            _, self._copies = copied(outputs, self._closed_shape)
+            return self._returned(shadow, outputs, [x for x, _ in self._copies])
+        outputs = self.inner_call(original, shadow, call, args, kwargs)
+        results = results_of(outputs)
+        made = LayerCall((args, dict(kwargs)), outputs, results)
+        self._calls[-1].setdefault(id(original), []).append(made)
+        self._arguments.update((id(x), made.arguments) for x in results[:1])
+        return outputs if self.is_leaf(original) else self._returned(shadow, outputs, results)
+
+    def _returned(self, shadow: Any, outputs: Any, results: list[Any]) -> list[Any]:
+        """What Keras makes the outputs of a node of; the code gets what there is in truth."""
+        vars(shadow)[_OUTPUTS] = outputs
+        return results or [keras.KerasTensor((1,))]
+
+    def inner_call(
+        self, original: Any, shadow: Any, call: Callable, args: tuple, kwargs: dict
+    ) -> Any:
+        """What a layer returns that another one calls."""
+        if self.is_leaf(original) and _fits(original, args, kwargs):
+            outputs = call(*args, **kwargs)
+            if isinstance(original, keras.layers.MultiHeadAttention):
+                forget_masks(args, kwargs)
             if isinstance(original, keras.layers.EinsumDense):
                 return _with_known_sizes(original, args[0], outputs)
             return outputs
-        outermost, self._inside = not self._inside, True
         try:
             if is_changed(original):
                 raise OpaqueError("it has quantized weights, or LoRA.")
-            outputs = self._outputs(shadow.call(*args, **kwargs))
+            opened = self._open(original, shadow, args, kwargs)
         except Exception as error:
-            if outermost:
-                raise
             # The inner layer as a whole is what cannot be seen through.
-            outputs = self.opaque_outputs(original, shadow, args, kwargs)
-            node = Node(shadow, args, kwargs, outputs)
-            self._reasons[id(node)] = first_line(error)
-        vars(shadow)["_ptkeras_outputs"] = outputs
-        return keras.KerasTensor((1,))
+            outputs = _output_spec(original, args, kwargs)
+            self._inside.update((id(x), first_line(error)) for x in tensors_in(outputs)[:1])
+            return outputs
+        outputs, pairs = copied(opened.outputs, lambda x: tuple(x.shape))
+        self._inside.update((id(x), opened) for x, _ in pairs[:1])
+        return outputs
 
-    def leaf_outputs(
-        self, original: Any, shadow: Any, call: Callable, args: tuple, kwargs: dict
-    ) -> Any:
-        """What a layer that is left closed returns."""
-        return call(*args, **kwargs)
+    def _open(self, original: Any, shadow: Any, args: tuple, kwargs: dict) -> Opened:
+        arguments, inputs = copied((args, kwargs), self._closed_shape)
+        calls: dict[int, list[LayerCall]] = {}
+        masked = [(own, given, mask_of(own)) for own, given in inputs]
+        outputs = self._run_code(shadow, *arguments, calls)
+        for own, given, mask in masked:
+            if mask is not None and mask_of(own) is None:
+                set_keras_mask(given, None)
+                set_keras_mask(own, mask)
+        return self._opened(original, arguments, inputs, outputs, calls, {})
 
-    def opaque_outputs(self, original: Any, shadow: Any, args: tuple, kwargs: dict) -> Any:
-        """What a layer returns that cannot be seen through."""
-        return _output_spec(original, args, kwargs)
-
-    def _outputs(self, outputs: Any) -> Any:
+    def _run_code(self, shadow: Any, args: tuple, kwargs: dict, calls: dict) -> Any:
+        """Runs the `call` of a shadow; notes the calls of layers in it."""
+        original = vars(shadow)[_ORIGINAL]
+        takes = getattr(original, "_call_has_context_arg", {}).get("training", False)
+        self.takes_training |= bool(takes)
+        self._calls.append(calls)
+        try:
+            if is_graph(original):
+                graph = functional_of(original)
+                given = given_to(graph, args, kwargs)
+                self.graphs.append((graph, list(given)))
+                outputs = keras.Function._run_through_graph(graph, given, self.shadow)
+            else:
+                outputs = shadow.call(*args, **kwargs)
+        finally:
+            self._calls.pop()
         return keras.tree.map_structure(self.constant, outputs)
 
-    def result(self, inputs: list[Any], outputs: Any) -> tuple[Any, list[OpenedNode]]:
-        """The outputs and the nodes that lead to them, in the order in which they run."""
-        outputs = keras.tree.map_structure(
-            lambda x: x if isinstance(x, keras.KerasTensor) else None, outputs
-        )
-        flat = [x for x in keras.tree.flatten(outputs) if x is not None]
-        if not flat:
+    def _opened(
+        self,
+        layer: Any,
+        arguments: tuple,
+        inputs: list[tuple[Any, Any]],
+        outputs: Any,
+        calls: dict,
+        training: dict,
+    ) -> Opened:
+        """The record of a call: the nodes that lead to its results, in the order they run."""
+        results = results_of(outputs)
+        if not results:
             raise OpaqueError("it returns no tensor.")
         nodes = []
-        for node in _nodes_to(flat, {id(x) for x in inputs}):
-            own = vars(node.operation)
-            operation = own.get(_ORIGINAL, node.operation)
+        for node in self._nodes_to(results, {id(own) for own, _ in inputs}):
+            operation = vars(node.operation).get(_ORIGINAL, node.operation)
             if operation is node.operation and isinstance(operation, keras.layers.Layer):
                 # A layer that no attribute leads to, in a closure say, has been called itself.
                 operation._inbound_nodes.remove(node)
-            reason = self._reasons.get(id(node))
-            arguments = self._with_variables(node.arguments)
-            nodes.append(OpenedNode(operation, arguments, node.outputs, reason, self._layer))
-        return outputs, nodes
+            read = self._with_variables(self._complete(node))
+            new = OpenedNode(operation, read, node.outputs, layer)
+            inside = self._inside.get(id(node.outputs[0]))
+            new.opened, new.reason = (None, inside) if isinstance(inside, str) else (inside, None)
+            nodes.append(new)
+        parts = outputs, results, nodes, calls, self, training
+        return Opened(layer, arguments, inputs, *parts)
 
     def _with_variables(self, arguments: Any) -> Any:
         """Arguments with variables in place of their tensors, where these meet others.
@@ -355,37 +493,58 @@ class Recorder:
         args, kwargs = arguments.convert(lambda x: variables.get(id(x), x))
         return SymbolicArguments(*args, **kwargs)
 
-    def opened_layers(self) -> list[Any]:
-        """The layers that were seen through."""
-        originals = (vars(s)[_ORIGINAL] for s in self._shadows.values())
-        return [x for x in originals if isinstance(x, keras.layers.Layer) and not self.is_leaf(x)]
+    def _nodes_to(self, outputs: list[Any], inputs: set[int]) -> Iterator[Any]:
+        """The nodes that symbolic tensors come from, those before that they read first."""
+        done: set[int] = set()
+        stack: list[tuple[Any, bool]] = [(x, False) for x in reversed(outputs)]
+        while stack:
+            tensor, ready = stack.pop()
+            if id(tensor) in inputs:
+                continue
+            operation, index, _ = tensor._keras_history
+            if operation is None:
+                raise OpaqueError("it reads a tensor from elsewhere.")
+            node = operation._inbound_nodes[index]
+            if id(node) in done:
+                continue
+            if ready:
+                done.add(id(node))
+                yield node
+                continue
+            stack.append((tensor, True))
+            stack.extend((x, False) for x in reversed(self._read_by(node)))
 
-    def calls_of(self, original: Any) -> list[Any]:
-        """The nodes of the calls of a layer, in their order."""
-        shadow = self._shadows.get(id(original))
-        return [] if shadow is None else vars(shadow)["_inbound_nodes"]
+    def _complete(self, node: Any) -> Any:
+        """The arguments of a node, masks among them that Keras has handed on by itself."""
+        known = self._arguments.get(id(node.outputs[0]))
+        return node.arguments if known is None else SymbolicArguments(*known[0], **known[1])
+
+    def _read_by(self, node: Any) -> list[Any]:
+        """The tensors that a node reads, and masks that are on them if it is seen through."""
+        inside = self._inside.get(id(node.outputs[0]))
+        if isinstance(inside, Opened):
+            return [given for _, given in inside.inputs]
+        return self._complete(node).keras_tensors
 
 
-def _nodes_to(outputs: list[Any], inputs: set[int]) -> Iterator[Any]:
-    """The nodes that symbolic tensors come from, those before that they read first."""
-    done: set[int] = set()
-    stack: list[tuple[Any, bool]] = [(x, False) for x in reversed(outputs)]
-    while stack:
-        tensor, ready = stack.pop()
-        if id(tensor) in inputs:
-            continue
-        operation, index, _ = tensor._keras_history
-        if operation is None:
-            raise OpaqueError("it reads a tensor from elsewhere.")
-        node = operation._inbound_nodes[index]
-        if id(node) in done:
-            continue
-        if ready:
-            done.add(id(node))
-            yield node
-            continue
-        stack.append((tensor, True))
-        stack.extend((x, False) for x in reversed(node.input_tensors) if id(x) not in inputs)
+def forget_masks(args: tuple, kwargs: dict) -> None:
+    """Takes the masks from what a MultiHeadAttention was called on, as it does by itself."""
+    named = [kwargs.get(name) for name in ("query", "value", "key")]
+    for tensor in tensors_in([*args[:3], *named]):
+        set_keras_mask(tensor, None)
+
+
+def _fits(layer: Any, args: tuple, kwargs: dict) -> bool:
+    """Whether a Sequential model was made for inputs of these shapes; Keras runs it on others."""
+    if not isinstance(layer, keras.Sequential):
+        return True
+    graph = functional_of(layer)
+    pairs = zip(graph.inputs, tensors_in((args, kwargs)), strict=False)
+    return all(
+        len(made.shape) == len(given.shape)
+        and all(a in (None, b) for a, b in zip(made.shape[1:], given.shape[1:], strict=True))
+        for made, given in pairs
+    )
 
 
 _SHADOW_CLASSES: weakref.WeakKeyDictionary[type, Any] = weakref.WeakKeyDictionary()
@@ -431,8 +590,10 @@ def _new_shadow_class(cls: type) -> type:
 def first_line(error: BaseException) -> str:
     """What an error says, without the lines that Keras puts around it for each layer."""
     lines = str(error).replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
-    told = (line.strip() for line in lines)
-    own = (x for x in told if x and not x.startswith(("Exception encountered", "Could not auto")))
+    stripped = (line.strip() for line in lines)
+    own = (
+        x for x in stripped if x and not x.startswith(("Exception encountered", "Could not auto"))
+    )
     return next(own, type(error).__name__)
 
 
@@ -473,13 +634,14 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
 
 
+def variable_of(tensor: Any) -> keras.Variable | None:
+    """Returns the variable that a symbolic tensor stands for, or None."""
+    return getattr(_maker(tensor), "variable", None)
+
+
 def _maker(tensor: Any) -> Any:
     history = getattr(tensor, "_keras_history", None)
     return None if history is None else history.operation
-
-
-def _mask_of(tensor: Any) -> Any:
-    return getattr(tensor, "_keras_mask", None)
 
 
 def _needs_no_build(layer: Any) -> bool:

@@ -56,6 +56,12 @@ def _operands(call: Call) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return query, value if key is None else key, value
 
 
+def _has_mask_by_head(call: Call) -> bool:
+    """Whether the mask of an attention has numbers of its own for each head."""
+    mask = call.argument("attention_mask")
+    return mask is not None and len(mask.shape) > 3 and mask.shape[1] != 1
+
+
 @register(layers.MultiHeadAttention)
 def _multi_head_attention(call: Call) -> list[np.ndarray] | None:
     """Heads and head widths go by themselves.
@@ -73,6 +79,8 @@ def _multi_head_attention(call: Call) -> list[np.ndarray] | None:
     _, value_width = _project(call, layer._value_dense, value, [heads, shared])
     if getattr(layer, "_use_gate", False):
         _project(call, layer._gate_dense, query, [heads, value_width])
+    if _has_mask_by_head(call):
+        call.freeze(heads)
     for inner in (heads, width, value_width):
         call.needs(inner)
     return _outputs(call, _join_heads(call, heads, value_width), heads)
@@ -93,6 +101,8 @@ def _grouped_query_attention(call: Call) -> list[np.ndarray] | None:
     _project(call, layer._query_dense, query, [heads, width])
     if getattr(layer, "use_gate", False):
         _project(call, layer._gate_dense, query, [heads, width])
+    if _has_mask_by_head(call):
+        call.freeze(heads)
     for inner in (served, width):
         call.needs(inner)
     result = _join_heads(call, heads, width)

@@ -18,6 +18,7 @@ from keras.src.ops import nn as keras_nn
 from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.operands import (
+    data_of,
     is_operand,
     keep_whole,
     known_zero,
@@ -132,6 +133,19 @@ def _triangle(call: Call) -> np.ndarray:
     if any(n > 1 for n in labels.shape[-2:]):
         call.freeze(labels)
     call.passes()
+    return labels
+
+
+@register(keras_math.SegmentSum, keras_math.SegmentMax)
+def _segment(call: Call) -> np.ndarray | None:
+    """Sums up, or compares, what lies along the first axis."""
+    labels, segments = call.labels_of(data_of(call)), call.labels_of(call.argument("segment_ids"))
+    if labels is None or labels.shape[0] > 1 or labels.ndim != len(call.output_shapes[0]):
+        return None
+    if segments is not None:
+        call.freeze(segments)
+    # The largest of no numbers is the least that there is.
+    call.zero_output = isinstance(call.op, keras_math.SegmentSum) and call.zero_inputs[0]
     return labels
 
 

@@ -36,9 +36,7 @@ _MOVERS: dict[type, Mover] = {
     keras_numpy.Roll: lambda op, x, *_: np.roll(x, op.shift, _tuple(op.axis)),
     keras_numpy.Repeat: lambda op, x, *_: np.repeat(x, _tuple(op.repeats), op.axis),
     keras_numpy.Tile: lambda op, x, *_: np.tile(x, op.repeats),
-    keras_numpy.BroadcastTo: lambda op, x, *_: np.broadcast_to(
-        x, (1, *op.shape[1:]) if len(op.shape) == x.ndim else op.shape
-    ),
+    keras_numpy.BroadcastTo: lambda op, x, *_: np.broadcast_to(x, _sizes_for(op.shape, x)),
     keras_numpy.Split: lambda op, x, *_: np.split(x, op.indices_or_sections, op.axis),
     keras_core.Slice: lambda op, x, args, kwargs: x[slice_key(op, args, kwargs)],
     keras_numpy.GetItem: lambda op, x, args, kwargs: x[key_of(args, kwargs)],
@@ -94,6 +92,11 @@ def _sizes(shape: Any) -> tuple[int, ...]:
     return tuple(-1 if n is None else int(n) for n in shape)
 
 
+def _sizes_for(shape: Any, x: np.ndarray) -> tuple[int, ...]:
+    """A shape to broadcast to, whose open size is the batch's."""
+    return tuple(len(x) if n is None else int(n) for n in shape)
+
+
 def _resolved(newshape: Any, batch: int) -> tuple[int, ...]:
     """A new shape whose one open size NumPy can find: where there is another, None is the batch."""
     sizes = tuple(newshape)
@@ -131,11 +134,9 @@ def moved(
         One array per output, or None if the operation cannot be run with sizes that are not known.
     """
     batch = 1
-    if isinstance(op, keras_numpy.Reshape):
+    if isinstance(op, keras_numpy.Reshape) and shape and shape[0] is None:
         batch = _least_batch(shape, op.newshape)
-    full = [batch if shape[0] is None else 1, *(n or 1 for n in shape[1:])]
-    if shape and shape[0] is not None and isinstance(op, (keras_numpy.Reshape, keras_numpy.Ravel)):
-        full[0] = shape[0]
+    full = [(1 if axis else batch) if n is None else n for axis, n in enumerate(shape)]
     try:
         values = np.broadcast_to(values, full)
         if isinstance(op, keras_numpy.Squeeze):
@@ -147,6 +148,11 @@ def moved(
         return None
     results = list(result) if isinstance(result, (list, tuple)) else [result]
     return results if [x.ndim for x in results] == [len(s) for s in output_shapes] else None
+
+
+def is_move(op: Any) -> bool:
+    """Whether `moved` knows an operation."""
+    return isinstance(op, (keras_numpy.Squeeze, *_MOVERS))
 
 
 def _least_batch(shape: tuple, newshape: Any) -> int:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ptkeras.channels.channel_map import Cause, ChannelMap
-from ptkeras.channels.opening import Opened
+from ptkeras.channels.opening import Opened, variable_of
+from ptkeras.channels.rules_moves import CHOOSERS, is_move, moved
 from ptkeras.channels.trial import (
     MismatchError,
     SizeAttribute,
     candidates,
-    computes_with_numbers,
     run_smaller,
 )
 
@@ -35,16 +35,18 @@ def settle(channel_map: ChannelMap, opened: Iterable[Opened]) -> Ties:
         both: with any, the map has to be made again with them tied, and settled again.
     """
     for one in opened:
-        if computes_with_numbers(one):
-            ties = _settle_one(channel_map, one)
-            if ties:
-                return ties
+        ties = _settle_one(channel_map, one)
+        if ties:
+            return ties
     return []
 
 
 def _settle_one(channel_map: ChannelMap, opened: Opened) -> Ties:
     failing = []
-    for family in _families(channel_map, opened):
+    families = _families(channel_map, opened)
+    if not families or _all_follow(channel_map, opened, families):
+        return []
+    for family in families:
         attributes = _follows(channel_map, opened, family)
         if attributes is None:
             failing.append(family)
@@ -53,16 +55,17 @@ def _settle_one(channel_map: ChannelMap, opened: Opened) -> Ties:
     by_size: dict[int, list[np.ndarray]] = {}
     for family in failing:
         by_size.setdefault(len(family), []).append(family)
-    for families in by_size.values():
-        if len(families) > 1 and _follows(channel_map, opened, *families) is not None:
-            return [(families[0], other) for other in families[1:]]
+    for same in by_size.values():
+        if len(same) > 1 and _follows(channel_map, opened, *same) is not None:
+            return [(same[0], other) for other in same[1:]]
     for family in failing:
         channel_map.freeze(family, Cause("size", opened.layer))
     return []
 
 
 def _tensors(opened: Opened) -> list[Any]:
-    return [*opened.inputs, *(x for node in opened.nodes for x in node.outputs)]
+    inputs = [own for own, _ in opened.inputs]
+    return [*inputs, *(x for node in opened.nodes for x in node.outputs)]
 
 
 def _families(channel_map: ChannelMap, opened: Opened) -> list[np.ndarray]:
@@ -84,19 +87,42 @@ def _families(channel_map: ChannelMap, opened: Opened) -> list[np.ndarray]:
     return [family for family in families if len(family) > 1]
 
 
-def _follows(
-    channel_map: ChannelMap, opened: Opened, *families: np.ndarray
-) -> list[SizeAttribute] | None:
-    """The attributes to set for the code to follow; None if it does not follow."""
+def _all_follow(channel_map: ChannelMap, opened: Opened, families: list[np.ndarray]) -> bool:
+    """Whether the code follows if all kinds of channels get fewer, each to a number of its own."""
+    rng = np.random.default_rng(0)
+    dropped = [
+        rng.choice(family, 1 + number % (len(family) - 1), replace=False)
+        for number, family in enumerate(families)
+    ]
+    keep = _keep(channel_map, opened, dropped)
+    return _runs(channel_map, opened, keep, _known(channel_map, opened))
+
+
+def _keep(channel_map: ChannelMap, opened: Opened, dropped: list[np.ndarray]) -> np.ndarray:
+    """A bool per channel: all but those that are dropped, and one of each tensor at least."""
     keep = np.ones(len(channel_map), bool)
-    for family in families:
-        keep[family[1::2]] = False
+    for channels in dropped:
+        keep[channels] = False
     for tensor in _tensors(opened):
         channels = channel_map.tensors[id(tensor)].reshape(-1)
         if len(channels) and not channel_map.kept(keep, channels).any():
             keep[channels[0]] = True
+    return keep
 
-    if _runs(channel_map, opened, keep, []):
+
+def _known(channel_map: ChannelMap, opened: Opened) -> list[SizeAttribute]:
+    """The attributes of a layer and of those in it that are to be set already."""
+    own = {id(opened.layer), *map(id, opened.layer._layers)}
+    return [x for x in channel_map.graph.sized if id(x.owner) in own]
+
+
+def _follows(
+    channel_map: ChannelMap, opened: Opened, *families: np.ndarray
+) -> list[SizeAttribute] | None:
+    """The attributes to set for the code to follow; None if it does not follow."""
+    keep = _keep(channel_map, opened, [family[1::2] for family in families])
+    known = _known(channel_map, opened)
+    if _runs(channel_map, opened, keep, known):
         return []
     former: dict[int, list[tuple[Any, int]]] = {}
     for tensor in _tensors(opened):
@@ -105,7 +131,7 @@ def _follows(
             if old != size:
                 former.setdefault(old, []).append((tensor, axis))
     for attributes in candidates(opened, former):
-        if _runs(channel_map, opened, keep, attributes):
+        if _runs(channel_map, opened, keep, [*known, *attributes]):
             return attributes
     return None
 
@@ -136,9 +162,42 @@ def check(
     """
 
     def shapes(tensor: Any) -> tuple[int | None, ...]:
+        if (variable := variable_of(tensor)) is not None:
+            return channel_map.kept_variable_shape(keep, variable)
         if id(tensor) not in channel_map.tensors:
             return tuple(tensor.shape)
         return channel_map.kept_shape(keep, tensor)
 
     values = {(id(a.owner), a.name): shapes(a.tensor)[a.axis] for a in attributes}
-    run_smaller(opened, shapes, values)
+    nodes = run_smaller(opened, shapes, values)
+    for before, after in zip(opened.nodes, nodes, strict=True):
+        if isinstance(before.operation, CHOOSERS) and not _chooses_alike(
+            channel_map, keep, before, after
+        ):
+            raise MismatchError(f"'{before.operation.name}' chooses other channels.")
+
+
+def _chooses_alike(channel_map: ChannelMap, keep: np.ndarray, before: Any, after: Any) -> bool:
+    """Whether a choice among fewer channels shows those that are expected."""
+
+    def left(tensor: Any) -> np.ndarray:
+        channels = channel_map.tensors[id(tensor)]
+        axis = next((a for a, n in enumerate(channels.shape) if n > 1), None)
+        if axis is None:
+            return channels
+        return channels.compress(channel_map.kept(keep, channels).reshape(-1), axis)
+
+    if len(before.input_tensors) != 1 or not is_move(after.operation):
+        return True  # which may not choose among channels that can be removed
+    found = moved(
+        after.operation,
+        left(before.input_tensors[0]),
+        tuple(after.input_tensors[0].shape),
+        [tuple(x.shape) for x in after.outputs],
+        after.arguments.args,
+        after.arguments.kwargs,
+    )
+    return found is not None and all(
+        x.shape == np.broadcast_shapes(x.shape, own.shape) and (x == own).all()
+        for x, own in zip(found, map(left, before.outputs), strict=True)
+    )

@@ -14,6 +14,7 @@ import numpy as np
 from ptkeras._collector import held_back
 from ptkeras._progress import bar
 from ptkeras.channels import (  # noqa: F401  (they fill the registry)
+    choices,
     rules,
     rules_attention,
     rules_contract,
@@ -31,10 +32,8 @@ from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
 from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.channels.labels import Labels
 from ptkeras.channels.leaves import is_changed, is_leaf
-from ptkeras.channels.opening import OpaqueError, Opened, OpenedNode, open_call
-from ptkeras.channels.operands import is_array
+from ptkeras.channels.opening import OpaqueError, Opened, OpenedNode, open_call, tensors_in
 from ptkeras.channels.registry import Call, rule_for
-from ptkeras.channels.rules_moves import CHOOSERS
 from ptkeras.channels.settling import settle
 from ptkeras.channels.widths import freeze_widths
 
@@ -104,6 +103,7 @@ class _Tracer:
         for output in outputs:
             self.labels.cause = Cause("output", output)
             self.labels.freeze(self.tensors[id(output)])
+        self.freeze_regularized()
         found = self.channel_map()
         while ties := settle(found, self.seen_through):
             channel = self.labels.channels()[0]
@@ -112,6 +112,14 @@ class _Tracer:
             found = self.channel_map()
         freeze_widths(found)
         return found
+
+    def freeze_regularized(self) -> None:
+        """Freezes the channels of variables whose regularizer is a user's, which may know sizes."""
+        for row in self.labels.rows():
+            regularizer = getattr(row.variable, "regularizer", None)
+            if not takes_sizes(regularizer, tuple(row.variable.shape), row.axis):
+                self.labels.cause = Cause("rule", row.layer)
+                self.labels.freeze(row.channels)
 
     def run_graph(self) -> list[Any]:
         """Walks a model that has a graph; returns its outputs."""
@@ -133,22 +141,34 @@ class _Tracer:
                 f"'{self.model.name}' (a {type(self.model).__name__}) cannot be seen through: "
                 f"{error} Build it with the functional API, keras.Model(inputs, outputs)."
             ) from error
-        for tensor in opened.inputs:
+        for _, tensor in opened.inputs:
             self.labels.cause = Cause("input", tensor)
             self.tensors[id(tensor)] = self.frozen_labels(tensor)
             self.zeros[id(tensor)] = True
         self.visit_opened(opened)
-        return [x for x in keras.tree.flatten(opened.outputs) if x is not None]
+        return tensors_in(opened.outputs)
 
     def is_leaf_inside(self, layer: Any) -> bool:
         return layer is not self.model and is_leaf(layer)
 
     def visit_opened(self, opened: Opened) -> None:
         self.seen_through.append(opened)
+        for own, given in opened.inputs:
+            if id(given) in self.tensors:
+                self.tensors[id(own)] = self.tensors[id(given)]
+                self.zeros[id(own)] = self.zeros[id(given)]
+            else:  # a mask that nothing else reads
+                self.tensors[id(own)] = self.frozen_labels(own)
+                self.zeros[id(own)] = False
         for inner in opened.nodes:
             if inner.reason is not None:
                 self.reasons[id(inner.operation)] = inner.reason
             self.visit(inner, within=opened.layer)
+        if (training := opened.in_training) is not None:
+            self.visit_opened(training)
+            pairs = zip(tensors_in(opened.outputs), tensors_in(training.outputs), strict=True)
+            for one, other in pairs:
+                self.labels.tie(self.tensors[id(one)], self.tensors[id(other)])
 
     def channel_map(self) -> ChannelMap:
         channel, causes, slices = self.labels.channels()
@@ -190,7 +210,7 @@ class _Tracer:
 
     def visit(self, node: Any, within: Any = None) -> None:
         inputs = [self.tensors[id(x)] for x in node.input_tensors]
-        if is_graph(node.operation):
+        if is_graph(node.operation) and getattr(node, "opened", None) is None:
             outputs = self.walk(node.operation, self.entering(node))
             zero = all(self.zeros[id(x)] for x in functional_of(node.operation).outputs)
         else:
@@ -204,21 +224,21 @@ class _Tracer:
             else:
                 self.opened.append((tensor, within.name))
         if within is not None:
-            self.freeze_choices(node, inputs)
+            self.hold_choices(node, inputs)
         self.nodes.append(node)
 
-    def freeze_choices(self, node: Any, inputs: list[np.ndarray]) -> None:
-        """Freezes what a user's code chooses by constant numbers: no graph says it again."""
-        if not isinstance(node.operation, CHOOSERS) and not _has_arrays(node):
-            return
-        before = {int(x) for labels in inputs for x in np.unique(labels)}
-        after = {int(x) for t in node.outputs for x in np.unique(self.tensors[id(t)])}
-        if len(inputs) == 1 and before == after and not _has_arrays(node):
-            same = self.tensors[id(node.outputs[0])].reshape(-1)
-            if same.size == inputs[0].size and (same == inputs[0].reshape(-1)).all():
-                return
+    def hold_choices(self, node: Any, inputs: list[np.ndarray]) -> None:
+        """Ties or freezes what a user's code chooses by numbers: no graph says it again."""
+        outputs = [self.tensors[id(x)] for x in node.outputs]
         self.labels.cause = Cause("rule", node.operation)
-        for labels in (*inputs, *(self.tensors[id(x)] for x in node.outputs)):
+        if choices.chooses(node, inputs, outputs):
+            parts = choices.parts(node, inputs[0]) if len(inputs) == 1 else None
+            if parts is not None:
+                self.labels.tie(parts, parts[:1])
+                return
+        elif not choices.computes_with_arrays(node, outputs):
+            return
+        for labels in (*inputs, *outputs):
             self.labels.freeze(labels)
 
     def entering(self, node: Any) -> list[np.ndarray]:
@@ -248,7 +268,20 @@ class _Tracer:
         self.labels.cause = Cause("rule", node.operation)
         zeros = [self.zeros[id(x)] for x in node.input_tensors]
         reason = getattr(node, "reason", None)
-        rule = None if reason or is_changed(node.operation) else rule_for(node.operation)
+        closed = reason or is_changed(node.operation) or getattr(node, "opened", None)
+        rule = None if closed else rule_for(node.operation)
+        outputs, zero = self.results(node, inputs, zeros, rule)
+        activity = getattr(node.operation, "activity_regularizer", None)
+        if activity is not None:
+            for labels, tensor in zip(outputs, node.outputs, strict=False):
+                axis = max(range(labels.ndim), key=lambda a, x=labels: x.shape[a])
+                if not takes_sizes(activity, (1, *tensor.shape[1:]), axis):
+                    self.labels.freeze(labels)
+        return outputs, zero
+
+    def results(
+        self, node: Any, inputs: list[np.ndarray], zeros: list[bool], rule: Any
+    ) -> tuple[list[np.ndarray], bool]:
         if rule is not None:
             call = Call(self.labels, node, inputs, zeros, self.exact, self.walk)
             outputs = rule(call)
@@ -256,29 +289,27 @@ class _Tracer:
                 return outputs if isinstance(outputs, list) else [outputs], call.zero_output
         elif (nature := nature_of_node(node)).elementwise:
             return inputs, all(zeros) and nature.keeps_zero
-        elif (seen := self.see_through(node)) is not None:
-            return seen
+        elif (opened := self.see_through(node)) is not None:
+            self.visit_opened(opened)
+            results = opened.results[: len(node.outputs)]
+            if is_graph(node.operation):  # made for other shapes, which get smaller all the same
+                self.walk(node.operation, self.entering(node))
+            return [self.tensors[id(x)] for x in results], all(self.zeros[id(x)] for x in results)
         return self.unknown(node, inputs), False
 
-    def see_through(self, node: Any) -> tuple[list[np.ndarray], bool] | None:
-        """What a layer does whose `call` can be seen through; None if it cannot."""
+    def see_through(self, node: Any) -> Opened | None:
+        """What a layer is made of; None if it cannot be seen through."""
         layer = node.operation
-        if not isinstance(layer, keras.layers.Layer) or isinstance(node, OpenedNode):
+        if isinstance(node, OpenedNode):
+            return node.opened
+        if not isinstance(layer, keras.layers.Layer):
             return None
         try:
             opened = open_call(layer, node.arguments.args, node.arguments.kwargs, is_leaf)
         except OpaqueError as error:
             self.reasons[id(layer)] = str(error)
             return None
-        outputs = [x for x in keras.tree.flatten(opened.outputs) if x is not None]
-        if len(outputs) != len(node.outputs):
-            return None
-        for own, given in zip(opened.inputs, node.input_tensors, strict=True):
-            self.tensors[id(own)] = self.tensors[id(given)]
-            self.zeros[id(own)] = self.zeros[id(given)]
-        self.visit_opened(opened)
-        found = [self.tensors[id(x)] for x in outputs]
-        return found, all(self.zeros[id(x)] for x in outputs)
+        return opened if len(opened.results) >= len(node.outputs) else None
 
     def unknown(self, node: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """What has no rule may do anything with its inputs: nothing that touches it may go."""
@@ -300,6 +331,27 @@ class _Tracer:
                 for axis in range(len(value.shape)):
                     self.labels.keep_whole(value, axis)
         return [self.frozen_labels(x) for x in node.outputs]
+
+
+def takes_sizes(regularizer: Any, shape: tuple, axis: int) -> bool:
+    """Whether a regularizer takes tensors that are smaller along an axis.
+
+    Those of Keras and of ptkeras do; one of a user's, which may reshape, is tried.
+
+    Args:
+        regularizer: a regularizer, or None.
+        shape: the shape that it is for.
+        axis: the axis.
+    """
+    if regularizer is None or type(regularizer).__module__.startswith(("keras.", "ptkeras.")):
+        return True
+    shape = [1 if n is None else n for n in shape]
+    try:
+        for size in {max(1, shape[axis] - 1), max(1, shape[axis] // 2)}:
+            regularizer(keras.ops.ones([*shape[:axis], size, *shape[axis + 1 :]]))
+    except Exception:  # whatever a user's code, or Keras in it, says of the size
+        return False
+    return True
 
 
 def _check_rule(node: Any, outputs: list[np.ndarray]) -> None:
@@ -327,11 +379,3 @@ def _labels_of(channel: np.ndarray, channels: np.ndarray) -> np.ndarray:
     """A label of each of some channels, where `channel` has the channel of each label."""
     found, first = np.unique(channel[:-1], return_index=True)
     return first[np.searchsorted(found, channels)]
-
-
-def _has_arrays(node: Any) -> bool:
-    """Whether a node of a user's code computes with arrays of more than one number."""
-    arguments = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
-    return any(
-        is_array(v) and not isinstance(v, keras.Variable) and np.size(v) > 1 for v in arguments
-    )

@@ -13,13 +13,28 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras.src.ops import core as keras_core
 from keras.src.ops import numpy as keras_numpy
-from keras.src.ops.symbolic_arguments import SymbolicArguments
 
-from ptkeras.channels.opening import Constant, Opened, Recorder, Weight, first_line, record
+from ptkeras.channels.opening import (
+    Constant,
+    Opened,
+    OpenedNode,
+    Recorder,
+    Weight,
+    copied,
+    first_line,
+    tensors_in,
+)
 
 Shapes = Callable[[Any], "tuple[int | None, ...]"]
-_SIZED = (keras_numpy.Reshape, keras_numpy.BroadcastTo, keras_numpy.Tile, keras_numpy.Repeat)
+_SIZED = (
+    keras_core.Slice,
+    keras_numpy.Reshape,
+    keras_numpy.BroadcastTo,
+    keras_numpy.Tile,
+    keras_numpy.Repeat,
+)
 
 
 class SizeAttribute(NamedTuple):
@@ -42,12 +57,9 @@ class MismatchError(Exception):
     """A user's code does not follow; the message says where."""
 
 
-def computes_with_numbers(opened: Opened) -> bool:
-    """Whether a user's code has numbers in it that could be sizes, or come of them."""
-    return any(_numbers(node) or isinstance(node.operation, _SIZED) for node in opened.nodes)
-
-
-def run_smaller(opened: Opened, shapes: Shapes, attributes: Mapping[tuple[int, str], int]) -> None:
+def run_smaller(
+    opened: Opened, shapes: Shapes, attributes: Mapping[tuple[int, str], int]
+) -> list[OpenedNode]:
     """Runs the code of a layer with tensors of other sizes.
 
     Args:
@@ -55,38 +67,34 @@ def run_smaller(opened: Opened, shapes: Shapes, attributes: Mapping[tuple[int, s
         shapes: returns the shape that a tensor of `opened` is going to have.
         attributes: new values of attributes, by the `id` of the layer and the name.
 
+    Returns:
+        The new node for each node of `opened`.
+
     Raises:
         MismatchError: If it ends in an error, or does something else than before.
     """
-    inputs = [keras.KerasTensor(shapes(x), dtype=x.dtype, name=x.name) for x in opened.inputs]
-    by_id = dict(zip(map(id, opened.inputs), inputs, strict=True))
-    arguments = SymbolicArguments(*opened.arguments[0], **opened.arguments[1]).convert(
-        lambda x: by_id.get(id(x), x)
-    )
-    recorder = _Smaller(opened.recorder, shapes, attributes)
-    training = _training(opened)
+    recorder = _Smaller(opened, shapes, attributes)
     try:
-        outputs, nodes = record(recorder, opened.layer, arguments, inputs, training)
+        new = recorder.run(opened.layer, *opened.arguments, opened.training)
     except MismatchError:
         raise
     except Exception as error:  # whatever the user's code, or Keras in it, says of the sizes
         raise MismatchError(first_line(error)) from error
-    _compare(opened, outputs, nodes, shapes)
-
-
-def _training(opened: Opened) -> dict:
-    takes = getattr(opened.layer, "_call_has_context_arg", {}).get("training", False)
-    return {"training": False} if takes and "training" not in opened.arguments[1] else {}
+    _compare(opened, new, shapes)
+    return new.nodes
 
 
 class _Smaller(Recorder):
     """Records calls whose layers return tensors of other sizes than theirs."""
 
-    def __init__(self, first: Recorder, shapes: Shapes, attributes: Mapping) -> None:
-        super().__init__(first.is_leaf)
-        self._first = first
+    def __init__(self, opened: Opened, shapes: Shapes, attributes: Mapping) -> None:
+        super().__init__(opened.recorder.is_leaf)
+        self._former = opened
         self._shapes = shapes
         self._new_values = attributes
+
+    def _closed_shape(self, tensor: Any) -> tuple[int, ...]:
+        return self._shapes(tensor)
 
     def _open_attributes(self, original: Any, own: dict) -> None:
         super()._open_attributes(original, own)
@@ -99,52 +107,50 @@ class _Smaller(Recorder):
         vars(shadow)["_input_spec"] = None  # which says the size that it has had
         return shadow
 
-    def weight(self, variable: keras.Variable, owner: Any) -> Any:
-        known = id(variable) in self._weights
-        tensor = super().weight(variable, owner)
-        former = self._first._weights.get(id(variable))
-        if not known and former is not None:
-            tensor._shape = self._shapes(former)
-        return tensor
+    def _weight_shape(self, variable: keras.Variable) -> tuple[int, ...]:
+        former = self._former.recorder._weights.get(id(variable))
+        return tuple(variable.shape) if former is None else self._shapes(former)
 
-    def leaf_outputs(
+    def inner_call(
         self, original: Any, shadow: Any, call: Callable, args: tuple, kwargs: dict
     ) -> Any:
-        return self._as_before(original, shadow, args, kwargs)
-
-    def opaque_outputs(self, original: Any, shadow: Any, args: tuple, kwargs: dict) -> Any:
-        return self._as_before(original, shadow, args, kwargs)
-
-    def _as_before(self, original: Any, shadow: Any, args: tuple, kwargs: dict) -> Any:
         """What the same call returned, in the sizes that it is going to have."""
-        number, calls = len(vars(shadow)["_inbound_nodes"]), self._first.calls_of(original)
+        number = len(self._calls[-1].get(id(original), ()))
+        calls = self._former.calls.get(id(original), ())
         if number >= len(calls):
             raise MismatchError(f"'{original.name}' is called another number of times.")
-        node = calls[number]
-        given = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
-        for former, new in zip(node.input_tensors, given, strict=False):
-            if tuple(new.shape) != tuple(self._shapes(former)):
-                raise MismatchError(f"'{original.name}' is called on the shape {new.shape}.")
-        outputs = [
-            keras.KerasTensor(self._shapes(x), dtype=x.dtype, name=x.name) for x in node.outputs
-        ]
-        return outputs[0] if len(outputs) == 1 else outputs
+        former = calls[number]
+        before, after = (keras.tree.flatten(x) for x in (former.arguments, (args, kwargs)))
+        if not _fits(before, after, self._shapes):
+            given = [tuple(x.shape) for x in tensors_in(after)]
+            wanted = [tuple(self._shapes(x)) for x in tensors_in(before)]
+            raise MismatchError(f"'{original.name}' is called on {given} instead of {wanted}.")
+        known = {id(x) for x in former.results}
+        return copied(former.outputs, self._shapes, lambda mask: id(mask) in known)[0]
 
 
-def _compare(opened: Opened, outputs: Any, nodes: list, shapes: Shapes) -> None:
-    if [type(n.operation) for n in nodes] != [type(n.operation) for n in opened.nodes]:
+def _fits(before: list, after: list, shapes: Shapes) -> bool:
+    """Whether arguments are those from before, in the sizes that they are going to have."""
+    pairs = list(zip(tensors_in(before), tensors_in(after), strict=False))
+    if len(pairs) < max(len(tensors_in(before)), len(tensors_in(after))):
+        return False
+    if any(tuple(new.shape) != tuple(shapes(former)) for former, new in pairs):
+        return False
+    return _same(_numbers_among(before), _numbers_among(after))
+
+
+def _compare(opened: Opened, smaller: Opened, shapes: Shapes) -> None:
+    if [type(n.operation) for n in smaller.nodes] != [type(n.operation) for n in opened.nodes]:
         raise MismatchError("it calls other operations.")
-    for before, after in zip(opened.nodes, nodes, strict=True):
+    for before, after in zip(opened.nodes, smaller.nodes, strict=True):
         for former, new in zip(before.outputs, after.outputs, strict=True):
             if tuple(new.shape) != tuple(shapes(former)):
                 raise MismatchError(f"'{after.operation.name}' makes the shape {new.shape}.")
         sized = isinstance(before.operation, (keras.layers.Layer, *_SIZED, Weight))
         if not sized and not _same(_numbers(before), _numbers(after)):
             raise MismatchError(f"'{after.operation.name}' computes with its number.")
-    for former, new in zip(
-        keras.tree.flatten(opened.outputs), keras.tree.flatten(outputs), strict=True
-    ):
-        if former is not None and tuple(new.shape) != tuple(shapes(former)):
+    for former, new in zip(opened.results, smaller.results, strict=True):
+        if tuple(new.shape) != tuple(shapes(former)):
             raise MismatchError(f"it returns the shape {new.shape}.")
 
 
@@ -162,6 +168,10 @@ def _numbers(node: Any) -> list[Any]:
         if not k.startswith("_") and k not in ("name", "variable", "owner")
     ]
     values = keras.tree.flatten((node.arguments.args, node.arguments.kwargs, settings))
+    return _numbers_among(values)
+
+
+def _numbers_among(values: list) -> list[Any]:
     return [
         v
         for v in values
@@ -188,9 +198,10 @@ def candidates(
         opened: what a layer is made of.
         former: for a size that is going to change the (tensor, axis) that have it.
     """
+    layers = [opened.layer, *(x for x in opened.layer._layers if not opened.recorder.is_leaf(x))]
     found = [
         SizeAttribute(layer, name, *former[value][0])
-        for layer in opened.recorder.opened_layers()
+        for layer in layers
         for name, value in vars(layer).items()
         if type(value) is int and value > 1 and value in former
     ]

@@ -111,7 +111,7 @@ def _add_scale(layer: Any) -> None:
 def _draw(model: keras.Model) -> None:
     """Gives the layers of a model the numbers that their initializers draw."""
     graph = trace(model).graph
-    inside = [x for each in graph.seen_through for x in each.recorder.opened_layers()]
+    inside = [each.layer for each in graph.seen_through]
     opened = {id(layer) for layer in inside}
     done: set[int] = set()
     for node in graph.nodes:

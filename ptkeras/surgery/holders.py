@@ -57,8 +57,8 @@ class Holders:
         self.optimizers = [one for one in self.optimizers if id(one) not in inner]
         self._aligned = [one for one in self.models if _is_aligned(one)]
         own = {id(layer) for layer in model._flatten_layers()}
-        for opened in plan.map.graph.seen_through:  # also where Keras does not look for layers
-            own |= {id(layer) for layer in opened.recorder.opened_layers()}
+        # Also those in attributes where Keras does not look for layers.
+        own |= {id(opened.layer) for opened in plan.map.graph.seen_through}
         self._outer = [one for one in self.models if id(one) not in own]
         others = [one for one in self._outer if not is_graph(one)]
         self._code = [one for one in others if _error_of(one) is None]
@@ -105,8 +105,9 @@ class Holders:
     def learn_code(self, changes: Changes) -> None:
         """Gives their new shapes to graphs in the model that its code runs node by node."""
         channel_map, keep = self._plan.map, self._plan.keep
-        for opened in channel_map.graph.seen_through:
-            for graph, given in opened.recorder.graphs:
+        recorders = {id(o.recorder): o.recorder for o in channel_map.graph.seen_through}
+        for recorder in recorders.values():
+            for graph, given in recorder.graphs:
                 changed = set()
                 for tensor, value in zip(graph.inputs, given, strict=True):
                     new = channel_map.kept_shape(keep, value)

@@ -93,8 +93,8 @@ class Plan:
     def _changes(self, node: Any) -> bool:
         tensors = (*node.input_tensors, *node.outputs)
         own = getattr(node.operation, "variables", ())
-        return any(id(x) in self.former for x in tensors) or any(
-            id(v) in self.variables for v in own
+        return any(id(v) in self.variables for v in own) or any(
+            self.new_shape(x) != tuple(x.shape) for x in tensors
         )
 
     def kept(self, tensor: Any) -> np.ndarray:

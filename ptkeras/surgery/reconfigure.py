@@ -16,7 +16,7 @@ from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import is_graph
 from ptkeras.channels.opening import OpenedNode
 from ptkeras.channels.settling import check
-from ptkeras.channels.trial import MismatchError, computes_with_numbers
+from ptkeras.channels.trial import MismatchError
 from ptkeras.surgery.adopt import keep_class
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.clone import clone
@@ -222,9 +222,8 @@ def _describe(
     for name, value in attributes.items():
         changes.set(layer, name, value)
     try:
-        for opened in channel_map.graph.seen_through:
-            if attributes and layer in opened.recorder.opened_layers():
-                check(channel_map, opened, keep, channel_map.graph.sized)
+        for opened in channel_map.graph.seen_through if attributes else ():
+            check(channel_map, opened, keep, channel_map.graph.sized)
     except MismatchError:
         for name, value in former.items():
             changes.set(layer, name, value)
@@ -234,8 +233,7 @@ def check_code(channel_map: ChannelMap, keep: np.ndarray) -> None:
     """Raises a ValueError if code of a layer that was seen through could not run any more."""
     for opened in channel_map.graph.seen_through:
         try:
-            if computes_with_numbers(opened):
-                check(channel_map, opened, keep, channel_map.graph.sized)
+            check(channel_map, opened, keep, channel_map.graph.sized)
         except MismatchError as error:
             layer = opened.layer
             raise ValueError(

@@ -49,7 +49,10 @@ def _embedding(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
 def _reshape(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
     target = sizes.outputs[0][1:]
     if sum(n is None for n in target) <= 1:
-        attributes["target_shape"] = tuple(-1 if n is None else n for n in target)
+        attributes["target_shape"] = tuple(
+            -1 if n is None or old == -1 else n
+            for old, n in zip(layer.target_shape, target, strict=True)
+        )
 
 
 @register(layers.Rescaling)

@@ -29,11 +29,16 @@ class Sizes(NamedTuple):
     former: list[Shape]
 
     def within_time(self) -> Sizes:
-        """Returns the same for the layer in a `TimeDistributed`: without the axis of time."""
+        """Returns the same for the layer in a `TimeDistributed`: without the axis of time.
+
+        A mask, which is its second input, has no other axis.
+        """
         inputs, outputs, former = (
-            [(s[0], *s[2:]) for s in each] for each in (self.inputs, self.outputs, self.former)
+            [(s[0], *s[2:]) for s in each]
+            for each in (self.inputs[:1], self.outputs, self.former[:1])
         )
-        return Sizes(self.shape, inputs, outputs, [np.squeeze(k, 1) for k in self.kept], former)
+        kept = [np.squeeze(k, 1) for k in self.kept[:1]]
+        return Sizes(self.shape, inputs, outputs, kept, former)
 
 
 class Attributes(dict):
