@@ -162,6 +162,8 @@ def open_call(
     Raises:
         OpaqueError: If the layer cannot be seen through.
     """
+    if is_changed(layer):
+        raise OpaqueError("it has quantized weights, or LoRA.")
     runs = []
     try:
         for training in [{}] if "training" in kwargs else [{"training": False}, {"training": True}]:

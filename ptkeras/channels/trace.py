@@ -103,23 +103,13 @@ class _Tracer:
         for output in outputs:
             self.labels.cause = Cause("output", output)
             self.labels.freeze(self.tensors[id(output)])
-        self.freeze_regularized()
         found = self.channel_map()
         while ties := settle(found, self.seen_through):
             channel = self.labels.channels()[0]
             for one, other in ties:
                 self.labels.tie(*(_labels_of(channel, own) for own in (one, other)))
             found = self.channel_map()
-        freeze_widths(found)
         return found
-
-    def freeze_regularized(self) -> None:
-        """Freezes the channels of variables whose regularizer is a user's, which may know sizes."""
-        for row in self.labels.rows():
-            regularizer = getattr(row.variable, "regularizer", None)
-            if not takes_sizes(regularizer, tuple(row.variable.shape), row.axis):
-                self.labels.cause = Cause("rule", row.layer)
-                self.labels.freeze(row.channels)
 
     def run_graph(self) -> list[Any]:
         """Walks a model that has a graph; returns its outputs."""
@@ -182,7 +172,9 @@ class _Tracer:
         models = list(self.walked.values())
         graph = Graph(models, self.nodes, self.symbolic, self.opened, self.seen_through, [])
         given = self.exact, self.input_shape
-        return ChannelMap(self.model, slices, causes, tensors, inner, zeros, graph, *given)
+        found = ChannelMap(self.model, slices, causes, tensors, inner, zeros, graph, *given)
+        freeze_widths(found)
+        return found
 
     def frozen_labels(self, tensor: Any) -> np.ndarray:
         """New labels that may not go, along the last axis of a tensor."""
@@ -270,14 +262,7 @@ class _Tracer:
         reason = getattr(node, "reason", None)
         closed = reason or is_changed(node.operation) or getattr(node, "opened", None)
         rule = None if closed else rule_for(node.operation)
-        outputs, zero = self.results(node, inputs, zeros, rule)
-        activity = getattr(node.operation, "activity_regularizer", None)
-        if activity is not None:
-            for labels, tensor in zip(outputs, node.outputs, strict=False):
-                axis = max(range(labels.ndim), key=lambda a, x=labels: x.shape[a])
-                if not takes_sizes(activity, (1, *tensor.shape[1:]), axis):
-                    self.labels.freeze(labels)
-        return outputs, zero
+        return self.results(node, inputs, zeros, rule)
 
     def results(
         self, node: Any, inputs: list[np.ndarray], zeros: list[bool], rule: Any
@@ -331,27 +316,6 @@ class _Tracer:
                 for axis in range(len(value.shape)):
                     self.labels.keep_whole(value, axis)
         return [self.frozen_labels(x) for x in node.outputs]
-
-
-def takes_sizes(regularizer: Any, shape: tuple, axis: int) -> bool:
-    """Whether a regularizer takes tensors that are smaller along an axis.
-
-    Those of Keras and of ptkeras do; one of a user's, which may reshape, is tried.
-
-    Args:
-        regularizer: a regularizer, or None.
-        shape: the shape that it is for.
-        axis: the axis.
-    """
-    if regularizer is None or type(regularizer).__module__.startswith(("keras.", "ptkeras.")):
-        return True
-    shape = [1 if n is None else n for n in shape]
-    try:
-        for size in {max(1, shape[axis] - 1), max(1, shape[axis] // 2)}:
-            regularizer(keras.ops.ones([*shape[:axis], size, *shape[axis + 1 :]]))
-    except Exception:  # whatever a user's code, or Keras in it, says of the size
-        return False
-    return True
 
 
 def _check_rule(node: Any, outputs: list[np.ndarray]) -> None:
