@@ -20,6 +20,7 @@ from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.holders import holders_of
+from ptkeras.surgery.optimizers import learn_keys
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.surgery.twins import renew
 
@@ -132,6 +133,8 @@ class Generations:
                 _renew_optimizer(model, former)
         for holder in holders_of(model):
             refresh_functions(holder)
+            if getattr(holder, "optimizer", None) is not None and holder.optimizer.built:
+                learn_keys(holder.optimizer)
         self.generation = generation
 
 

@@ -181,7 +181,7 @@ class Stubborn(layers.Layer):
         return {}
 
 
-def test_what_cannot_be_made_again_is_told_of_before_any_work_is_lost():
+def test_what_cannot_be_made_again_from_its_config_stays_the_layer_that_it_is():
     x, y = digits(32)
     model = keras.Sequential(
         [
@@ -193,11 +193,9 @@ def test_what_cannot_be_made_again_is_told_of_before_any_work_is_lost():
             layers.Dense(10),
         ]
     )
-    before = compiled(model).get_weights()
-    with pytest.raises(ValueError, match=r"Stubborn.* cannot be made again from its own config"):
-        model.fit(x, y, epochs=2, callbacks=[Forced()], verbose=0)
-    for a, b in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    layer, params = model.layers[1], model.count_params()
+    compiled(model).fit(x, y, epochs=2, callbacks=[Forced()], verbose=0)
+    assert model.layers[1] is layer and model.count_params() < params
 
 
 def test_a_schedule_cannot_be_scaled():

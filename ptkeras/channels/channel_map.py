@@ -66,6 +66,8 @@ class Cause(NamedTuple):
     @property
     def name(self) -> str:
         """The name of the operation that froze the channel or, of the model's own, that made it."""
+        if self.kind == "width":
+            return self.what
         history = getattr(self.what, "_keras_history", None)
         if history is not None and history.operation is not None:
             return history.operation.name

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import gc
 import itertools
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
+from ptkeras.channels import trace
 from ptkeras.channels.graph import functional_of, is_graph, nodes_of
 from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.channels.leaves import is_leaf
@@ -22,6 +25,7 @@ from ptkeras.surgery.editing import adopt
 from ptkeras.surgery.optimizers import align, nested
 from ptkeras.surgery.plan import Plan, input_size
 from ptkeras.surgery.selection import materialise
+from ptkeras.surgery.variables import kept_positions
 
 
 class HolderError(ValueError):
@@ -51,11 +55,8 @@ class Holders:
             if isinstance(one, keras.Model):
                 if one is not model and _holds(one, changed):
                     self.models.append(one)
-            elif any(id(v) in plan.variables for v in getattr(one, "_trainable_variables", ())):
+            else:
                 self.optimizers.append(one)
-        inner = {id(x) for one in self.optimizers for x in nested(one) if x is not one}
-        self.optimizers = [one for one in self.optimizers if id(one) not in inner]
-        self._aligned = [one for one in self.models if _is_aligned(one)]
         own = {id(layer) for layer in model._flatten_layers()}
         # Also those in attributes where Keras does not look for layers.
         own |= {id(opened.layer) for opened in plan.map.graph.seen_through}
@@ -63,6 +64,55 @@ class Holders:
         others = [one for one in self._outer if not is_graph(one)]
         self._code = [one for one in others if _error_of(one) is None]
         self._graphs = {id(functional_of(x)) for x in plan.map.graph.models}
+        self.plans = [
+            own
+            for one in self._outer
+            if is_graph(one) and id(functional_of(one)) not in self._graphs
+            for own in self._own_plan(one)
+        ]
+        self.optimizers = [one for one in self.optimizers if self._serves(one)]
+        inner = {id(x) for one in self.optimizers for x in nested(one) if x is not one}
+        self.optimizers = [one for one in self.optimizers if id(one) not in inner]
+        self._aligned = [one for one in self.models if _is_aligned(one)]
+
+    def _serves(self, optimizer: Any) -> bool:
+        """Whether an optimizer serves a variable that changes."""
+        plans = (self._plan, *self.plans)
+        weights = getattr(optimizer, "_trainable_variables", ())
+        return any(id(v) in plan.variables for v in weights for plan in plans)
+
+    def _own_plan(self, holder: keras.Model) -> list[Plan]:
+        """What becomes of layers of another model that read what is removed: a plan, or none.
+
+        Raises:
+            HolderError: If it cannot do without a channel that is removed.
+        """
+        plan = self._plan
+        known = {id(x) for x in plan.map.graph.symbolic}
+        own = [n for n in nodes_of(holder) if not all(id(x) in known for x in n.outputs)]
+        if not any(
+            id(n.operation) in plan.layers or any(id(x) in plan.former for x in n.input_tensors)
+            for n in own
+        ):
+            return []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            channel_map = trace(holder, exact=plan.map.exact)
+        keep, mine = np.ones(len(channel_map), bool), plan.map.slice_of
+        shared = [(r, mine[k]) for k, r in channel_map.slice_of.items() if k in mine]
+        for row, other in shared:
+            keep[row.channels[~plan.keep[other.channels]]] = False
+        for row, other in shared:
+            if (plan.keep[other.channels] & ~keep[row.channels]).any():
+                raise self._error(holder, f"'{row.variable.path}' would lose more in it.")
+        for channel in np.flatnonzero(channel_map.frozen & ~keep).tolist():
+            if channel_map.causes[channel].kind not in ("input", "output"):
+                raise self._error(holder, f"one is {channel_map.why_frozen(channel)}.")
+        slices = channel_map.slice_of
+        found = Plan(channel_map, keep, lambda v: kept_positions(slices, keep, {}, v))
+        for key in plan.variables:
+            found.variables.pop(key, None)
+        return [found]
 
     def follow(self, replaced: Mapping[int, Any], changes: Changes) -> None:
         """Gives the graphs of other models the new shapes, and the edits of shared nodes.

@@ -94,6 +94,16 @@ def align(optimizer: Any, weights: list[keras.Variable], changes: Changes) -> No
         _renew_keys(one, [own[i] for i in order], [keys[i] for i in order], changes)
 
 
+def learn_keys(optimizer: Any) -> None:
+    """Has an optimizer know its weights by the keys that they have now.
+
+    On TensorFlow a key is that of the tensor in the variable, which may be another one.
+    """
+    for one in nested(optimizer):
+        weights = list(getattr(one, "_trainable_variables", None) or ())
+        _renew_keys(one, weights, _keys_before(one, weights), Changes())
+
+
 def _keys_before(optimizer: Any, weights: list[Any]) -> list[Any]:
     """The key by which an optimizer knows each weight, which on TensorFlow its tensor has."""
     indices = getattr(optimizer, "_trainable_variables_indices", {})

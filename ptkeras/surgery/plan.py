@@ -14,11 +14,11 @@ from ptkeras._numbers import numbers
 from ptkeras.channels.channel_map import ChannelMap
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import set_arguments
-from ptkeras.surgery.moves import new_arguments
+from ptkeras.surgery.moves import channel_axis, new_arguments
 from ptkeras.surgery.optimizers import Resized
 from ptkeras.surgery.resizers import rescaled
 from ptkeras.surgery.sizes import Shape, Sizes, new_attributes
-from ptkeras.surgery.variables import fill, take
+from ptkeras.surgery.variables import Gate, fill, take
 
 Positions = Callable[[keras.Variable], "list[np.ndarray]"]
 
@@ -30,6 +30,7 @@ class Plan:
         channel_map: the channels of a model.
         keep: a bool per channel.
         positions: returns for each axis of a variable the positions that its new self shows.
+        gates: the `Gate` for the `id` of each layer that has one.
 
     Attributes:
         layers: the layers whose variables or tensors change, by `id`.
@@ -37,7 +38,14 @@ class Plan:
         former: the shapes that symbolic tensors have before the change, by `id`.
     """
 
-    def __init__(self, channel_map: ChannelMap, keep: np.ndarray, positions: Positions) -> None:
+    def __init__(
+        self,
+        channel_map: ChannelMap,
+        keep: np.ndarray,
+        positions: Positions,
+        gates: Mapping[int, Gate] | None = None,
+    ) -> None:
+        self.gates = gates or {}
         self.map = channel_map
         self.keep = keep
         self.positions = positions
@@ -83,8 +91,23 @@ class Plan:
             self.layers[id(op)] = op
             sizes = self.sizes(node)
             self._attributes += new_attributes(op, sizes).assignments()
-            self._attributes += _input_shapes(op, node, self.new_shape)
+            self._attributes += _input_shapes(op, node, self._shapes_at(node))
             self._factors |= rescaled(op, sizes)
+
+    def _shapes_at(self, node: Any) -> Callable[[Any], Shape]:
+        """The new shapes of the tensors at a node; a gated layer reads and makes fewer channels."""
+        gate = self.gates.get(id(node.operation))
+        if gate is None:
+            return self.new_shape
+        sides = {id(x): gate.outputs for x in node.outputs}
+        sides |= {id(x): gate.inputs for x in node.input_tensors}
+
+        def shape(tensor: Any) -> Shape:
+            kept, new = self.kept(tensor), list(self.new_shape(tensor))
+            new[channel_axis(kept)] = int((kept.reshape(-1) & sides[id(tensor)]).sum())
+            return tuple(new)
+
+        return shape
 
     def _leaves(self, node: Any) -> bool:
         """Whether a node loses all of its channels, and so leaves the graph."""
@@ -111,8 +134,9 @@ class Plan:
         def shape(variable: keras.Variable) -> tuple[int, ...]:
             return tuple(len(p) for p in self.positions(variable))
 
+        shape_of = self._shapes_at(node)
         inputs, outputs = (
-            [self.new_shape(x) for x in each] for each in (node.input_tensors, node.outputs)
+            [shape_of(x) for x in each] for each in (node.input_tensors, node.outputs)
         )
         kept = [self.kept(x) for x in node.input_tensors]
         return Sizes(shape, inputs, outputs, kept, [tuple(x.shape) for x in node.input_tensors])

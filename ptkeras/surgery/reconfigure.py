@@ -171,9 +171,10 @@ def _remove(
         return kept_positions(slices, keep, gates, variable)
 
     check_code(channel_map, keep)
-    plan = Plan(channel_map, keep, positions)
+    plan = Plan(channel_map, keep, positions, gates)
     holders = Holders(channel_map.model, plan)
-    plan.apply(changes)
+    for own in (plan, *holders.plans):
+        own.apply(changes)
     keep_savable(channel_map, keep, plan, changes)
     editor = Editor(channel_map, keep, gates, found, plan.former, changes)
     for graph in channel_map.graph.models:
@@ -183,8 +184,9 @@ def _remove(
     holders.follow(editor.replaced, changes)
     if not training:
         return
+    resized = {key: r for own in (plan, *holders.plans) for key, r in own.variables.items()}
     for optimizer in holders.optimizers:
-        resize_slots(optimizer, plan.variables, changes)
+        resize_slots(optimizer, resized, changes)
     holders.align_optimizers(changes)
     note(channel_map, keep, gates, changes)
     for holder in holders.models:

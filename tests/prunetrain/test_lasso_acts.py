@@ -270,9 +270,9 @@ def test_what_removes_nothing_is_no_reconfiguration(monkeypatch):
     x, y = digits(64)
     model = compiled()
     calls = []
-    whole = ptkeras.prunetrain.channels.reconfigure
+    whole = ptkeras.prunetrain.channels.remove
     monkeypatch.setattr(
-        "ptkeras.prunetrain.channels.reconfigure",
+        "ptkeras.prunetrain.channels.remove",
         lambda *args, **kwargs: (calls.append(1), whole(*args, **kwargs))[1],
     )
     callback = ptkeras.PruneTrain(interval=1, threshold=9.0, verbose=0)

@@ -165,8 +165,13 @@ def test_what_a_loop_gets_wrong_is_named():
     model, pruning = compiled(), ptkeras.PruneTrain()
     with pytest.raises(ValueError, match=r"penalty .* no model is bound: call bind"):
         pruning.penalty()
-    with pytest.raises(ValueError, match=r"bind needs loss="):
-        pruning.bind(model)
+    pruning.bind(model)
+    assert float(pruning.penalty()) == 0
+    with pytest.raises(ValueError, match=r"after_step needs the loss of the first step"):
+        pruning.after_step()
+    assert pruning.after_step(1.0) and not pruning.after_step(1.0)
+    assert float(pruning.penalty()) > 0
+    pruning.strength = None
     with pytest.raises(ValueError, match=r"given to PruneTrain.bind is -1.0"):
         pruning.bind(model, loss=-1.0)
     with pytest.raises(ValueError, match="must be one of Keras"):
