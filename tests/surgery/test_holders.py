@@ -73,12 +73,32 @@ def test_a_model_up_to_an_inner_layer_shows_what_is_left():
     assert encoder.output_shape == (None, *shown.shape[1:])
 
 
-def test_what_another_model_reads_by_itself_is_refused_and_nothing_changes():
+def test_layers_of_another_model_that_read_what_is_removed_follow():
     net = part()
-    head = layers.Dense(3)(layers.GlobalAveragePooling2D()(net.get_layer("k1").output))
-    other = keras.Model(net.inputs, head, name="other")
+    dense = layers.Dense(3)
+    outputs = dense(layers.GlobalAveragePooling2D()(net.get_layer("k1").output))
+    other = keras.Model(net.inputs, outputs, name="other")
+    other.compile(keras.optimizers.Adam(0.01), "mse")
+    targets = np.zeros((8, 3), "float32")
+    other.fit(X, targets, verbose=0)
+    channel_map = trace(net)
+    keep = np.ones(len(channel_map), bool)
+    keep[channel_map.produced()[net.get_layer("k1").path][:3]] = False
+    kernel = ops.convert_to_numpy(dense.kernel)
+    ptkeras.reconfigure(net, keep, channel_map=channel_map)
+    np.testing.assert_array_equal(ops.convert_to_numpy(dense.kernel), kernel[3:])
+    predicted = ops.convert_to_numpy(other(X))
+    np.testing.assert_allclose(other.predict(X, verbose=0), predicted, atol=1e-6)
+    other.fit(X, targets, verbose=0)
+    assert np.abs(ops.convert_to_numpy(dense.kernel) - kernel[3:]).max() > 0
+
+
+def test_what_another_model_cannot_do_without_is_refused_and_nothing_changes():
+    net = part()
+    outputs = layers.Dense(3)(layers.Softmax(name="soft")(net.get_layer("k1").output))
+    other = keras.Model(net.inputs, outputs, name="other")
     expected, before = other.predict(X, verbose=0), [v.shape for v in net.variables]
-    with pytest.raises(ValueError, match="'other' holds layers of 'part'"):
+    with pytest.raises(ValueError, match=r"'other' holds layers of 'part'.*needed by 'soft'"):
         ptkeras.prune(net, 0.5)
     assert [v.shape for v in net.variables] == before
     np.testing.assert_array_equal(other.predict(X, verbose=0), expected)
@@ -108,7 +128,7 @@ def test_code_that_reads_by_itself_is_refused_too():
 
 def test_a_model_that_nobody_holds_any_more_is_in_nobodys_way():
     net = part()
-    head = layers.Dense(3)(layers.GlobalAveragePooling2D()(net.get_layer("k1").output))
+    head = layers.Dense(3)(layers.Softmax()(net.get_layer("k1").output))
     other = keras.Model(net.inputs, head, name="other")
     other.itself = other  # a circle, which waits for the garbage collector
     del other

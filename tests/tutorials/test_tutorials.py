@@ -13,7 +13,7 @@ from ptkeras.importance import channel_magnitudes
 from tests.exactness import assert_exact, assert_same, outputs_of, randomise, sparing_keep
 from tests.tutorials import OPAQUE, TUTORIALS, generative
 
-# These are compiled in training, and exported, in the quick suite too.
+# These are trained, compiled, saved and exported in the quick suite too.
 REPRESENTATIVE = (
     "swin",
     "detector",
@@ -22,6 +22,7 @@ REPRESENTATIVE = (
     "graph_attention",
     "diffusion",
 )
+pytestmark = pytest.mark.compiles_much
 every_tutorial = pytest.mark.parametrize("name", TUTORIALS)
 all_but_six_slow = pytest.mark.parametrize(
     "name",
@@ -45,7 +46,7 @@ def assert_finite(outputs):
     assert outputs and all(np.isfinite(x).all() for x in outputs)
 
 
-@every_tutorial
+@all_but_six_slow
 def test_builds_and_answers(name):
     _, part, inputs = built(name, randomised=False)
     assert part.built and part.count_params() > 0
@@ -80,7 +81,7 @@ def test_pruning_is_exact(name):
     assert [x.shape for x in smaller] == [x.shape for x in outputs]
 
 
-@every_tutorial
+@all_but_six_slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_trains_and_shrinks(name):
     tutorial = TUTORIALS[name]
@@ -106,7 +107,7 @@ def test_trains_and_shrinks(name):
     assert_finite(outputs_of(part, tutorial.inputs(part, 2)))
 
 
-@every_tutorial
+@all_but_six_slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_functional_form_saves_and_loads(name, tmp_path):
     _, part, inputs = built(name)
