@@ -136,7 +136,8 @@ def _calls_of_code(model: keras.Model, input_shape: Any) -> list[Call]:
             f"'{model.name}' (a {type(model).__name__}) cannot be seen through: {error} Build it "
             "with the functional API, keras.Model(inputs, outputs)."
         ) from error
-    walker.code(opened, opened.inputs, "")  # of a batch of one, as the caller's may be open
+    # Of a batch of one, as the caller's may be open.
+    walker.code(opened, {id(given): own for own, given in opened.inputs}, "")
     _check_known(model, walker.found)
     return walker.found
 
@@ -214,16 +215,19 @@ class _Walker:
 
     def node(self, name: str, node: Any, values: dict[int, Any]) -> None:
         """Adds the calls of one node; `values` has what its tensors are."""
+        for x in node.input_tensors:
+            values.setdefault(id(x), x)  # a mask, which no call makes
         same = all(values[id(x)].shape == x.shape for x in node.input_tensors)
         args, kwargs = node.arguments.fill_in(values)
         outputs = self.visit(name, node.operation, args, kwargs, node.outputs if same else None)
         values.update((id(ref), x) for ref, x in zip(node.outputs, outputs, strict=True))
 
-    def code(
-        self, opened: Opened, inputs: list[keras.KerasTensor], path: str
-    ) -> list[keras.KerasTensor]:
-        """Adds the calls inside of a layer's code on `inputs`; returns its outputs."""
-        values = {id(ref): x for ref, x in zip(opened.inputs, inputs, strict=True)}
+    def code(self, opened: Opened, values: dict[int, Any], path: str) -> list[keras.KerasTensor]:
+        """Adds the calls inside of a layer's code; returns its outputs.
+
+        `values` has what its tensors are; what it is called on is itself, if it is not there.
+        """
+        values.update((id(own), values.get(id(given), given)) for own, given in opened.inputs)
         read = {id(x) for node in opened.nodes for x in node.input_tensors}
         names: Counter[str] = Counter()
         for node in opened.nodes:
@@ -235,8 +239,14 @@ class _Walker:
                     name = path + operation.variable.name
                     self.found.append(Call(name, operation, (), {}, [tensor]))
                 continue
-            self.node(self.name_in(path, operation, names), node, values)
-        return [values[id(x)] for x in keras.tree.flatten(opened.outputs) if x is not None]
+            name = self.name_in(path, operation, names)
+            if node.opened is None or _is_leaf(operation):
+                self.node(name, node, values)
+            else:
+                self.code(node.opened, values, f"{name}/")
+                inside = zip(node.outputs, node.opened.results, strict=False)
+                values.update((id(x), values[id(result)]) for x, result in inside)
+        return [values[id(x)] for x in _tensors(opened.outputs)]
 
     def name_in(self, path: str, operation: Any, names: Counter[str]) -> str:
         """The name of what a layer's code calls: a layer's own, or the kind of an operation."""
@@ -295,7 +305,7 @@ class _Walker:
             opened = self.opened(layer, args, kwargs)
         except OpaqueError:
             return None
-        return self.code(opened, _tensors((args, kwargs)), f"{name}/")
+        return self.code(opened, {}, f"{name}/")
 
 
 def _is_leaf(layer: Any) -> bool:

@@ -12,7 +12,7 @@ from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels import ChannelMap, Slice
 from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
-from ptkeras.channels.opening import OpenedNode
+from ptkeras.channels.opening import OpenedNode, tensors_in
 
 # What is zero where one operand is.
 MULTIPLY = (keras.layers.Multiply, keras_numpy.Multiply)
@@ -186,11 +186,10 @@ class _Reader:
     def node(self, node: Any) -> None:
         opened = self.opened_at(node)
         if opened is not None:
-            self.link(node.input_tensors, opened.inputs)
+            for own, given in opened.inputs:
+                self.link([given], [own])
             self.code(opened)
-            self.link(
-                [x for x in keras.tree.flatten(opened.outputs) if x is not None], node.outputs
-            )
+            self.link(opened.results[: len(node.outputs)], node.outputs)
         elif is_graph(node.operation):
             graph = functional_of(node.operation)
             given = given_to(graph, node.arguments.args, node.arguments.kwargs)
@@ -203,7 +202,7 @@ class _Reader:
     def opened_at(self, node: Any) -> Any:
         """What the layer of a node is made of, if it was seen through."""
         if isinstance(node, OpenedNode):
-            return None
+            return node.opened
         if id(node) not in self._found:
             own = self.opened.get(id(node.operation), [])
             number = self._calls[id(node.operation)]
@@ -224,7 +223,7 @@ def _ends(channel_map: ChannelMap) -> tuple[list[Any], list[Any]]:
         graph = functional_of(channel_map.model)
         return graph.inputs, graph.outputs
     opened = channel_map.graph.seen_through[0]
-    return opened.inputs, [x for x in keras.tree.flatten(opened.outputs) if x is not None]
+    return [own for own, _ in opened.inputs], tensors_in(opened.outputs)
 
 
 def _passed(

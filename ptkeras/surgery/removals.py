@@ -36,7 +36,9 @@ def note(
     removal = {
         "keep": _pack(keep),
         "exact": channel_map.exact,
-        "gates": [[places[k], _pack(g.inputs), _pack(g.outputs)] for k, g in gates.items()],
+        "gates": [
+            [places[k], _pack(g.inputs), _pack(g.outputs)] for k, g in gates.items() if k in places
+        ],
     }
     changes.set(model, _REMOVALS, [*vars(model).get(_REMOVALS, ()), removal])
 
