@@ -16,11 +16,11 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+from ptkeras.surgery.initial_values import InitialValues
 
 from benchmarks import measuring
 from ptkeras import reconfigure
 from ptkeras.channels import ChannelMap, trace
-from ptkeras.surgery.initial_values import InitialValues
 
 NAMES = sorted(name for name in dir(keras.applications) if name[0].isupper())
 SMALLEST = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}  # all others: 32

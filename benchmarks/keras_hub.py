@@ -113,7 +113,8 @@ def train(model: keras.Model, inputs: Any, seed: int) -> float:
 
 def save(model: keras.Model, inputs: Any, path: pathlib.Path) -> None:
     """Saves a model as a Functional one, and its inputs and outputs beside it."""
-    ptkeras.as_functional(model).save(path)
+    shapes = [x.shape[1:] for x in keras.tree.flatten(inputs)]
+    ptkeras.as_functional(model, input_shape=shapes).save(path)
     arrays = {f"input{i}": x for i, x in enumerate(keras.tree.flatten(inputs))}
     arrays |= {f"output{i}": x for i, x in enumerate(outputs_of(model, inputs))}
     np.savez(path.with_suffix(".npz"), **arrays)

@@ -296,7 +296,7 @@ class ChannelMap:
 
     def is_dead(self, keep: np.ndarray, tensor: Any) -> bool:
         """Whether every channel of a symbolic tensor goes."""
-        return not self.kept(keep, self.channels_of(tensor)).any()
+        return 0 not in tensor.shape and not self.kept(keep, self.channels_of(tensor)).any()
 
     def channels_of(self, tensor: Any) -> np.ndarray:
         """The channels of a symbolic tensor, or of an `Inner` of this or another trace."""

@@ -318,6 +318,8 @@ class _Writer:
             vars(new).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
             vars(new)["name"] = self.name(operation)
             vars(new).update(_training_settings_of_others(operation))
+            if type(operation) is layers.Identity:  # which has no config if it was given a policy
+                new = layers.Identity(name=vars(new)["name"], dtype=operation.dtype_policy.name)
             self.made[id(operation)] = new
             self.kept.append(operation)
         return self.made[id(operation)]
@@ -374,6 +376,7 @@ class _Writer:
         layer = layers.EinsumDense(
             f"n,{letters}->n{letters}",
             output_shape=shape or (1,),
+            kernel_initializer="zeros",  # integers cannot be drawn
             dtype=variable.dtype,
             name=self.name(variable),
         )

@@ -42,7 +42,7 @@ def symbolic_inputs(model: keras.Model, input_shape: Any = None) -> tuple[tuple,
 def _resized(model: keras.Model, struct: Any, input_shape: Any) -> Any:
     if input_shape is None:
         return struct
-    shapes = [input_shape] if _is_shape(input_shape) else _flat_shapes(input_shape)
+    shapes = _flat_shapes(input_shape)
     flat = keras.tree.flatten(struct)
     if len(shapes) != len(flat):
         raise ValueError(
@@ -88,5 +88,6 @@ def _is_shape(value: Any) -> bool:
 def _flat_shapes(shapes: Any) -> list[tuple]:
     if _is_shape(shapes):
         return [tuple(shapes)]
-    values = shapes.values() if isinstance(shapes, dict) else shapes
+    # Keras flattens a dict in the order of its keys.
+    values = [shapes[k] for k in sorted(shapes)] if isinstance(shapes, dict) else shapes
     return [shape for value in values for shape in _flat_shapes(value)]

@@ -149,7 +149,10 @@ class Call:
 
     def argument(self, name: str) -> Any:
         """What the operation was called with for the parameter `name` of its `call`, or None."""
-        bound = inspect.signature(self.op.call).bind_partial(*self.args, **self.kwargs)
+        parameters = inspect.signature(self.op.call).parameters
+        # Keras hands `training` on to layers that do not take it.
+        known = {k: v for k, v in self.kwargs.items() if k in parameters}
+        bound = inspect.Signature(list(parameters.values())).bind_partial(*self.args, **known)
         return bound.arguments.get(name)
 
     def labels_of(self, tensor: Any) -> np.ndarray | None:
