@@ -186,23 +186,37 @@ def _input_shapes(layer: Any, node: Any, new_shape: Callable) -> list[tuple[Any,
     if getattr(layer, "_build_shapes_dict", None):
         new = _new_build_shapes(layer._build_shapes_dict, layer, node, new_shape)
         found.append((layer, "_build_shapes_dict", new))
-    if isinstance(layer, (keras.layers.Wrapper, keras.layers.RNN, keras.layers.StackedRNNCells)):
-        if isinstance(layer, keras.layers.TimeDistributed):
-            shapes = [(shape[0], *shape[2:]) for shape in shapes]
+    if isinstance(layer, _HOLDING):
         for inner in layer._layers:
-            found += _inner_shapes(inner, shapes)
+            found += _inner_shapes(inner, _shapes_inside(layer, shapes))
     return found
 
 
+# What builds the layers in it again when it is loaded from a file.
+_HOLDING = (
+    keras.layers.Wrapper,
+    keras.layers.Bidirectional,
+    keras.layers.RNN,
+    keras.layers.StackedRNNCells,
+)
+
+
+def _shapes_inside(layer: Any, shapes: list[Shape]) -> list[Shape]:
+    """What the layers in a wrapper read: one step of what that reads, if it goes over time."""
+    if isinstance(layer, (keras.layers.TimeDistributed, keras.layers.RNN)):
+        return [(shape[0], *shape[2:]) for shape in shapes]
+    return shapes
+
+
 def _inner_shapes(layer: Any, shapes: list[Shape]) -> list[tuple[Any, str, Any]]:
-    """The same for a layer in a wrapper, which builds it again when a file is loaded."""
+    """The same for a layer in a wrapper."""
     if isinstance(layer, keras.Model):
         return []
     found = [(layer, "_build_shapes_dict", None)]
     if layer._input_spec is not None:
         found.append((layer, "_input_spec", _new_spec(layer._input_spec, shapes)))
     for inner in layer._layers:
-        found += _inner_shapes(inner, shapes)
+        found += _inner_shapes(inner, _shapes_inside(layer, shapes))
     return found
 
 
@@ -248,8 +262,8 @@ def _new_build_shapes(
 def _new_shape_like(old: Any, value: Any, new_shape: Callable) -> Any:
     if isinstance(value, keras.KerasTensor) and _is_shape(old):
         new = new_shape(value)
-        if len(new) != len(old):
-            return old
+        if len(new) != len(old):  # of another call: the channels are last in both
+            return type(old)((*old[:-1], _known(new, -1, old[-1])))
         return type(old)(_known(new, axis, n) for axis, n in enumerate(old))
     if isinstance(value, dict) and isinstance(old, dict):
         return {k: _new_shape_like(v, value.get(k), new_shape) for k, v in old.items()}

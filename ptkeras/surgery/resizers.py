@@ -91,8 +91,11 @@ def _group_normalization(layer: Any, attributes: Attributes, sizes: Sizes) -> No
 @register(layers.EinsumDense)
 def _einsum_dense(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
     """The output's sizes that the kernel says are the kernel's new ones."""
-    _, kernel, output = layer.equation.replace(" ", "").replace("->", ",").split(",")
-    new = dict(zip(kernel, sizes.shape(layer._kernel), strict=True))
+    read, kernel, output = layer.equation.replace(" ", "").replace("->", ",").split(",")
+    new: dict[str, int | None] = {}
+    if sizes.inputs and "..." not in read:
+        new = dict(zip(read, sizes.inputs[0], strict=True))
+    new |= dict(zip(kernel, sizes.shape(layer._kernel), strict=True))
     for name in ("partial_output_shape", "full_output_shape"):
         old = getattr(layer, name, None)
         if old is None:
@@ -101,7 +104,7 @@ def _einsum_dense(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
         letters = output.replace("...", "")[-len(old) :]
         spare = [None] * (len(old) - len(letters))
         attributes[name] = tuple(
-            n if n is None or letter not in new else new[letter]
+            n if n is None else new.get(letter) or n
             for n, letter in zip(old, [*spare, *letters], strict=True)
         )
 
@@ -117,7 +120,7 @@ def _multi_head_attention(layer: Any, attributes: Attributes, sizes: Sizes) -> N
         attributes["_output_shape"] = output
     for name in ("_query_dense", "_key_dense", "_value_dense", "_gate_dense", "_output_dense"):
         if (inner := getattr(layer, name, None)) is not None:
-            attributes.of(inner, sizes)
+            attributes.of(inner, sizes._replace(inputs=[]))
 
 
 @register(layers.GroupQueryAttention)
@@ -130,7 +133,7 @@ def _grouped_query_attention(layer: Any, attributes: Attributes, sizes: Sizes) -
     attributes["feature_dim"] = sizes.inputs[0][-1]
     for name in ("_query_dense", "_key_dense", "_value_dense", "_gate_dense", "_output_dense"):
         if (inner := getattr(layer, name, None)) is not None:
-            attributes.of(inner, sizes)
+            attributes.of(inner, sizes._replace(inputs=[]))
 
 
 @register(layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell)
