@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from ptkeras.prunetrain.records import gain
 
 import ptkeras
 from ptkeras import cost, export, from_scratch, skipnet
 from ptkeras._layer_channels import find_layer, paths
 from ptkeras.channels import trace
+from ptkeras.prunetrain.records import gain
 from ptkeras.surgery.fresh import fresh
 from ptkeras.surgery.reconfigure import copy_of
 from tests.composites import NETS, Block, data, pair, subclassed

@@ -70,6 +70,7 @@ class _Copier:
         self._alive: list[Any] = []  # ids of what is alive alone are safe to go by
         self._waiting: collections.deque[tuple[Callable, Any, Any]] = collections.deque()
         self._node_lists: collections.deque[tuple[str, list, list]] = collections.deque()
+        self._containers: list[tuple[Any, Any]] = []  # TensorFlow's, and what is in them
         self._leads: dict[int, bool] = {}
 
     def run(self, model: Any) -> Any:
@@ -82,6 +83,8 @@ class _Copier:
             for name, old, made in self._node_lists:
                 made[:] = self._nodes(name, old)
             self._node_lists.clear()
+        for container, parts in self._containers:
+            container.__init__(parts)
         for old in list(self._alive):
             self._set_right(old, self._made[id(old)])
         return new
@@ -131,18 +134,17 @@ class _Copier:
     def _wrapped(self, old: Any) -> Any:
         """A container of TensorFlow's, which it puts in place of those that attributes are set to.
 
-        It notes what it holds when it is made.
+        It notes what it holds when it is made, so that comes last.
         """
-        from tensorflow.__internal__.tracking import wrap
-
         plain = getattr(old, "__wrapped__", old)
         if isinstance(plain, dict):
-            new = wrap({self.copy(k): self.copy(v) for k, v in plain.items()})
+            parts: Any = {self.copy(k): self.copy(v) for k, v in plain.items()}
         else:
             parts = [self.copy(v) for v in plain]
-            new = wrap(parts if isinstance(plain, list) else self._immutable(plain))
-        self._made[id(old)] = new
+            parts = parts if isinstance(plain, list) else tuple(parts)
+        new = self._made[id(old)] = type(old).__new__(type(old))
         self._alive.append(old)
+        self._containers.append((new, parts))
         return new
 
     def _container(self, old: Any) -> Any:
