@@ -134,17 +134,20 @@ class _Copier:
     def _wrapped(self, old: Any) -> Any:
         """A container of TensorFlow's, which it puts in place of those that attributes are set to.
 
-        It notes what it holds when it is made, so that comes last.
+        It notes what it holds when it is made: a list comes last.
         """
+        from tensorflow.__internal__.tracking import wrap
+
         plain = getattr(old, "__wrapped__", old)
-        if isinstance(plain, dict):
-            parts: Any = {self.copy(k): self.copy(v) for k, v in plain.items()}
+        if isinstance(plain, list):
+            new = type(old).__new__(type(old))
+            self._containers.append((new, [self.copy(v) for v in plain]))
+        elif isinstance(plain, dict):
+            new = wrap({self.copy(k): self.copy(v) for k, v in plain.items()})
         else:
-            parts = [self.copy(v) for v in plain]
-            parts = parts if isinstance(plain, list) else tuple(parts)
-        new = self._made[id(old)] = type(old).__new__(type(old))
+            new = wrap(self._immutable(plain))
+        self._made[id(old)] = new
         self._alive.append(old)
-        self._containers.append((new, parts))
         return new
 
     def _container(self, old: Any) -> Any:
