@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from ptkeras._collector import held_back
+from ptkeras._models import check_model
 from ptkeras._progress import bar
 from ptkeras.channels import (  # noqa: F401  (they fill the registry)
     choices,
@@ -64,6 +65,7 @@ def trace(model: keras.Model, *, exact: bool = True, input_shape: Any = None) ->
     Raises:
         ValueError: the model is not built or has no graph.
     """
+    check_model(model)
     with held_back(), bar(f"Tracing '{model.name}'", _size(model, set())) as step:
         return _Tracer(model, exact, input_shape, step).run()
 

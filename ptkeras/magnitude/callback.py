@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras import lasso
+from ptkeras import _models, lasso
 from ptkeras._held_mask import mask_of
 from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import kernels, names_of
@@ -119,6 +119,11 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._lifted = False
 
     # The hooks of Keras, in the order in which fit calls them.
+
+    def set_model(self, model: keras.Model) -> None:
+        """Takes the model in `fit`, which has to be one of Keras 3."""
+        _models.check_model(model)
+        super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Puts masks on the kernels."""

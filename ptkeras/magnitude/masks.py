@@ -15,6 +15,7 @@ from ptkeras._held_mask import HeldMask, mask_of
 from ptkeras._numbers import numbers
 from ptkeras.magnitude.kernels import Kernel
 from ptkeras.surgery.functions import refresh_functions
+from ptkeras.surgery.holders import refresh_holders
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.trainers import optimizers_of
 
@@ -35,7 +36,7 @@ class Masks:
             self.lifted = _variable(np.float32(0), "lifted") if lifted is None else lifted
             changed = [self._hold(kernel) for kernel in self.kernels]
         if any(changed):
-            refresh_functions(model)  # a compiled step has read the constraints as they were
+            refresh_holders(model)  # compiled steps have read the constraints as they were
 
     def _shared_switch(self) -> keras.Variable | None:
         """What lifts masks that these kernels have, unless it would lift those of others too."""

@@ -14,7 +14,7 @@ from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import Kernel, check_names, kernels
 from ptkeras.magnitude.masks import Masks
 from ptkeras.magnitude.report import SparsityReport, report
-from ptkeras.surgery.functions import refresh_functions
+from ptkeras.surgery.holders import refresh_holders
 
 Scope = Literal["layer", "kind", "global"]
 
@@ -83,7 +83,7 @@ def prune(
     held.write(masks)
     held.lift(False)  # a fit that broke off in a step before masks change has left them lifted
     if keras.config.backend() == "jax":
-        refresh_functions(model)  # a compiled step holds the masks as they were
+        refresh_holders(model)  # a compiled step holds the masks as they were
     return report(model, {k.path: found[i] for i, k in enumerate(chosen)})
 
 

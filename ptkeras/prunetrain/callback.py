@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import keras
 
-from ptkeras import lasso
+from ptkeras import _models, lasso
 from ptkeras._replicas import average_statistics
 from ptkeras.prunetrain.examples import counter_of
 from ptkeras.prunetrain.loop import LoopPruning
@@ -243,6 +243,11 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             self._adjustment.variable.assign(size)
 
     # The hooks of Keras, in the order in which fit calls them.
+
+    def set_model(self, model: keras.Model) -> None:
+        """Takes the model in `fit`, which has to be one of Keras 3."""
+        _models.check_model(model)
+        super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Puts the lasso on the model."""

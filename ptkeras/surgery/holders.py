@@ -22,6 +22,7 @@ from ptkeras.channels.leaves import is_leaf
 from ptkeras.channels.opening import first_line, open_call
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import adopt
+from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.optimizers import align, nested
 from ptkeras.surgery.plan import Plan, input_size
 from ptkeras.surgery.selection import materialise
@@ -199,6 +200,12 @@ def learn_shapes(
             if shape != tuple(tensor.shape):
                 changed.add(id(tensor))
                 changes.set(tensor, "_shape", shape)
+
+
+def refresh_holders(model: keras.Model) -> None:
+    """Makes the compiled functions of a model again, and of those that hold its layers."""
+    for holder in holders_of(model):
+        refresh_functions(holder)
 
 
 def holders_of(model: keras.Model) -> list[keras.Model]:
