@@ -161,9 +161,10 @@ def open_call(
     Raises:
         OpaqueError: If the layer cannot be seen through.
     """
+    kwargs = {k: v for k, v in kwargs.items() if k != "training"}  # which is the model's to say
     runs = []
     try:
-        for training in [{}] if "training" in kwargs else [{"training": False}, {"training": True}]:
+        for training in ({"training": False}, {"training": True}):
             recorder = Recorder(is_leaf, batch)
             runs.append(recorder.run(layer, args, kwargs, training))
             if not recorder.takes_training:

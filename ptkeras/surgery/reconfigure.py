@@ -11,7 +11,7 @@ import numpy as np
 
 from ptkeras._held_mask import refuse_masks
 from ptkeras.channels import ChannelMap, trace
-from ptkeras.channels.settling import check
+from ptkeras.channels.settling import changes, check
 from ptkeras.channels.trial import MismatchError
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import Editor, find_constants
@@ -136,7 +136,8 @@ def check_code(channel_map: ChannelMap, keep: np.ndarray) -> None:
     """Raises a ValueError if code of a layer that was seen through could not run any more."""
     for opened in channel_map.graph.seen_through:
         try:
-            check(channel_map, opened, keep, channel_map.graph.sized)
+            if changes(channel_map, opened, keep):
+                check(channel_map, opened, keep, channel_map.graph.sized)
         except MismatchError as error:
             layer = opened.layer
             raise ValueError(
