@@ -164,9 +164,10 @@ def open_call(
     """
     if is_changed(layer):
         raise OpaqueError("it has quantized weights, or LoRA.")
+    kwargs = {k: v for k, v in kwargs.items() if k != "training"}  # which is the model's to say
     runs = []
     try:
-        for training in [{}] if "training" in kwargs else [{"training": False}, {"training": True}]:
+        for training in ({"training": False}, {"training": True}):
             recorder = Recorder(is_leaf, batch)
             runs.append(recorder.run(layer, args, kwargs, training))
             if not recorder.takes_training:

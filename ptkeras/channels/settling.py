@@ -146,6 +146,13 @@ def _runs(
     return True
 
 
+def loses_channels(channel_map: ChannelMap, opened: Opened, keep: np.ndarray) -> bool:
+    """Whether any tensor of a layer that was seen through loses channels."""
+    return not all(
+        channel_map.kept(keep, channel_map.tensors[id(x)]).all() for x in _tensors(opened)
+    )
+
+
 def check(
     channel_map: ChannelMap, opened: Opened, keep: np.ndarray, attributes: list[SizeAttribute]
 ) -> None:

@@ -24,6 +24,7 @@ from ptkeras.channels.opening import (
     Weight,
     copied,
     first_line,
+    forget_masks,
     tensors_in,
 )
 
@@ -125,6 +126,8 @@ class _Smaller(Recorder):
             given = [tuple(x.shape) for x in tensors_in(after)]
             wanted = [tuple(self._shapes(x)) for x in tensors_in(before)]
             raise MismatchError(f"'{original.name}' is called on {given} instead of {wanted}.")
+        if isinstance(original, keras.layers.MultiHeadAttention):
+            forget_masks(args, kwargs)
         known = {id(x) for x in former.results}
         return copied(former.outputs, self._shapes, lambda mask: id(mask) in known)[0]
 

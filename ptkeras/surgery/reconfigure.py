@@ -15,7 +15,7 @@ from ptkeras._held_mask import refuse_masks
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import is_graph
 from ptkeras.channels.opening import OpenedNode
-from ptkeras.channels.settling import check
+from ptkeras.channels.settling import check, loses_channels
 from ptkeras.channels.trial import MismatchError
 from ptkeras.surgery.adopt import keep_class
 from ptkeras.surgery.changes import Changes
@@ -235,7 +235,8 @@ def check_code(channel_map: ChannelMap, keep: np.ndarray) -> None:
     """Raises a ValueError if code of a layer that was seen through could not run any more."""
     for opened in channel_map.graph.seen_through:
         try:
-            check(channel_map, opened, keep, channel_map.graph.sized)
+            if loses_channels(channel_map, opened, keep):
+                check(channel_map, opened, keep, channel_map.graph.sized)
         except MismatchError as error:
             layer = opened.layer
             raise ValueError(

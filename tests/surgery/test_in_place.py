@@ -86,8 +86,12 @@ def slots(optimizer):
     return {v.path: np.array(ops.convert_to_numpy(v.value)) for v in optimizer.variables}
 
 
+# Keras 3.15 cannot `fit` a second time with use_ema on JAX, pruned or not.
+TWICE = [n for n in OPTIMIZERS if n != "ema" or keras.backend.backend() != "jax"]
+
+
 @pytest.mark.parametrize("build", [chain, Own])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", TWICE)
 def test_all_objects_stay_and_every_weight_trains_on(name, build):
     keras.utils.set_random_seed(0)
     model = build()
