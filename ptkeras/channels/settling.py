@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import numpy as np
 
 from ptkeras.channels.channel_map import Cause, ChannelMap
@@ -34,11 +35,40 @@ def settle(channel_map: ChannelMap, opened: Iterable[Opened]) -> Ties:
         Pairs of arrays of channels that have to be one, because one attribute says the number of
         both: with any, the map has to be made again with them tied, and settled again.
     """
+    read = _variables_read(channel_map)
     for one in opened:
+        _freeze_for_unread(channel_map, one, read)
         ties = _settle_one(channel_map, one)
         if ties:
             return ties
     return []
+
+
+def _variables_read(channel_map: ChannelMap) -> set[int]:
+    """The variables that any call reads, by `id`."""
+    read = {id(row.variable) for row in channel_map.slices}
+    inside = {id(opened.layer) for opened in channel_map.graph.seen_through}
+    for node in channel_map.graph.nodes:
+        values = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+        read |= {id(v) for v in values if isinstance(v, keras.Variable)}
+        if id(node.operation) not in inside:
+            read |= {id(v) for v in getattr(node.operation, "variables", ())}
+        read.add(id(getattr(node.operation, "variable", None)))
+    return read
+
+
+def _freeze_for_unread(channel_map: ChannelMap, opened: Opened, read: set[int]) -> None:
+    """Freezes channels as many as a variable has positions that only other calls read.
+
+    A mask token, say, that a layer adds if it is given a mask: it would not fit a smaller stream.
+    """
+    own = [*opened.layer._trainable_variables, *opened.layer._non_trainable_variables]
+    unread = [v for v in own if id(v) not in read and "float" in v.dtype]
+    sizes = {n for variable in unread for n in variable.shape if n > 1}
+    for tensor in _tensors(opened) if sizes else ():
+        channels = channel_map.tensors[id(tensor)].reshape(-1)
+        if len(channels) in sizes:
+            channel_map.freeze(channels[channels >= 0], Cause("size", opened.layer))
 
 
 def _settle_one(channel_map: ChannelMap, opened: Opened) -> Ties:
