@@ -369,5 +369,4 @@ TUTORIALS = {
 OPAQUE = {
     "raw_relu": Tutorial("raw_tensorflow", opaque.build_raw_tensorflow, arrays(6), classes(3)),
     "two_faced": Tutorial("two_faced", opaque.build_two_faced, arrays(6), classes(3)),
-    "unrolled": Tutorial("unknown_length", opaque.build_unknown_length, arrays(5, 4), classes(3)),
 }

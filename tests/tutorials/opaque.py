@@ -34,27 +34,6 @@ class TwoFaced(layers.Layer):
         return ops.tanh(self.fine(x))
 
 
-class Unrolled(layers.Layer):
-    """Steps through as many times as its input has."""
-
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = units
-        self.cell = layers.Dense(units, activation="tanh")
-
-    def build(self, input_shape):
-        self.cell.build((None, input_shape[-1] + self.units))
-
-    def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.units)
-
-    def call(self, x):
-        state = ops.zeros((ops.shape(x)[0], self.units))
-        for time in range(x.shape[1]):
-            state = self.cell(ops.concatenate([x[:, time], state], axis=-1))
-        return state
-
-
 def with_a_hidden_layer(inputs, x):
     x = layers.Dense(12, activation="relu")(x)
     return keras.Model(inputs, layers.Dense(3)(layers.Dense(8, activation="relu")(x)))
@@ -68,9 +47,3 @@ def build_raw_tensorflow():
 def build_two_faced():
     inputs = keras.Input((6,))
     return with_a_hidden_layer(inputs, TwoFaced(name="two_faced")(layers.Dense(8)(inputs)))
-
-
-def build_unknown_length():
-    inputs = keras.Input((None, 4))
-    x = layers.Dense(8, activation="relu")(inputs)
-    return with_a_hidden_layer(inputs, Unrolled(10, name="unrolled")(x))
