@@ -46,7 +46,7 @@ def test_arrays_as_data_of_any_operation_are_constants():
         ops.where(ops.expand_dims(i, -1) > 1, array(3, 6), array(6)),
         ops.einsum("tc,btd->btcd", array(3, 6), made)[..., 0],
         ops.matmul(array(3, 3), layers.Dense(6)(x)),
-        ops.concatenate([made, ops.zeros((1, 3, 2)) + 0 * made[..., :1]], axis=-1),
+        ops.concatenate([made, 0 * made[..., :1] + ops.zeros((1, 3, 2))], axis=-1),
         ops.add(array(1, 3, 1), layers.Dense(6)(x)),
     ]
     parts = [layers.Dense(5)(layers.Dense(7)(part)) for part in parts]
