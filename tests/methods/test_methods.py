@@ -18,7 +18,11 @@ def test_every_method_gives_callbacks():
 
 def test_every_option_of_prunetrain_is_a_flag():
     options = set(inspect.signature(ptkeras.PruneTrain).parameters)
-    assert options - set(train_flags.TABLE.flags) - {"model"} == {"verbose", "monitor"}
+    assert options - set(train_flags.TABLE.flags) - {"model"} == {
+        "verbose",
+        "monitor",
+        "input_shape",
+    }
 
 
 def test_flags_reach_prunetrain():
@@ -51,5 +55,5 @@ def test_the_batch_grows_only_if_asked_to():
 def test_flag_defaults_are_those_of_the_callback():
     values = settings.parse([])
     for name, parameter in inspect.signature(ptkeras.PruneTrain).parameters.items():
-        if name not in ("verbose", "batch_size", "model", "monitor"):
+        if name not in ("verbose", "batch_size", "model", "monitor", "input_shape"):
             assert getattr(values, name) == parameter.default, name
