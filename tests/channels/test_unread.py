@@ -24,7 +24,7 @@ class Masked(layers.Layer):
     def call(self, x, masked=None):
         x = self.dense(x)
         if masked is not None:
-            x = ops.where(masked, self.token, x)
+            x = ops.where(masked, ops.convert_to_tensor(self.token), x)
         return self.after(x)
 
 
