@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from ptkeras._numbers import numbers
 from ptkeras.surgery.changes import Changes
-
-Positions = Callable[[keras.Variable], "list[np.ndarray]"]
 
 
 class Gate(NamedTuple):
@@ -55,8 +52,8 @@ def take(values: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
     return values
 
 
-def resize(variable: keras.Variable, positions: list[np.ndarray], changes: Changes) -> None:
-    """Gives a variable the numbers at some positions of each of its axes.
+def fill(variable: keras.Variable, values: np.ndarray, changes: Changes) -> None:
+    """Gives a variable other numbers, of any shape of its rank.
 
     The `keras.Variable` stays the object that layers, optimizers and the user hold. What the
     backend keeps in it becomes new on TensorFlow and JAX, whose tensors have one shape for life;
@@ -64,16 +61,9 @@ def resize(variable: keras.Variable, positions: list[np.ndarray], changes: Chang
 
     Args:
         variable: the variable.
-        positions: for each axis the positions to keep, which may repeat.
+        values: the numbers.
         changes: the log that undoes it.
     """
-    if [len(kept) for kept in positions] == list(variable.shape):
-        return
-    fill(variable, take(numbers(variable), positions), changes)
-
-
-def fill(variable: keras.Variable, values: np.ndarray, changes: Changes) -> None:
-    """Gives a variable other numbers, of any shape of its rank; see `resize`."""
     changes.on_undo(_Former(variable))
     _set(variable, values)
 
