@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.backend.common.masking import set_keras_mask
 from keras.src.models.functional import Functional
@@ -24,6 +23,7 @@ from keras.src.ops.symbolic_arguments import SymbolicArguments
 
 from ptkeras.channels.graph import functional_of, given_to, is_graph
 from ptkeras.channels.leaves import is_changed
+from ptkeras.channels.operands import is_array
 
 _ORIGINAL, _RECORDER, _OUTPUTS = "_ptkeras_of", "_ptkeras_recorder", "_ptkeras_outputs"
 _LENGTH = 8  # stands for a length that is not known
@@ -365,7 +365,7 @@ class Recorder:
 
     def constant(self, value: Any) -> Any:
         """A symbolic tensor for what is an array."""
-        if isinstance(value, keras.KerasTensor) or not _is_array(value):
+        if not is_array(value):
             return value
         array = keras.ops.convert_to_tensor(value)
         tensor = keras.KerasTensor(tuple(array.shape), dtype=array.dtype)
@@ -629,12 +629,6 @@ def einsum_axes(term: str, rank: int) -> list[str]:
 
 def _is_plain(values: Any) -> bool:
     return all(isinstance(v, (int, float, str, type(None))) for v in values)
-
-
-def _is_array(value: Any) -> bool:
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return False
-    return isinstance(value, (np.ndarray, keras.Variable)) or keras.ops.is_tensor(value)
 
 
 def variable_of(tensor: Any) -> keras.Variable | None:
