@@ -12,6 +12,7 @@ from keras.src.utils import io_utils
 
 from ptkeras import cost, lasso, multi_worker
 from ptkeras._arguments import check_count, check_number
+from ptkeras._held_mask import refuse_masks
 from ptkeras._prediction import has_open_sizes
 from ptkeras.channels import trace
 from ptkeras.gating import shortcut_gates
@@ -87,6 +88,7 @@ class ChannelPruning:
             trainer: the model that is trained: the same one, or one that holds it.
             optimizer: the Keras optimizer of the training, or None.
         """
+        refuse_masks(model)
         self._pruned, self._trainer = model, trainer
         self._refresh()
         self._check_free()

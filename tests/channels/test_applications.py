@@ -79,7 +79,8 @@ def test_half_of_the_channels_go_and_the_outputs_stay(name, precision, tmp_path)
         "np.save('outputs.npy', keras.ops.convert_to_numpy(outputs))\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
-    assert difference(after, np.load(tmp_path / "outputs.npy")) < 3e-5
+    # Another process may add up in another order, with another number of threads.
+    assert difference(after, np.load(tmp_path / "outputs.npy")) < 1e-4
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, run_eagerly=True)

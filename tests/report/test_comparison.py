@@ -201,7 +201,7 @@ def test_the_command_leaves_out_what_is_not_finished(pruned, dense, tmp_path, ca
     )
     assert str(pruned.name) in out and "begun" not in out
     assert main([str(begun), str(begun), plot]) == 1
-    assert "is not finished: the command" in capsys.readouterr().err
+    assert "the command that began it goes on with it" in capsys.readouterr().err
 
 
 def test_no_folder_is_made_for_a_plot(pruned, dense, tmp_path, capsys):
