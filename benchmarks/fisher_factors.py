@@ -17,7 +17,8 @@ import time
 import keras
 
 from benchmarks import measuring
-from ptkeras import fisher, settings
+from ptkeras import fisher
+from ptkeras.methods import settings
 from ptkeras.methods.eigendamage import first_images
 from ptkeras.models import build
 

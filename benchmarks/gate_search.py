@@ -19,10 +19,11 @@ import statistics
 import keras
 
 from benchmarks import measuring
-from ptkeras import cost, data, fused_batch_norm, settings
+from ptkeras import cost, data, fused_batch_norm
 from ptkeras.channels import trace
 from ptkeras.from_scratch import learn_gates
-from ptkeras.gated_network import GatedNetwork
+from ptkeras.from_scratch.gated_network import GatedNetwork
+from ptkeras.methods import settings
 from ptkeras.methods.pruning_from_scratch import HELD_OUT
 from ptkeras.models import build
 from ptkeras.surgery.fresh import widen

@@ -63,7 +63,7 @@ def work(options):
 
     import ptkeras
     from ptkeras import cost, data, models, multi_worker
-    from ptkeras.distribution import devices_of
+    from ptkeras.cli.distribution import devices_of
 
     devices = devices_of(strategy)
     keras.utils.set_random_seed(0)

@@ -150,7 +150,7 @@ def write(
         path: the file; left out, results/NAME.json.
         **figures: what was measured; `ratios` are lines of the README's table.
     """
-    from ptkeras._files import write_text
+    from ptkeras.utils.files import write_text
 
     path = path or RESULTS / f"{name}.json"
     told = {
@@ -223,7 +223,7 @@ def spelled_out(flags: Sequence[str]) -> list[str]:
 
 def _made(folder: pathlib.Path) -> dict[str, Any]:
     """What is known of a run's code; of one that is not finished, with the code that goes on."""
-    from ptkeras._files import write_text
+    from ptkeras.utils.files import write_text
 
     note = folder.with_name(f"{folder.name}.made.json")
     begun = (folder / "flags.txt").exists()

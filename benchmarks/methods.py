@@ -15,7 +15,7 @@ import argparse
 import pathlib
 
 from benchmarks import measuring, tables
-from ptkeras import _summary
+from ptkeras.report import summary
 
 FLAGS = {
     "digits": {
@@ -89,7 +89,7 @@ def kernel_weights(options):
 
 def figures(result, flags=()):
     """One row: the figures of a run's network, without the dense one's; its own flags and code."""
-    found = _summary.figures(result)
+    found = summary.figures(result)
     return {
         "method": result["method"],
         "seed": result["seed"],

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptkeras.flagging import (
+from ptkeras.utils.flagging import (
     COUNT,
     SWITCH,
     TEXT,

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export import _common
-from ptkeras.flagging import COUNT, Flag, FlagTable, Parser, Settings, texts, wholes
+from ptkeras.utils.flagging import COUNT, Flag, FlagTable, Parser, Settings, texts, wholes
 
 _COUNTS = Parser(
     wholes,

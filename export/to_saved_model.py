@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from export import _common
-from ptkeras.flagging import FlagTable, Settings
+from ptkeras.utils.flagging import FlagTable, Settings
 
 TABLE = FlagTable(
     "export.to_saved_model",

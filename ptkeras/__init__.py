@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         fisher,
         from_scratch,
         importance,
-        lasso,
         latency,
         magnitude,
         models,
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
         skipnet,
         surgery,
     )
-    from ptkeras._batch_norm import fused_batch_norm
     from ptkeras.channels.functional import as_functional
+    from ptkeras.keras_compat.fused_batch_norm import fused_batch_norm
     from ptkeras.magnitude import MagnitudePruning
-    from ptkeras.prunetrain import PruneTrain
+    from ptkeras.prunetrain import PruneTrain, lasso
     from ptkeras.pruning import prune, remove_channels
     from ptkeras.regularizers import GroupLasso
     from ptkeras.surgery import reconfigure
@@ -80,7 +79,7 @@ _HOMES = {
     "export": None,
     "fisher": None,
     "from_scratch": None,
-    "fused_batch_norm": "ptkeras._batch_norm",
+    "fused_batch_norm": "ptkeras.keras_compat.fused_batch_norm",
     "importance": None,
     "lasso": None,
     "latency": None,

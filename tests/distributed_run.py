@@ -13,7 +13,9 @@ import sys
 import keras
 import numpy as np
 
-from ptkeras import data, distribution, settings
+from ptkeras import data
+from ptkeras.cli import distribution
+from ptkeras.methods import settings
 from ptkeras.survival import Survival
 from tests.forced import Forced
 

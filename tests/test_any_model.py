@@ -7,8 +7,8 @@ from keras import layers, ops
 
 import ptkeras
 from ptkeras import cost, export, from_scratch, skipnet
-from ptkeras._layer_channels import find_layer, paths
 from ptkeras.channels import trace
+from ptkeras.channels.layer_names import find_layer, paths
 from ptkeras.prunetrain.records import gain
 from ptkeras.surgery.fresh import fresh
 from ptkeras.surgery.reconfigure import copy_of

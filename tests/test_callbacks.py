@@ -7,7 +7,7 @@ from keras import layers
 
 import ptkeras
 from ptkeras import importance
-from ptkeras.lasso import AttachedLasso
+from ptkeras.prunetrain.lasso import AttachedLasso
 from ptkeras.prunetrain.records import describe
 from tests.digits_network import compiled, digits, network
 from tests.exactness import outputs_of

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from ptkeras.checkpoint import Checkpoints, is_whole, read_state
+from ptkeras.survival.checkpoint import Checkpoints, is_whole, read_state
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from ptkeras import _files, report, train
-from ptkeras.checkpoint import is_whole
+from ptkeras import report
+from ptkeras.cli import train
 from ptkeras.data import digits
 from ptkeras.report.__main__ import main as report_main
+from ptkeras.survival.checkpoint import is_whole
+from ptkeras.utils import files
 from tests.same_run import assert_same_run, numbers, stopped_in
 
 pytestmark = pytest.mark.tensorflow
@@ -274,7 +276,7 @@ def whole_files(folder):
     for path in folder.rglob("*"):
         if path.name.startswith(".lock"):
             continue  # which goes with the traceback
-        assert not _files.is_unfinished(path)
+        assert not files.is_unfinished(path)
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
                 assert archive.testzip() is None
@@ -286,7 +288,7 @@ def whole_files(folder):
 @contextlib.contextmanager
 def full_after(count):
     """A disk on which so many files have room, and then none."""
-    sync, left = _files._sync, [count]
+    sync, left = files._sync, [count]
 
     def full(path):
         if path.is_file():
@@ -296,7 +298,7 @@ def full_after(count):
         sync(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_files, "_sync", full)
+        patch.setattr(files, "_sync", full)
         yield
 
 

@@ -5,8 +5,9 @@ import json
 import keras
 import pytest
 
-from ptkeras import distribution, settings
-from ptkeras.settings import SettingsError
+from ptkeras.cli import distribution
+from ptkeras.methods import settings
+from ptkeras.methods.settings import SettingsError
 
 CLUSTER = {"worker": ["127.0.0.1:2222", "127.0.0.1:2223"]}
 TASK = {"type": "worker", "index": 1}

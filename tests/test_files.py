@@ -1,6 +1,6 @@
 import pytest
 
-from ptkeras._files import aside, folder_aside, is_unfinished, write_text
+from ptkeras.utils.files import aside, folder_aside, is_unfinished, write_text
 
 
 def test_a_file_takes_its_place_whole(tmp_path):

@@ -14,7 +14,10 @@ import keras
 import pytest
 from hypothesis import strategies as st
 
-from ptkeras import flagging, methods, settings, train, train_flags
+from ptkeras import methods
+from ptkeras.cli import train
+from ptkeras.methods import settings, train_flags
+from ptkeras.utils import flagging
 
 pytestmark = pytest.mark.tensorflow
 

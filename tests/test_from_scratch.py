@@ -9,9 +9,10 @@ import pytest
 from keras import layers
 
 import ptkeras
-from ptkeras import _search, cost, from_scratch
+from ptkeras import cost, from_scratch
 from ptkeras.channels import trace
-from ptkeras.gated_network import GatedNetwork, SparsityBalance, gated_rows
+from ptkeras.from_scratch import structure
+from ptkeras.from_scratch.gated_network import GatedNetwork, SparsityBalance, gated_rows
 from ptkeras.models import build
 from ptkeras.surgery.fresh import fresh, widen
 from tests.exactness import assert_same, outputs_of, randomise, zero
@@ -273,8 +274,8 @@ def test_few_graphs_are_built_where_flops_are_counted_on_them(budget, monkeypatc
     gates = np.where(channel_map.prunable, random, np.inf)
     found = from_scratch.Search(channel_map, cost.inference_flops(model), gates, 1, [], 0.0)
     built = []
-    without = _search.without
-    monkeypatch.setattr(_search, "without", lambda *a: built.append(a) or without(*a))
+    without = structure.without
+    monkeypatch.setattr(structure, "without", lambda *a: built.append(a) or without(*a))
     small = found.build(budget)
     share = cost.inference_flops(small) / cost.inference_flops(model)
     assert share == pytest.approx(budget, rel=0.01)
@@ -293,7 +294,7 @@ def test_narrow_networks_with_shortcuts_meet_any_budget(seed, budget):
     gates = np.random.default_rng(seed).random(len(found.gates))
     gates = np.where(np.isfinite(found.gates), gates, np.inf)
     found = dataclasses.replace(found, gates=gates)
-    flops = _search.flops_of(found.channel_map)(found.keep(budget))
+    flops = structure.flops_of(found.channel_map)(found.keep(budget))
     assert flops / found.flops == pytest.approx(budget, rel=0.01)
 
 

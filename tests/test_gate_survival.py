@@ -9,8 +9,8 @@ import pytest
 from keras import layers
 
 from ptkeras import from_scratch
-from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
-from ptkeras.survival import InterruptedTrainingError
+from ptkeras.survival.callback import InterruptedTrainingError
+from ptkeras.survival.checkpoint import Checkpoints, read_arrays, read_state
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 EPOCHS = 4

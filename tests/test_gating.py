@@ -4,7 +4,7 @@ from keras import layers
 
 from ptkeras import reconfigure
 from ptkeras.channels import trace
-from ptkeras.gating import shortcut_gates
+from ptkeras.prunetrain.gating import shortcut_gates
 
 
 def test_layers_with_several_kernels_or_in_a_row_are_left_to_channel_union():

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from keras import layers
 
 from ptkeras import importance
-from ptkeras._gradients import gradients
-from ptkeras._ranking import first_makers, layer_groups, mean_normalised, ranks_within
 from ptkeras.channels import trace
+from ptkeras.fisher.gradients import gradients
+from ptkeras.pruning.ranking import first_makers, layer_groups, mean_normalised, ranks_within
 from tests.exactness import randomise
 
 

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from ptkeras.keras_state import KerasState
 from ptkeras.survival import Survival
+from ptkeras.survival.keras_callbacks import KerasState
 from tests.same_run import resealed
 
 

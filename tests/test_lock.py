@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from ptkeras._lock import Lock, LockedError
-from ptkeras.run_folder import RunFolder
-from ptkeras.settings import parse
+from ptkeras.methods.settings import parse
+from ptkeras.runs.run_folder import RunFolder
 from ptkeras.survival import Survival
+from ptkeras.utils.lock import Lock, LockedError
 
 fcntl = pytest.importorskip("fcntl")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from ptkeras import cost
-from ptkeras._calls import calls
+from ptkeras.cost.calls import calls
 
 
 def model_of(*stack, shape):

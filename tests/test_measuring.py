@@ -237,7 +237,7 @@ def test_flagfiles_are_spelled_out():
 
 
 def test_a_folder_with_a_run_of_other_flags_is_refused(tmp_path, capfd):
-    from ptkeras import settings
+    from ptkeras.methods import settings
 
     flags = ["--flagfile=flags/digits_resnet20.flags"]
     (tmp_path / "flags.txt").write_text(settings.to_text(settings.parse([*flags, "--seed=1"])))

@@ -67,7 +67,7 @@ def test_replicas_stay_equal_and_agree_with_one_device(optimizer):
 
 
 def test_moving_statistics_are_the_mean_of_those_of_the_replicas():
-    from ptkeras._replicas import average_statistics
+    from ptkeras.multi_worker.replicas import average_statistics
 
     with mirrored_strategy().scope():
         model = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization(momentum=0.5)])

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from ptkeras._models import check_model
 from ptkeras.survival import Survival
+from ptkeras.utils.models import check_model
 
 
 def test_a_model_of_keras_3_is_taken():

@@ -5,8 +5,8 @@ import numpy as np
 
 from ptkeras.channels import trace
 from ptkeras.importance import channel_magnitudes
-from ptkeras.norms import HIGHEST, LOWEST, PER_DECADE, ChannelNorms, histogram
-from ptkeras.run_folder import RunFolder
+from ptkeras.runs.norms import HIGHEST, LOWEST, PER_DECADE, ChannelNorms, histogram
+from ptkeras.runs.run_folder import RunFolder
 
 
 def network(units=4):

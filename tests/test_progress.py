@@ -9,14 +9,15 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ptkeras import _progress, fisher
+from ptkeras import fisher
 from ptkeras.channels import trace
+from ptkeras.utils import progress
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = """
 import threading
 import time
-from ptkeras._progress import bar, track, working
+from ptkeras.utils.progress import bar, track, working
 with working("Quickly converted"):
     pass
 with working("Converting runs[/old]"):
@@ -94,7 +95,7 @@ def test_tracing_and_fisher_information_go_step_by_step(monkeypatch):
     x = keras.Input((4,))
     model = keras.Model(x, keras.layers.Dense(3)(inner(inner(x))), name="outer")
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    monkeypatch.setattr(_progress, "bar", bar)
+    monkeypatch.setattr(progress, "bar", bar)
     monkeypatch.setattr(sys.modules["ptkeras.channels.trace"], "bar", bar)
     trace(model)
     fisher.factors(model, np.ones((5, 4), "float32"), batch_size=2)

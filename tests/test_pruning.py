@@ -10,9 +10,9 @@ from keras import layers
 
 import ptkeras
 from ptkeras import cost, importance, latency
-from ptkeras._plan import Plan
-from ptkeras._prediction import Prediction
 from ptkeras.channels import trace
+from ptkeras.cost.prediction import Prediction
+from ptkeras.pruning.plan import Plan
 from tests.exactness import assert_exact, assert_same, inputs_for, outputs_of, randomise
 
 SCOPES = ("global", "layer", "group")
@@ -166,7 +166,7 @@ def test_targets_are_met_and_not_with_a_channel_less(network, of, scope, share, 
     remaining = {
         "channels": lambda keep: int(keep[~channel_map.frozen].sum()),
         "flops": lambda keep: sum(prediction.macs(keep)),
-        "params": lambda keep: ptkeras._prediction.params(channel_map, keep),
+        "params": lambda keep: ptkeras.cost.prediction.params(channel_map, keep),
     }[of]
     total = remaining(everything(channel_map))
     assert remaining(report.keep) <= total * (1 - share) * (1 + 1e-6)
@@ -216,7 +216,7 @@ def test_any_plan_can_be_carried_out_and_is_predicted_exactly(network, seed, sha
     sizes = {r.layer.name: len(r.channels) for r in channel_map.slices if r.role == "output"}
     prediction = Prediction(channel_map)
     assert prediction.exact
-    macs, params = sum(prediction.macs(keep)), ptkeras._prediction.params(channel_map, keep)
+    macs, params = sum(prediction.macs(keep)), ptkeras.cost.prediction.params(channel_map, keep)
     ptkeras.reconfigure(model, keep, channel_map=channel_map)
     assert (cost.macs(model), model.count_params()) == (macs, params)
     for row in trace(model).slices:

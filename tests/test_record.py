@@ -5,8 +5,8 @@ import keras
 import numpy as np
 
 from ptkeras import cost
-from ptkeras.record import Record, architecture, gradient_traffic
-from ptkeras.run_folder import RunFolder
+from ptkeras.runs.record import Record, architecture, gradient_traffic
+from ptkeras.runs.run_folder import RunFolder
 
 
 def network():

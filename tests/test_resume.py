@@ -11,8 +11,8 @@ import pytest
 from keras import layers
 
 import ptkeras
-from ptkeras.checkpoint import Checkpoints, read_arrays, read_state
-from ptkeras.survival import InterruptedTrainingError, Survival
+from ptkeras.survival.callback import InterruptedTrainingError, Survival
+from ptkeras.survival.checkpoint import Checkpoints, read_arrays, read_state
 from tests.forced import Forced
 from tests.stopping import StopAt, StoppedError
 

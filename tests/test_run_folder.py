@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from ptkeras.run_folder import COLUMNS, RunFolder
-from ptkeras.settings import SettingsError, difference, parse
+from ptkeras.methods.settings import SettingsError, difference, parse
+from ptkeras.runs.run_folder import COLUMNS, RunFolder
 
 
 def test_a_new_folder_is_made_with_the_flags(tmp_path):

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import pytest
 
-from ptkeras._finite import broken_loss, broken_variable
-from ptkeras._past import keep_rows
-from ptkeras.survival import InterruptedTrainingError, NonFiniteLossError, Survival
+from ptkeras.survival.callback import InterruptedTrainingError, NonFiniteLossError, Survival
+from ptkeras.survival.finite import broken_loss, broken_variable
+from ptkeras.survival.history import keep_rows
 from tests.digits_network import digits
 from tests.forced import Forced
 from tests.stopping import (

@@ -1,7 +1,7 @@
 import pytest
 
-from ptkeras import settings, train_flags
-from ptkeras.settings import SettingsError, parse
+from ptkeras.methods import settings, train_flags
+from ptkeras.methods.settings import SettingsError, parse
 
 
 def test_defaults_are_a_run_on_the_digits():

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptkeras.checkpoint import read_state
+from ptkeras.survival.checkpoint import read_state
 from tests.same_run import assert_same_run, rows
 
 pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]

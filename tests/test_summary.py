@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from ptkeras import _summary
+from ptkeras.report import summary
 
 RESULT = {
     "dataset": "digits",
@@ -21,7 +21,7 @@ RESULT = {
 
 def shown(result):
     out = io.StringIO()
-    _summary.show(result, Console(file=out, width=80))
+    summary.show(result, Console(file=out, width=80))
     lines = (line.strip("│ ").split("│") for line in out.getvalue().splitlines() if "│" in line)
     return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
 
@@ -40,8 +40,8 @@ def test_a_pruned_run_is_shown_beside_the_dense_network():
 
 
 def test_what_is_rounded_to_nothing_has_no_sign():
-    assert _summary.removed(1e6, 1e6 + 2) == "0.0%"
-    assert _summary.removed(100, 150) == "−50.0%"
+    assert summary.removed(1e6, 1e6 + 2) == "0.0%"
+    assert summary.removed(100, 150) == "−50.0%"
 
 
 def test_a_dense_run_is_shown_alone():
@@ -58,17 +58,17 @@ def test_a_run_with_gates_tells_of_the_milliseconds():
 
 
 def test_figures_are_those_that_methods_can_be_compared_by():
-    plain = _summary.figures(RESULT)
+    plain = summary.figures(RESULT)
     assert plain == {name: RESULT[name] for name in plain}
-    sparse = _summary.figures(RESULT | {"nonzero_params": [273_754, 17_331]})
+    sparse = summary.figures(RESULT | {"nonzero_params": [273_754, 17_331]})
     assert sparse["params"] == [273_754, 17_331]
-    gated = _summary.figures(RESULT | {"mean_inference_flops": 900_000})
+    gated = summary.figures(RESULT | {"mean_inference_flops": 900_000})
     assert gated["inference_flops"] == [5_065_984, 900_000]
 
 
 def test_seconds_are_with_those_of_the_search():
     searched = RESULT | {"search_seconds": 100.5}
-    assert _summary.figures(searched)["seconds"] == 1335.0
+    assert summary.figures(searched)["seconds"] == 1335.0
     rows = shown(searched)
     assert rows["seconds"] == ["", "1,335"]
     assert rows["… of the search"] == ["", "100"]
@@ -84,5 +84,5 @@ def test_figures_of_gates_are_shown_each_for_itself():
 def test_networks_beside_each_other_lack_what_was_not_measured():
     row = {"network": "static", "accuracy": 0.5, "params": 1234, "inference_flops": 2e6}
     cells = ("static", "50.00%", "1,234", "2.00 M", "")
-    assert _summary.networks([row, row | {"milliseconds": None}]) == [cells, cells]
+    assert summary.networks([row, row | {"milliseconds": None}]) == [cells, cells]
     assert shown(RESULT | {"comparison": [row]})["static"] == list(cells[1:-1])

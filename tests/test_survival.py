@@ -14,8 +14,8 @@ import pytest
 from keras import layers
 
 import ptkeras
-from ptkeras.lasso import AttachedLasso
-from ptkeras.survival import InterruptedTrainingError, NonFiniteLossError, Survival
+from ptkeras.prunetrain.lasso import AttachedLasso
+from ptkeras.survival.callback import InterruptedTrainingError, NonFiniteLossError, Survival
 from tests.digits_network import digits
 from tests.forced import Forced
 from tests.stopping import (

@@ -3,8 +3,8 @@ import shutil
 
 import pytest
 
-from ptkeras import sweep, train
-from ptkeras.run_folder import RunFolder
+from ptkeras.cli import sweep, train
+from ptkeras.runs.run_folder import RunFolder
 
 pytestmark = pytest.mark.tensorflow
 

@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import pytest
 
-from ptkeras import train
-from ptkeras.record import Record
-from ptkeras.run_folder import COLUMNS
+from ptkeras.cli import train
+from ptkeras.runs.record import Record
+from ptkeras.runs.run_folder import COLUMNS
 from tests.same_run import assert_same_run, rows
 
 pytestmark = pytest.mark.tensorflow
@@ -388,7 +388,8 @@ def test_help_is_printed(capsys):
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("flags/*.flags")), ids=lambda path: path.stem)
 def test_the_shipped_flagfiles_are_in_range(path):
-    from ptkeras import models, settings
+    from ptkeras import models
+    from ptkeras.methods import settings
 
     assert settings.parse([f"--flagfile={path}"]).model in models.names()
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
-from ptkeras._numbers import numbers
 from ptkeras.channels.graph import functional_of
+from ptkeras.utils.arrays import numbers
 
 Role = Literal["output", "input", "vector", "depthwise"]
 

@@ -9,7 +9,7 @@ import keras
 from keras.src.models.functional import Functional
 from keras.src.ops.function import _build_map
 
-from ptkeras._models import check_model
+from ptkeras.utils.models import check_model
 
 __all__ = [
     "Functional",

@@ -11,9 +11,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._collector import held_back
-from ptkeras._models import check_model
-from ptkeras._progress import bar
 from ptkeras.channels import (  # noqa: F401  (they fill the registry)
     choices,
     rules,
@@ -37,6 +34,9 @@ from ptkeras.channels.opening import OpaqueError, Opened, OpenedNode, open_call,
 from ptkeras.channels.registry import Call, rule_for
 from ptkeras.channels.settling import settle
 from ptkeras.channels.widths import freeze_widths
+from ptkeras.utils.garbage import held_back
+from ptkeras.utils.models import check_model
+from ptkeras.utils.progress import bar
 
 
 def trace(model: keras.Model, *, exact: bool = True, input_shape: Any = None) -> ChannelMap:

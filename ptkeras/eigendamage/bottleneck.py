@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from ptkeras._numbers import numbers
 from ptkeras.eigendamage.chains import Chain, places
 from ptkeras.fisher.basis import Basis
 from ptkeras.surgery.configs import live_config
 from ptkeras.surgery.replace import Stage
+from ptkeras.utils.arrays import numbers
 
 
 class Form(NamedTuple):

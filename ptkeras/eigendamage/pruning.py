@@ -10,15 +10,16 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from ptkeras import fisher, lasso
-from ptkeras._arguments import check_number
-from ptkeras._held_mask import refuse_masks
-from ptkeras._layer_channels import paths
+from ptkeras import fisher
+from ptkeras.channels.layer_names import paths
 from ptkeras.eigendamage.bottleneck import Form, cheapest, directions, form_of, pruned, stages
 from ptkeras.eigendamage.chains import Chain, chains
 from ptkeras.eigendamage.report import EigenDamageReport, LayerChange
 from ptkeras.fisher.basis import Basis
+from ptkeras.magnitude.held_mask import refuse_masks
+from ptkeras.prunetrain import lasso
 from ptkeras.surgery.replace import replace
+from ptkeras.utils.arguments import check_number
 
 
 def prune(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ptkeras._files import aside, folder_aside
+from ptkeras.utils.files import aside, folder_aside
 
 if TYPE_CHECKING:
     from ptkeras.export.verification import Verification

@@ -15,8 +15,7 @@ from typing import Any
 import keras
 
 from ptkeras import cost
-from ptkeras._leaf_graph import leaf_graph
-from ptkeras._progress import working
+from ptkeras.channels.leaf_graph import leaf_graph
 from ptkeras.export import runtimes
 from ptkeras.export.artifact import (
     TITLES,
@@ -34,6 +33,7 @@ from ptkeras.export.verification import (
     least_agreement,
     precision_of,
 )
+from ptkeras.utils.progress import working
 from ptkeras.version import __version__
 
 PRECISIONS = ("float32", "float16", "int8")

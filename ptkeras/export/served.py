@@ -11,8 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._leaf_graph import leaf_graph
 from ptkeras.channels.graph import Functional, has_graph
+from ptkeras.channels.leaf_graph import leaf_graph
 
 HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 

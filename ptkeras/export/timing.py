@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptkeras._progress import track
 from ptkeras.export.artifact import ExportError, bytes_on_disk, format_of
+from ptkeras.utils.progress import track
 
 # How long one turn of one artifact is meant to take, and the most runs that make it up.
 _TURN = 0.05

@@ -10,10 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._progress import working
 from ptkeras.export.artifact import ExportError
 from ptkeras.export.runtimes import Arrays, Runtime, first_line, load
 from ptkeras.export.served import Served, Serving
+from ptkeras.utils.progress import working
 
 BATCH_SIZES = (1, 3)
 

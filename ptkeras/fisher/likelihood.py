@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import losses, ops
 
-from ptkeras._leaf_graph import outputs_of
+from ptkeras.channels.leaf_graph import outputs_of
 
 _TINY = 1e-7  # what Keras's losses clip probabilities to
 

@@ -14,10 +14,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from ptkeras._arguments import check_count
-from ptkeras._gradients import gradients_at
-from ptkeras._progress import track
+from ptkeras.fisher.gradients import gradients_at
 from ptkeras.fisher.likelihood import Likelihood, likelihoods
+from ptkeras.utils.arguments import check_count
+from ptkeras.utils.progress import track
 
 
 class Tap(NamedTuple):

@@ -11,13 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras import _models, lasso
-from ptkeras._held_mask import mask_of
 from ptkeras.magnitude import thresholds
+from ptkeras.magnitude.held_mask import mask_of
 from ptkeras.magnitude.kernels import kernels, names_of
 from ptkeras.magnitude.masks import Masks, averages_of, board, leave
 from ptkeras.magnitude.pruning import Scope, check_scope, groups, m_by_n_kernels
-from ptkeras.trainers import check_model, check_part
+from ptkeras.prunetrain import lasso
+from ptkeras.utils import models
+from ptkeras.utils.trainers import check_model, check_part
 
 Schedule = Callable[[int], Any]
 
@@ -122,7 +123,7 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         """Takes the model in `fit`, which has to be one of Keras 3."""
-        _models.check_model(model)
+        models.check_model(model)
         super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
-from ptkeras._models import check_model
-from ptkeras._numbers import numbers
+from ptkeras.utils.arrays import numbers
+from ptkeras.utils.models import check_model
 
 Kind = Literal["conv", "dense"]
 

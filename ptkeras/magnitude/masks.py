@@ -11,13 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from ptkeras._held_mask import HeldMask, mask_of
-from ptkeras._numbers import numbers
+from ptkeras.magnitude.held_mask import HeldMask, mask_of
 from ptkeras.magnitude.kernels import Kernel
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.holders import refresh_holders
 from ptkeras.surgery.reconfigure import scope_of
-from ptkeras.trainers import optimizers_of
+from ptkeras.utils.arrays import numbers
+from ptkeras.utils.trainers import optimizers_of
 
 
 class Masks:

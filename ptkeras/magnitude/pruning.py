@@ -9,12 +9,12 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from ptkeras._arguments import check_share
 from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import Kernel, check_names, kernels
 from ptkeras.magnitude.masks import Masks
 from ptkeras.magnitude.report import SparsityReport, report
 from ptkeras.surgery.holders import refresh_holders
+from ptkeras.utils.arguments import check_share
 
 Scope = Literal["layer", "kind", "global"]
 

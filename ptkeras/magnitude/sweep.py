@@ -11,12 +11,12 @@ import keras
 import numpy as np
 from rich.table import Table
 
-from ptkeras._arguments import check_share
 from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.kernels import kernels
 from ptkeras.magnitude.masks import strip
 from ptkeras.magnitude.pruning import Scope, prune
 from ptkeras.magnitude.report import printed
+from ptkeras.utils.arguments import check_share
 
 RATIOS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import keras
 
     from ptkeras.data import Dataset
-    from ptkeras.run_folder import RunFolder
+    from ptkeras.runs.run_folder import RunFolder
 
 # Modules by the names of the methods; imported when asked for, so that a name can be checked first.
 _MODULES = {

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from ptkeras import cost
-from ptkeras._replicas import average_statistics
 from ptkeras.channels import trace
+from ptkeras.multi_worker.replicas import average_statistics
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset

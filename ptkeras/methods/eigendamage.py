@@ -15,7 +15,7 @@ from ptkeras.methods import Start
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
-    from ptkeras.run_folder import RunFolder
+    from ptkeras.runs.run_folder import RunFolder
 
 # Parts of a fine-tuning after which its learning rate is divided by 10, as in the authors' code.
 DROPS = (0.5, 0.75)

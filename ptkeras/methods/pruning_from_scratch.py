@@ -10,16 +10,16 @@ import keras
 import numpy as np
 
 from ptkeras import cost
-from ptkeras._search import grown
 from ptkeras.channels import trace
 from ptkeras.from_scratch import Search, learn_gates
+from ptkeras.from_scratch.structure import grown
 from ptkeras.methods import Start
 from ptkeras.methods.dense import Accounts
 from ptkeras.surgery.fresh import fresh, widen
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
-    from ptkeras.run_folder import RunFolder
+    from ptkeras.runs.run_folder import RunFolder
 
 # Of CIFAR-10 that is 5,000 images, the paper's number.
 HELD_OUT = 0.1

@@ -17,7 +17,7 @@ from ptkeras.skipnet.routing import Watch
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
-    from ptkeras.run_folder import RunFolder
+    from ptkeras.runs.run_folder import RunFolder
 
 
 # How many test images latency is measured on, in onnxruntime and in Keras, which takes longer.

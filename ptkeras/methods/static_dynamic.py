@@ -27,7 +27,7 @@ from ptkeras.methods.skipnet import TIMED_IMAGES, Gates
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
-    from ptkeras.run_folder import RunFolder
+    from ptkeras.runs.run_folder import RunFolder
 
 
 def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import keras
 
-from ptkeras import _models, lasso
-from ptkeras._replicas import average_statistics
+from ptkeras.multi_worker.replicas import average_statistics
+from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.examples import counter_of
 from ptkeras.prunetrain.loop import LoopPruning
 from ptkeras.surgery.functions import refresh_functions
-from ptkeras.trainers import check_model, check_part, optimizers_of
+from ptkeras.utils import models
+from ptkeras.utils.trainers import check_model, check_part, optimizers_of
 
 _STATE = (
     "strength",
@@ -246,7 +247,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def set_model(self, model: keras.Model) -> None:
         """Takes the model in `fit`, which has to be one of Keras 3."""
-        _models.check_model(model)
+        models.check_model(model)
         super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:

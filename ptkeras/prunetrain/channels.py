@@ -10,19 +10,20 @@ import keras
 import numpy as np
 from keras.src.utils import io_utils
 
-from ptkeras import cost, lasso, multi_worker
-from ptkeras._arguments import check_count, check_number
-from ptkeras._held_mask import refuse_masks
-from ptkeras._prediction import has_open_sizes
+from ptkeras import cost, multi_worker
 from ptkeras.channels import trace
-from ptkeras.gating import shortcut_gates
+from ptkeras.cost.prediction import has_open_sizes
 from ptkeras.importance import channel_magnitudes, kernel_slices, round_up
+from ptkeras.magnitude.held_mask import refuse_masks
+from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.batching import BatchAdjustment
 from ptkeras.prunetrain.epochs import Epochs
+from ptkeras.prunetrain.gating import shortcut_gates
 from ptkeras.prunetrain.records import changes, describe, gain
-from ptkeras.restore import Generations
 from ptkeras.surgery.constants import DeadEndError
+from ptkeras.surgery.generations import Generations
 from ptkeras.surgery.reconfigure import remove, scope_of
+from ptkeras.utils.arguments import check_count, check_number
 
 # Below this share of inference FLOPs a reconfiguration does not earn the retrace that it costs: it
 # is put off to the next interval, except at the end of the training, where nothing follows.

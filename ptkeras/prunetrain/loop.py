@@ -9,10 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from ptkeras import lasso
-from ptkeras._arguments import check_number
+from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.channels import ChannelPruning
 from ptkeras.regularizers import GroupLasso
+from ptkeras.utils.arguments import check_number
 
 
 class LoopPruning(ChannelPruning):

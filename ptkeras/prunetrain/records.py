@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ptkeras._calls import calls
-from ptkeras._macs import macs as count_macs
 from ptkeras.channels import ChannelMap
+from ptkeras.cost.calls import calls
+from ptkeras.cost.macs import macs as count_macs
 from ptkeras.importance import kernel_slices
 from ptkeras.surgery.variables import kept_positions
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ptkeras._files import fault_of, read_text, write_text
 from ptkeras.report.comparison import Comparison, compare
 from ptkeras.report.page import END, page
 from ptkeras.report.runs import Run, check_result, read
-from ptkeras.run_folder import RunFolder
+from ptkeras.runs.run_folder import RunFolder
+from ptkeras.utils.files import fault_of, read_text, write_text
 
 __all__ = ["Comparison", "Run", "check_result", "compare", "is_whole", "read", "write"]
 

@@ -11,8 +11,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ptkeras._files import fault_of
-from ptkeras.flagging import TEXT, Flag, FlagTable, SettingsError, asks_for_help, fail, is_ours
+from ptkeras.utils.files import fault_of
+from ptkeras.utils.flagging import (
+    TEXT,
+    Flag,
+    FlagTable,
+    SettingsError,
+    asks_for_help,
+    fail,
+    is_ours,
+)
 
 _TABLE = FlagTable(
     "ptkeras.report",
@@ -64,11 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(folder: str) -> None:
-    from ptkeras import _summary, report
-    from ptkeras.run_folder import RunFolder
+    from ptkeras import report
+    from ptkeras.report import summary
+    from ptkeras.runs.run_folder import RunFolder
 
     path = report.write(folder)
-    _summary.show(RunFolder(folder).read_result())
+    summary.show(RunFolder(folder).read_result())
     print(f"The report is in '{path}'.")
 
 
@@ -90,7 +99,7 @@ def _compare(folders: Sequence[str], plot: str) -> None:
 
 def _finished(folders: Sequence[str]) -> Sequence[str]:
     """The runs that are finished; says what else there is, since runs/* has all that lies there."""
-    from ptkeras.run_folder import RunFolder
+    from ptkeras.runs.run_folder import RunFolder
 
     runs = [f for f in folders if not fault_of(RunFolder(f).flags)]
     going_on = [f for f in runs if not RunFolder(f).finished]

@@ -17,12 +17,12 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
-from ptkeras import _summary
-from ptkeras._files import aside, check_writable_name, fault_of
+from ptkeras.methods.settings import APART
+from ptkeras.methods.train_flags import read_by
+from ptkeras.report import summary
 from ptkeras.report.runs import Run, read
 from ptkeras.report.style import LIGHT, MARKERS, styled
-from ptkeras.settings import APART
-from ptkeras.train_flags import read_by
+from ptkeras.utils.files import aside, check_writable_name, fault_of
 
 _REPEATS = ("seed", "data_dir", *APART)  # flags in which runs may differ whose mean is taken
 _WIDE = 110  # characters, for rows of one line
@@ -208,12 +208,12 @@ def _cells(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     spread = f"± {100 * statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
     cells = [(f"{statistics.mean(accuracies):.2%}", spread)]
     keys = {
-        "inference_flops": _summary.large,
-        "training_flops": _summary.large,
-        "params": _summary.whole,
+        "inference_flops": summary.large,
+        "training_flops": summary.large,
+        "params": summary.whole,
     }
     for key, text in keys.items():
         dense, now = (statistics.mean(run.figures[key][i] for run in runs) for i in (0, 1))
         change = round(now / dense - 1, 2) if dense else 0.0
         cells.append((text(now), f"{change:+.0%}".replace("-", "−") if change else ""))
-    return [*cells, (_summary.whole(statistics.mean(run.figures["seconds"] for run in runs)),)]
+    return [*cells, (summary.whole(statistics.mean(run.figures["seconds"] for run in runs)),)]

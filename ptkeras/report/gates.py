@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ptkeras import _summary
-from ptkeras.report import gate_plots
+from ptkeras.report import gate_plots, summary
 from ptkeras.report.elements import figure, paragraph, section, table
 from ptkeras.report.runs import Run
 
@@ -29,8 +28,8 @@ def sections(run: Run) -> Iterator[str]:
 
 def _networks(run: Run) -> str:
     says = "Milliseconds are those of one image at a time, in onnxruntime on one thread."
-    heads = ("network", *_summary.COMPARED)
-    return table(heads, _summary.networks(run.result["comparison"])) + paragraph(says)
+    heads = ("network", *summary.COMPARED)
+    return table(heads, summary.networks(run.result["comparison"])) + paragraph(says)
 
 
 def _decisions(run: Run) -> Iterator[str]:
@@ -69,7 +68,7 @@ def _costs(run: Run) -> Iterator[str]:
     if pairs:
         yield paragraph("Milliseconds of one test image at a time (onnxruntime on one thread):")
         rows = [
-            (name, f"{dense:.3f}", f"{now:.3f}", _summary.removed(dense, now))
+            (name, f"{dense:.3f}", f"{now:.3f}", summary.removed(dense, now))
             for name, (dense, now) in pairs.items()
         ]
         yield table(("", "all branches", "with skipping", "removed"), rows)
@@ -79,7 +78,7 @@ def _flops(run: Run) -> str:
     cells = dict(zip(_QUARTILES, run.result["flops_quartiles"], strict=True))
     if "mean_inference_flops" in run.result:
         cells["mean"] = run.result["mean_inference_flops"]
-    return table([*cells], [[_summary.large(value) for value in cells.values()]])
+    return table([*cells], [[summary.large(value) for value in cells.values()]])
 
 
 def _epochs(run: Run) -> Iterator[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ptkeras import _summary
-from ptkeras.report import gates, plots
+from ptkeras.report import gates, plots, summary
 from ptkeras.report.elements import figure, section, table, text
 from ptkeras.report.runs import Run
 from ptkeras.report.style import style_sheet, styled
@@ -101,12 +100,12 @@ def _removal(run: Run) -> Iterable[str]:
 
 
 def _summary_table(run: Run) -> str:
-    rows = _summary.rows(run.result)
+    rows = summary.rows(run.result)
     paces = run.epoch_seconds()
     if paces:
         first, last = paces
         before = (
-            (f"{first:.3g}", _summary.removed(first, last)) if run.reconfigurations else ("", "")
+            (f"{first:.3g}", summary.removed(first, last)) if run.reconfigurations else ("", "")
         )
         rows.append(("seconds of an epoch, as a median", before[0], f"{last:.3g}", before[1]))
     method = run.result["method"]
@@ -125,7 +124,7 @@ def _summary_table(run: Run) -> str:
 def _reconfigurations(run: Run) -> str:
     def both(change: dict, key: str) -> str:
         return " → ".join(
-            _summary.large(n) if key == "inference_flops" else f"{n:,}" for n in change[key]
+            summary.large(n) if key == "inference_flops" else f"{n:,}" for n in change[key]
         )
 
     keys = ("channels", "params", "inference_flops")

@@ -14,10 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ptkeras import _summary
-from ptkeras._files import fault_of, read_text
-from ptkeras.report import readable
-from ptkeras.run_folder import RunFolder
+from ptkeras.report import readable, summary
+from ptkeras.runs.run_folder import RunFolder
+from ptkeras.utils.files import fault_of, read_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +66,8 @@ class Run:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """What it is compared with others by: see `ptkeras._summary.figures`."""
-        return _summary.figures(self.result)
+        """What it is compared with others by: see `ptkeras.report.summary.figures`."""
+        return summary.figures(self.result)
 
     @property
     def threshold(self) -> float | None:

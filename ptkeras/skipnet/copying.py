@@ -7,10 +7,10 @@ from typing import Any
 import keras
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from ptkeras._numbers import numbers
 from ptkeras.channels.graph import Functional, functional_of, given_to, is_graph, nodes_of
 from ptkeras.surgery.configs import adjust, live_config
 from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.utils.arrays import numbers
 
 
 class Copier:

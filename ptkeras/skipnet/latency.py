@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._arguments import check_count
+from ptkeras.utils.arguments import check_count
 
 
 def onnx_latency(

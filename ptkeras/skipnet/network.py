@@ -8,7 +8,6 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from ptkeras._arguments import check_number
 from ptkeras.channels.functional import leaf_graph
 from ptkeras.channels.graph import functional_of
 from ptkeras.skipnet.blocks import Block, gated_blocks, residual_blocks
@@ -16,6 +15,7 @@ from ptkeras.skipnet.copying import Copier
 from ptkeras.skipnet.gates import GATES, Gate, Maker
 from ptkeras.skipnet.layers import Mode, Switch
 from ptkeras.surgery.functions import refresh_functions
+from ptkeras.utils.arguments import check_number
 
 
 @keras.saving.register_keras_serializable("ptkeras")

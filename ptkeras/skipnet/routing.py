@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 from ptkeras import cost
-from ptkeras._progress import working
 from ptkeras.channels.graph import Functional, nodes_of
 from ptkeras.skipnet.blocks import Block, gated_blocks
 from ptkeras.skipnet.layers import Skip
+from ptkeras.utils.progress import working
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

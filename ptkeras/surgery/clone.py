@@ -19,9 +19,9 @@ from keras.src.ops.node import Node
 from keras.src.ops.symbolic_arguments import SymbolicArguments
 from keras.src.utils.tracking import Tracker
 
-from ptkeras._numbers import numbers
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.variables import fill
+from ptkeras.utils.arrays import numbers
 
 _STATE = (
     keras.Operation,

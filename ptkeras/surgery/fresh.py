@@ -9,7 +9,6 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from ptkeras._numbers import numbers
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import nodes_of
 from ptkeras.surgery.changes import Changes
@@ -19,6 +18,7 @@ from ptkeras.surgery.holders import shapes_of
 from ptkeras.surgery.plan import Plan
 from ptkeras.surgery.reconfigure import reconfigure, scope_of, trace_like
 from ptkeras.surgery.variables import kept_positions, take
+from ptkeras.utils.arrays import numbers
 
 
 def fresh(channel_map: ChannelMap, keep: np.ndarray | None = None) -> keras.Model:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from ptkeras._numbers import numbers
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.variables import fill, take
+from ptkeras.utils.arrays import numbers
 
 
 class Resized(NamedTuple):

@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._numbers import numbers
 from ptkeras.channels.channel_map import ChannelMap
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import set_arguments
@@ -19,6 +18,7 @@ from ptkeras.surgery.optimizers import Resized
 from ptkeras.surgery.resizers import rescaled
 from ptkeras.surgery.sizes import Shape, Sizes, new_attributes
 from ptkeras.surgery.variables import Gate, fill, take
+from ptkeras.utils.arrays import numbers
 
 Positions = Callable[[keras.Variable], "list[np.ndarray]"]
 

@@ -11,12 +11,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._held_mask import refuse_masks
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import is_graph
 from ptkeras.channels.opening import OpenedNode
 from ptkeras.channels.settling import check, loses_channels
 from ptkeras.channels.trial import MismatchError
+from ptkeras.magnitude.held_mask import refuse_masks
 from ptkeras.surgery.adopt import keep_class
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.clone import clone

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from ptkeras._held_mask import refuse_masks
 from ptkeras.channels import trace
+from ptkeras.magnitude.held_mask import refuse_masks
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import Editor
 from ptkeras.surgery.functions import refresh_functions

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras._numbers import numbers
+from ptkeras.utils.arrays import numbers
 
 Slicer = Callable[[keras.Variable, np.ndarray, tuple[int, ...]], np.ndarray]
 

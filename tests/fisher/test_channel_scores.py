@@ -7,9 +7,9 @@ from keras import layers, losses
 
 import ptkeras
 from ptkeras import importance
-from ptkeras._gradients import gradients
 from ptkeras.channels import trace
 from ptkeras.fisher.channel_scores import DAMPING
+from ptkeras.fisher.gradients import gradients
 from ptkeras.fisher.likelihood import likelihoods
 from ptkeras.fisher.patches import patches
 from tests.exactness import randomise

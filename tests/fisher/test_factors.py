@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from keras import layers, losses
 
 from ptkeras import fisher
-from ptkeras._gradients import gradients
 from ptkeras.fisher import basis as basis_module
 from ptkeras.fisher.basis import Moment
+from ptkeras.fisher.gradients import gradients
 from ptkeras.fisher.likelihood import likelihoods
 from ptkeras.fisher.patches import channels_last, patches, uses
 from tests.exactness import TRIES_FEW, randomise

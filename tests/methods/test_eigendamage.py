@@ -5,7 +5,9 @@ import keras
 import numpy as np
 import pytest
 
-from ptkeras import cost, settings, train
+from ptkeras import cost
+from ptkeras.cli import train
+from ptkeras.methods import settings
 from ptkeras.methods.eigendamage import first_images
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in

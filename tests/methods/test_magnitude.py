@@ -8,9 +8,9 @@ import keras
 import onnx
 import pytest
 
-from ptkeras import settings, train
+from ptkeras.cli import train
 from ptkeras.magnitude import report
-from ptkeras.methods import magnitude
+from ptkeras.methods import magnitude, settings
 from ptkeras.methods.magnitude import SparseAccounts, gradual
 from tests.same_run import assert_same_weights, stopped_in
 

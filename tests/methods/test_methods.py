@@ -5,7 +5,8 @@ import keras
 import pytest
 
 import ptkeras
-from ptkeras import methods, settings, train_flags
+from ptkeras import methods
+from ptkeras.methods import settings, train_flags
 
 DATASET = types.SimpleNamespace(batch_size=7, num_train=100)
 

@@ -7,8 +7,9 @@ import keras
 import onnx
 import pytest
 
-from ptkeras import cost, from_scratch, settings, train
-from ptkeras.methods import pruning_from_scratch
+from ptkeras import cost, from_scratch
+from ptkeras.cli import train
+from ptkeras.methods import pruning_from_scratch, settings
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
 

@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 import pytest
 
-from ptkeras import cost, data, export, settings, skipnet, train
+from ptkeras import cost, data, export, skipnet
+from ptkeras.cli import train
+from ptkeras.methods import settings
 from ptkeras.methods import skipnet as method
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in

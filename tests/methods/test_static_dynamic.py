@@ -5,8 +5,9 @@ import keras
 import numpy as np
 import pytest
 
-from ptkeras import cost, data, settings, skipnet, train
-from ptkeras.methods import static_dynamic
+from ptkeras import cost, data, skipnet
+from ptkeras.cli import train
+from ptkeras.methods import settings, static_dynamic
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
 from tests.skipnet.networks import images, small

@@ -9,8 +9,8 @@ from keras import layers
 
 import ptkeras
 from ptkeras import lasso
-from ptkeras._gradients import gradients_at
 from ptkeras.channels import trace
+from ptkeras.fisher.gradients import gradients_at
 from tests.digits_network import compiled, digits, network
 from tests.forced import Forced
 

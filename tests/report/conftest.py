@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import pytest
 
-from ptkeras import PruneTrain, settings
+from ptkeras import PruneTrain
+from ptkeras.methods import settings
 from ptkeras.methods.dense import Accounts
 from ptkeras.methods.skipnet import Gates
-from ptkeras.norms import ChannelNorms
-from ptkeras.record import Record, architecture, gradient_traffic
-from ptkeras.run_folder import RunFolder
+from ptkeras.runs.norms import ChannelNorms
+from ptkeras.runs.record import Record, architecture, gradient_traffic
+from ptkeras.runs.run_folder import RunFolder
 from tests.skipnet.networks import images, small, undecided
 
 EPOCHS = 6

@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from ptkeras import methods, report
+from ptkeras.methods.train_flags import SECTIONS, TABLE, read_by
 from ptkeras.report.__main__ import main
-from ptkeras.train_flags import SECTIONS, TABLE, read_by
 from tests.report.conftest import finish
 
 ROOT = Path(__file__).parents[2]

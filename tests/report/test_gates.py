@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from ptkeras import _summary, report
-from ptkeras.report import gate_plots, gates, readable, style
+from ptkeras import report
+from ptkeras.report import gate_plots, gates, readable, style, summary
 from tests.report.reader import Reader
 
 NETWORKS = [
@@ -53,7 +53,7 @@ def drawn(run, **changed):
     """The sections of a run of which the result is another one; None takes a figure away."""
     result = {k: v for k, v in (run.result | changed).items() if v is not None}
     changed = dataclasses.replace(run, result=result)
-    assert _summary.rows(result)
+    assert summary.rows(result)
     with style.styled():
         return Reader("".join(gates.sections(changed)))
 
@@ -79,7 +79,7 @@ def test_its_tables_have_the_costs(run, reader):
     row = reader.tables[reader.tables.index(names) + 1]
     quartiles = run.result["flops_quartiles"]
     assert quartiles[0] < quartiles[-1]
-    assert row == [*map(_summary.large, [*quartiles, run.result["mean_inference_flops"]])]
+    assert row == [*map(summary.large, [*quartiles, run.result["mean_inference_flops"]])]
     heads = ["all branches", "with skipping", "removed"]
     at = reader.tables.index(heads)  # the cell before them is empty
     assert reader.tables[at + 1] == ["Keras", "2.000", "1.500", "25.0%"]

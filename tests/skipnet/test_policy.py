@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from ptkeras import skipnet
-from ptkeras._gradients import gradients
+from ptkeras.fisher.gradients import gradients
 
 COUNT = 3
 ACTIONS = np.array(list(itertools.product([0, 1], repeat=COUNT)), "float32")

@@ -9,10 +9,10 @@ import pytest
 from keras import layers
 
 import ptkeras
-from ptkeras._numbers import numbers
 from ptkeras.channels import trace
 from ptkeras.surgery.clone import clone
 from ptkeras.surgery.reconfigure import Gate, copy_of
+from ptkeras.utils.arrays import numbers
 from tests.composites import NETS, Block, data, flat
 from tests.exactness import random_keep, sparing_keep
 from tests.two_devices import mirrored_strategy

@@ -1,0 +1,1 @@
+"""The command line: flags, devices, and the run from its first step to its report."""

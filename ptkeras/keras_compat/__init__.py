@@ -1,0 +1,1 @@
+"""What Keras keeps private, or does not have, and the library needs."""

@@ -1,0 +1,152 @@
+"""Which channels go: candidates, the order in which they go, and how many it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+
+from ptkeras.channels import ChannelMap
+from ptkeras.importance import Criterion, round_up
+from ptkeras.pruning.ranking import first_makers, layer_groups, mean_normalised, ranks_within
+
+Scope = Literal["global", "layer", "group"]
+
+# What floating point may make of `share * total`, as a part of the total.
+ROUNDING = 1e-9
+
+
+class Plan:
+    """The keep masks of a model from everything to as little as may be, one channel at a time.
+
+    `keep(n)` drops the n channels that go first, and then keeps some of them again where a layer's
+    number has to be a multiple. At least one channel of every tensor stays, so `reconfigure` takes
+    every mask.
+
+    Attributes:
+        order: the channels that may go, first to go first.
+    """
+
+    def __init__(
+        self,
+        channel_map: ChannelMap,
+        criterion: Criterion,
+        scope: Scope,
+        left_alone: np.ndarray,
+        quotas: Mapping[str, tuple[np.ndarray, int]],
+        *,
+        multiple: int = 1,
+        least: int = 1,
+    ) -> None:
+        """Ranks the channels.
+
+        Args:
+            channel_map: the channels of a model.
+            criterion: scores them.
+            scope: what is ranked together, see `ptkeras.prune`.
+            left_alone: a bool per channel: those that stay whatever their score.
+            quotas: by layer name, which channels the layer makes and how many of them go.
+            multiple: what the number of a layer's channels is a multiple of.
+            least: the least number of channels a layer keeps.
+
+        Raises:
+            ValueError: a quota is more than may go of its layer.
+        """
+        scores = checked_scores(channel_map, criterion)
+        free = ~channel_map.frozen & np.isfinite(scores) & ~left_alone
+        self._map = channel_map
+        self._multiple = multiple
+        self._values = _values(channel_map, scores, free, scope)
+        free &= ~protected(channel_map, self._values, least)
+        self._base = np.ones(len(channel_map), bool)
+        for name, (channels, count) in quotas.items():
+            candidates = channels[free[channels]]
+            if count > len(candidates):
+                raise ValueError(
+                    f"The override of '{name}' asks for {count} of its channels to go, and at most "
+                    f"{len(candidates)} can: ask for less, or lower min_channels."
+                )
+            candidates = candidates[np.argsort(self._values[candidates], kind="stable")]
+            self._base[candidates[:count]] = False
+        for channels, _ in quotas.values():
+            free[channels] = False
+        candidates = np.flatnonzero(free)
+        self.order = candidates[np.argsort(self._values[candidates], kind="stable")]
+
+    def keep(self, count: int) -> np.ndarray:
+        """The keep mask without the first `count` channels of the order."""
+        keep = self._base.copy()
+        keep[self.order[:count]] = False
+        if self._multiple > 1:
+            keep = round_up(self._map, keep, self._values, multiple=self._multiple)
+        return keep
+
+    def fit(self, remaining: Callable[[np.ndarray], float], goal: float) -> np.ndarray | None:
+        """The keep mask of the fewest channels gone with which `remaining` is at most `goal`.
+
+        Args:
+            remaining: what a keep mask leaves of the cost.
+            goal: what it may leave.
+
+        Returns:
+            The mask; None if even the last one leaves more.
+        """
+        if remaining(self.keep(0)) <= goal:
+            return self.keep(0)
+        misses, meets = 0, len(self.order)
+        if remaining(self.keep(meets)) > goal:
+            return None
+        while meets - misses > 1:
+            middle = (misses + meets) // 2
+            if remaining(self.keep(middle)) <= goal:
+                meets = middle
+            else:
+                misses = middle
+        return self.keep(meets)
+
+
+def checked_scores(channel_map: ChannelMap, criterion: Criterion) -> np.ndarray:
+    """What a criterion returns, if it is a score per channel."""
+    scores = np.asarray(criterion(channel_map), dtype=float)
+    if scores.shape != (len(channel_map),) or np.isnan(scores).any():
+        raise ValueError(
+            f"The criterion must return {len(channel_map)} scores, one per channel of "
+            f"'{channel_map.model.name}', none of them NaN; it returned an array of shape "
+            f"{scores.shape} with {int(np.isnan(scores).sum())} NaN."
+        )
+    return scores
+
+
+def _values(
+    channel_map: ChannelMap, scores: np.ndarray, free: np.ndarray, scope: Scope
+) -> np.ndarray:
+    """Numbers to rank all channels by; infinite for those that stay."""
+    groups = layer_groups(channel_map)
+    if scope == "global":
+        return mean_normalised(scores, groups, free)
+    if scope == "layer":
+        makers = first_makers(channel_map)
+        # What no kernel makes is ranked with what it is tied to.
+        groups = np.where(makers >= 0, makers, makers.max(initial=0) + 1 + groups)
+    return ranks_within(scores, groups, free)
+
+
+def protected(channel_map: ChannelMap, values: np.ndarray, least: int) -> np.ndarray:
+    """The best channels of every layer and tensor: those without which too few would be left.
+
+    Channels go in the order of their values, so the best ones of a layer are its last: to keep them
+    in any case is the same as to stop in time.
+    """
+    protected = np.zeros(len(channel_map), bool)
+    for labels in channel_map.tensors.values():
+        channels = labels[labels >= 0]
+        if channels.size:
+            protected[channels[np.argmax(values[channels])]] = True
+    for row in channel_map.slices:
+        if row.role == "output":
+            channels, positions = np.unique(row.made, return_counts=True)
+            order = np.argsort(-values[channels], kind="stable")
+            enough = np.searchsorted(positions[order].cumsum(), least) + 1
+            protected[channels[order[:enough]]] = True
+    return protected

@@ -1,0 +1,1 @@
+"""Run folders: what a run records, and how it is read again."""

@@ -1,0 +1,1 @@
+"""Files, locks, progress, arguments: nothing here knows what a channel is."""
