@@ -53,12 +53,12 @@ def latencies(folder, options):
     import keras
     import numpy as np
 
-    from ptkeras import data, skipnet
+    from ptkeras import data, export
 
     models = [keras.models.load_model(folder / f"{name}.keras") for name in NETWORKS.values()]
     test = data.load(options.dataset, batch_size=100, data_dir=options.data_dir).test
     images = np.concatenate([x for x, _ in test.take(2).as_numpy_iterator()])
-    return skipnet.onnx_latency(models, images, threads=1, rounds=25)
+    return export.onnx_latency(models, images, threads=1, rounds=25)
 
 
 def main():

@@ -81,7 +81,7 @@ _HOMES = {
     "from_scratch": None,
     "fused_batch_norm": "ptkeras.keras_compat.fused_batch_norm",
     "importance": None,
-    "lasso": None,
+    "lasso": "ptkeras.prunetrain",
     "latency": None,
     "magnitude": None,
     "models": None,

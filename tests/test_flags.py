@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from ptkeras import methods
 from ptkeras.cli import train
-from ptkeras.methods import settings, train_flags
+from ptkeras.methods import settings
 from ptkeras.utils import flagging
 
 pytestmark = pytest.mark.tensorflow
 
 ROOT = Path(__file__).parents[1]
-FLAGS = train_flags.TABLE.flags
+FLAGS = settings.TABLE.flags
 SECONDS = 10
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -103,7 +103,7 @@ def contradictions(draw):
 
 
 def _several(draw):
-    return draw(st.sampled_from(train_flags.STRATEGIES[1:]))
+    return draw(st.sampled_from(settings.STRATEGIES[1:]))
 
 
 CONTRADICTIONS = {

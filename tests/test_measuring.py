@@ -240,7 +240,7 @@ def test_a_folder_with_a_run_of_other_flags_is_refused(tmp_path, capfd):
     from ptkeras.methods import settings
 
     flags = ["--flagfile=flags/digits_resnet20.flags"]
-    (tmp_path / "flags.txt").write_text(settings.to_text(settings.parse([*flags, "--seed=1"])))
+    (tmp_path / "flags.txt").write_text(settings.parse([*flags, "--seed=1"]).to_text())
     (tmp_path / "result.json").write_text("{}")
     with pytest.raises(SystemExit, match=r"no run in .* to measure"):
         measuring.train(flags, tmp_path)

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from ptkeras.methods.settings import SettingsError, difference, parse
+from ptkeras.methods.settings import SettingsError, parse
 from ptkeras.runs.run_folder import COLUMNS, RunFolder
 
 
@@ -12,7 +12,7 @@ def test_a_new_folder_is_made_with_the_flags(tmp_path):
     folder.check(parse([]))
     assert not (tmp_path / "deep").exists()
     folder.open(parse([]))
-    assert difference(parse([]), folder.flags) is None
+    assert parse([]).difference(folder.flags) is None
     assert not folder.finished
 
 

@@ -1,7 +1,8 @@
 import pytest
 
-from ptkeras.methods import settings, train_flags
+from ptkeras.methods import settings
 from ptkeras.methods.settings import SettingsError, parse
+from ptkeras.utils.flagging import asks_for_help
 
 
 def test_defaults_are_a_run_on_the_digits():
@@ -120,30 +121,30 @@ def test_the_text_of_settings_is_a_flagfile_that_repeats_them(tmp_path):
         ]
     )
     flagfile = tmp_path / "flags.txt"
-    flagfile.write_text(settings.to_text(values))
+    flagfile.write_text(values.to_text())
     again = parse([f"--flagfile={flagfile}"])
-    assert settings.to_text(again) == settings.to_text(values)
-    assert settings.difference(values, flagfile) is None
+    assert again.to_text() == values.to_text()
+    assert values.difference(flagfile) is None
     assert again.data_dir == "some where"
-    assert "elsewhere" not in settings.to_text(values)
+    assert "elsewhere" not in values.to_text()
 
 
 def test_the_first_difference_is_named(tmp_path):
     flagfile = tmp_path / "flags.txt"
-    flagfile.write_text(settings.to_text(parse(["--epochs=30"])))
-    assert settings.difference(parse([]), flagfile) == "--epochs is 30 there and 60 here"
+    flagfile.write_text(parse(["--epochs=30"]).to_text())
+    assert parse([]).difference(flagfile) == "--epochs is 30 there and 60 here"
     flagfile.write_text("nonsense\n")
     with pytest.raises(SettingsError, match="has no flags in it"):
-        settings.difference(parse([]), flagfile)
+        parse([]).difference(flagfile)
     flagfile.write_text("--seed=0\nnonsense\n")
     with pytest.raises(SettingsError, match="not what a run left there"):
-        settings.difference(parse([]), flagfile)
+        parse([]).difference(flagfile)
 
 
 def test_help_has_every_flag_in_lines_that_fit():
-    text = settings.help_text()
-    for name in train_flags.TABLE.flags:
+    text = settings.TABLE.help_text()
+    for name in settings.TABLE.flags:
         assert f"  --{name}" in text
     assert max(map(len, text.splitlines())) <= 100
-    assert settings.asks_for_help(["--epochs=3", "--help"])
-    assert not settings.asks_for_help(["--epochs=3"])
+    assert asks_for_help(["--epochs=3", "--help"])
+    assert not asks_for_help(["--epochs=3"])

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ptkeras.methods.settings import Settings, SettingsError
+from ptkeras.utils.flagging import Settings, SettingsError
 
 if TYPE_CHECKING:
     import keras

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from ptkeras.cli import distribution
 from ptkeras.cli.distribution import Devices
-from ptkeras.methods import settings as settings_module
-from ptkeras.methods.settings import Settings, SettingsError
+from ptkeras.methods.settings import TABLE
 from ptkeras.runs.run_folder import RunFolder
-from ptkeras.utils.flagging import fail, is_ours
+from ptkeras.utils.flagging import Settings, SettingsError, asks_for_help, fail, is_ours
 
 if TYPE_CHECKING:
     import keras
@@ -57,7 +56,7 @@ def train(settings: Settings) -> dict[str, Any]:
 
 def _common_flags(settings: Settings) -> str:
     """The flags that all workers have to have in common: their data may lie elsewhere."""
-    lines = settings_module.to_text(settings).splitlines()
+    lines = settings.to_text().splitlines()
     return "\n".join(line for line in lines if not line.startswith("--data_dir="))
 
 
@@ -166,11 +165,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C, or 143 after SIGTERM.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if settings_module.asks_for_help(arguments):
-        print(settings_module.help_text())
+    if asks_for_help(arguments):
+        print(TABLE.help_text())
         return 0
     try:
-        settings = settings_module.parse(arguments)
+        settings = TABLE.parse(arguments)
         result = train(settings)
     except SettingsError as error:
         return fail(str(error))

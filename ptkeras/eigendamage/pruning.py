@@ -16,9 +16,9 @@ from ptkeras.eigendamage.bottleneck import Form, cheapest, directions, form_of, 
 from ptkeras.eigendamage.chains import Chain, chains
 from ptkeras.eigendamage.report import EigenDamageReport, LayerChange
 from ptkeras.fisher.basis import Basis
-from ptkeras.magnitude.held_mask import refuse_masks
 from ptkeras.prunetrain import lasso
 from ptkeras.surgery.replace import replace
+from ptkeras.surgery.variables import check_resizable
 from ptkeras.utils.arguments import check_number
 
 
@@ -104,7 +104,7 @@ def prune(
         lambda r: 0 < r < 1,
         "a number over 0 and under 1",
     )
-    refuse_masks(model)
+    check_resizable(model)
     if lasso.is_attached(model):
         raise ValueError(
             f"PruneTrain has its lasso on '{model.name}', for kernels of the size that they have: "

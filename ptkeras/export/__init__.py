@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ptkeras.export.loading import load_model
     from ptkeras.export.onnx import to_onnx
     from ptkeras.export.saved_model import to_saved_model
+    from ptkeras.export.single_images import onnx_latency
     from ptkeras.export.timing import Timing, benchmark
     from ptkeras.export.verification import Verification, verify
 
@@ -30,6 +31,7 @@ __all__ = [
     "Verification",
     "benchmark",
     "load_model",
+    "onnx_latency",
     "to_litert",
     "to_onnx",
     "to_saved_model",
@@ -44,6 +46,7 @@ _HOMES = {
     "Verification": "verification",
     "benchmark": "timing",
     "load_model": "loading",
+    "onnx_latency": "single_images",
     "to_litert": "litert",
     "to_onnx": "onnx",
     "to_saved_model": "saved_model",

@@ -12,7 +12,7 @@ from keras import ops
 class HeldMask(keras.constraints.Constraint):
     """The constraint that holds the zeros of one kernel: 0 where neither mask nor `lifted` is 1.
 
-    Keras's optimisers apply it behind each update, so that neither momentum nor weight decay nor
+    Keras's optimisers apply it after each update, so that neither momentum nor weight decay nor
     loss scaling brings a weight back. It hangs on the variable, not in the config of the layer: a
     model that is saved meanwhile loads without ptkeras.
 
@@ -23,9 +23,15 @@ class HeldMask(keras.constraints.Constraint):
 
     Attributes:
         trainer: a weak reference to the model that trains the kernel, or None.
+        holds_size: why the kernel may not get smaller, see `ptkeras.surgery.variables`.
     """
 
     trainer: weakref.ref | None = None
+    holds_size = (
+        "The zeros of '{model}' are held by MagnitudePruning, whose masks do not fit smaller "
+        "kernels: call ptkeras.magnitude.strip(model) first, and do not put it beside PruneTrain "
+        "in one fit."
+    )
 
     def __init__(
         self,
@@ -48,13 +54,3 @@ def mask_of(variable: Any) -> HeldMask | None:
     """The constraint that holds zeros of a variable, None if there is none."""
     constraint = getattr(variable, "constraint", None)
     return constraint if isinstance(constraint, HeldMask) else None
-
-
-def refuse_masks(model: keras.Model) -> None:
-    """Raises a ValueError if zeros of a model are held: smaller kernels would lose their masks."""
-    if any(mask_of(variable) is not None for variable in model.variables):
-        raise ValueError(
-            f"The zeros of '{model.name}' are held by MagnitudePruning, whose masks do not fit "
-            "smaller kernels: call ptkeras.magnitude.strip(model) first, and do not put it beside "
-            "PruneTrain in one fit."
-        )

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras.src.utils import io_utils
 
-from ptkeras import skipnet
+from ptkeras import export, skipnet
 from ptkeras.export import ExportError
 from ptkeras.methods import Start
 from ptkeras.methods.dense import Accounts
@@ -140,7 +140,7 @@ class Gates(Accounts):
         if importlib.util.find_spec("onnxruntime") is not None:
             pair = [dense, settled]
             try:
-                found["onnxruntime"] = skipnet.onnx_latency(pair, images[:TIMED_IMAGES])
+                found["onnxruntime"] = export.onnx_latency(pair, images[:TIMED_IMAGES])
             except ExportError as error:  # the run is worth more than this figure
                 io_utils.print_msg(f"No milliseconds in onnxruntime: {error}")
         return {

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ptkeras import fisher, skipnet
+from ptkeras import export, fisher, skipnet
 from ptkeras.methods import Start
 from ptkeras.methods.eigendamage import EigenDamage
 from ptkeras.methods.skipnet import TIMED_IMAGES, Gates
@@ -113,7 +113,7 @@ class Stages(Gates):
     def _compare(self, finished: keras.Model) -> list[dict[str, Any]]:
         before = [keras.models.load_model(self._path(name)) for name in ("dense", "static")]
         images = np.concatenate([x for x, _ in self.dataset.test.as_numpy_iterator()])
-        times = skipnet.onnx_latency([*before, finished], images[:TIMED_IMAGES])
+        times = export.onnx_latency([*before, finished], images[:TIMED_IMAGES])
         rows = []
         for name, model, seconds in zip(
             ("dense", "static", "static and dynamic"), [*before, finished], times, strict=True

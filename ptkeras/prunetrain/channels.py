@@ -14,7 +14,6 @@ from ptkeras import cost, multi_worker
 from ptkeras.channels import trace
 from ptkeras.cost.prediction import has_open_sizes
 from ptkeras.importance import channel_magnitudes, kernel_slices, round_up
-from ptkeras.magnitude.held_mask import refuse_masks
 from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.batching import BatchAdjustment
 from ptkeras.prunetrain.epochs import Epochs
@@ -23,6 +22,7 @@ from ptkeras.prunetrain.records import changes, describe, gain
 from ptkeras.surgery.constants import DeadEndError
 from ptkeras.surgery.generations import Generations
 from ptkeras.surgery.reconfigure import remove, scope_of
+from ptkeras.surgery.variables import check_resizable
 from ptkeras.utils.arguments import check_count, check_number
 
 # Below this share of inference FLOPs a reconfiguration does not earn the retrace that it costs: it
@@ -89,7 +89,7 @@ class ChannelPruning:
             trainer: the model that is trained: the same one, or one that holds it.
             optimizer: the Keras optimizer of the training, or None.
         """
-        refuse_masks(model)
+        check_resizable(model)
         self._pruned, self._trainer = model, trainer
         self._refresh()
         self._check_free()

@@ -17,14 +17,14 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
-from ptkeras.methods.settings import APART
-from ptkeras.methods.train_flags import read_by
+from ptkeras.methods.settings import TABLE, read_by
 from ptkeras.report import summary
 from ptkeras.report.runs import Run, read
 from ptkeras.report.style import LIGHT, MARKERS, styled
 from ptkeras.utils.files import aside, check_writable_name, fault_of
 
-_REPEATS = ("seed", "data_dir", *APART)  # flags in which runs may differ whose mean is taken
+_APART = (name for name, flag in TABLE.flags.items() if flag.is_apart)
+_REPEATS = ("seed", "data_dir", *_APART)  # flags in which runs may differ whose mean is taken
 _WIDE = 110  # characters, for rows of one line
 _NAME = re.compile(r".{1,22}$|.{1,22}(?<=[-_./])|.{1,22}")  # lines that end between words
 _CAPTION = (

@@ -32,8 +32,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptkeras.methods import settings as settings_module
-from ptkeras.methods.settings import Settings, SettingsError
 from ptkeras.survival.checkpoint import Checkpoints
 from ptkeras.utils.files import (
     aside,
@@ -44,6 +42,7 @@ from ptkeras.utils.files import (
     read_text,
     write_text,
 )
+from ptkeras.utils.flagging import Settings, SettingsError
 from ptkeras.utils.lock import Lock, LockedError
 from ptkeras.version import __version__
 
@@ -150,7 +149,7 @@ class RunFolder:
         mend = f"Write the flags of that run into it, one --name=value a line; or {remedy}"
         if self.flags.exists():
             try:
-                difference = settings_module.difference(settings, self.flags)
+                difference = settings.difference(self.flags)
             except SettingsError as error:
                 raise SettingsError(f"{error} {mend}") from error
             if difference:
@@ -257,7 +256,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock_it()
-            write_text(self.flags, heading + settings_module.to_text(settings))
+            write_text(self.flags, heading + settings.to_text())
         except OSError as error:
             raise SettingsError(
                 f"flag --output_dir={self.path}: cannot be written ({error.strerror}); mend that, "

@@ -6,8 +6,11 @@ its branch runs. Gates learn with the network by the loss (supervised pre-traini
 REINFORCE, with a reward for what is skipped (hybrid reinforcement learning).
 """
 
+import importlib
+from typing import Any
+
 from ptkeras.skipnet.inference import plain, remove_gates, settle, skipping
-from ptkeras.skipnet.latency import keras_latency, onnx_latency
+from ptkeras.skipnet.latency import keras_latency
 from ptkeras.skipnet.layers import Skip, Switch
 from ptkeras.skipnet.network import SkipNet, add_gates, policy_loss
 from ptkeras.skipnet.routing import Routing, measure
@@ -20,10 +23,16 @@ __all__ = [
     "add_gates",
     "keras_latency",
     "measure",
-    "onnx_latency",
     "plain",
     "policy_loss",
     "remove_gates",
     "settle",
     "skipping",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "onnx_latency":
+        raise AttributeError(f"module 'ptkeras.skipnet' has no attribute '{name}'")
+    # Its name up to version 0.1.
+    return importlib.import_module("ptkeras.export").onnx_latency

@@ -3,54 +3,13 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from ptkeras.utils.arguments import check_count
-
-
-def onnx_latency(
-    models: Sequence[keras.Model], images: np.ndarray, *, threads: int = 1, rounds: int = 9
-) -> list[float]:
-    """Times networks on images, one after the other, in onnxruntime.
-
-    Each is exported at batch 1, where a gate is an `If` node. The networks take turns, in an order
-    that turns with the rounds, so that what else the machine does weighs on all of them alike.
-
-    Args:
-        models: the networks, of one input.
-        images: of shape `(images, …)`, as the networks take them; all are run in each round.
-        threads: how many threads to compute with.
-        rounds: how many turns each has, after one that is not counted.
-
-    Returns:
-        For each network the milliseconds of an image, the median of the rounds' means.
-
-    Raises:
-        ptkeras.export.ExportError: a network cannot be exported.
-        ValueError: there are no images, or `threads` or `rounds` is under 1.
-    """
-    threads, rounds = check_count("threads", threads), check_count("rounds", rounds)
-    check_count("number of images", len(images))
-    import onnxruntime
-
-    from ptkeras import export
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    runs = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, model in enumerate(models):
-            path = Path(folder) / f"{number}.onnx"
-            export.to_onnx(model, path, batch_size=1)
-            runs.append(_session(onnxruntime.InferenceSession(path, options)))
-    return _in_turns(runs, [_one_by_one(model, images) for model in models], rounds)
 
 
 def keras_latency(
@@ -66,7 +25,7 @@ def keras_latency(
 
     Each is run on a batch of one image. On TensorFlow it is compiled without XLA, which has no
     branches; on JAX, where XLA is all that compiles, and on PyTorch it is not compiled. They take
-    turns as in `onnx_latency`.
+    turns as in `ptkeras.export.onnx_latency`.
 
     Args:
         models: the networks, of one input.
@@ -88,22 +47,17 @@ def keras_latency(
         single = keras.Model(image, model(image))
         single.jit_compile = False
         runs.append(single.predict_on_batch)
-    return _in_turns(runs, [_one_by_one(model, images) for model in models], rounds)
+    return in_turns(runs, [one_by_one(model, images) for model in models], rounds)
 
 
-def _session(session: Any) -> Callable[[np.ndarray], Any]:
-    name = session.get_inputs()[0].name
-    return lambda image: session.run(None, {name: image})
-
-
-def _one_by_one(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
+def one_by_one(model: keras.Model, images: np.ndarray) -> list[np.ndarray]:
     """The images of the type that a network, or its export, takes."""
     dtype = model.inputs[0].dtype
     images = np.asarray(images, "float32" if "float" in dtype else dtype)
     return [images[place : place + 1] for place in range(len(images))]
 
 
-def _in_turns(runs: list[Callable], images: list[list[np.ndarray]], rounds: int) -> list[float]:
+def in_turns(runs: list[Callable], images: list[list[np.ndarray]], rounds: int) -> list[float]:
     """The milliseconds that each function takes for one of its images."""
     times: list[list[float]] = [[] for _ in runs]
     for number in range(-1, rounds):

@@ -16,7 +16,6 @@ from ptkeras.channels.graph import is_graph
 from ptkeras.channels.opening import OpenedNode
 from ptkeras.channels.settling import check, loses_channels
 from ptkeras.channels.trial import MismatchError
-from ptkeras.magnitude.held_mask import refuse_masks
 from ptkeras.surgery.adopt import keep_class
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.clone import clone
@@ -27,7 +26,7 @@ from ptkeras.surgery.optimizers import resize_slots
 from ptkeras.surgery.plan import Plan
 from ptkeras.surgery.removals import note
 from ptkeras.surgery.saving import described_sizes, guard, is_of_user
-from ptkeras.surgery.variables import Gate, kept_positions
+from ptkeras.surgery.variables import Gate, check_resizable, kept_positions
 
 
 def reconfigure(
@@ -77,7 +76,7 @@ def reconfigure(
     keep = channel_map.check_keep(keep)
     gates = gates or {}
     if copy:
-        refuse_masks(model)
+        check_resizable(model)
         model, former = copy_of(model), channel_map
         channel_map = trace_like(former, model)
         gates = _gates_of_copy(gates, former, channel_map)
@@ -103,7 +102,7 @@ def remove(
         gates: the `Gate` for the `id` of each layer that has one.
         changes: the log that undoes it.
     """
-    refuse_masks(channel_map.model)
+    check_resizable(channel_map.model)
     with scope_of(channel_map.model):
         with contextlib.suppress(HolderError):
             _remove(channel_map, keep, gates, changes, training=True)

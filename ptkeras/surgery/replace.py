@@ -11,12 +11,12 @@ import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels import trace
-from ptkeras.magnitude.held_mask import refuse_masks
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import Editor
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.surgery.twins import carry_over
+from ptkeras.surgery.variables import check_resizable
 
 
 class Stage(NamedTuple):
@@ -54,7 +54,7 @@ def replace(model: keras.Model, stages: Mapping[int, list[Stage]]) -> keras.Mode
     Raises:
         ValueError: If masks of `ptkeras.MagnitudePruning` are on the model.
     """
-    refuse_masks(model)
+    check_resizable(model)
     if not stages:
         return model
     with warnings.catch_warnings():

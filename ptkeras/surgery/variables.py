@@ -52,6 +52,18 @@ def take(values: np.ndarray, positions: list[np.ndarray]) -> np.ndarray:
     return values
 
 
+def check_resizable(model: keras.Model) -> None:
+    """Raises a ValueError if a constraint on a variable of a model needs the variable's size.
+
+    Such a constraint has an attribute `holds_size`, a sentence that says why and what to do, with
+    `{model}` for the model's name.
+    """
+    for variable in model.variables:
+        sentence = getattr(variable.constraint, "holds_size", None)
+        if sentence is not None:
+            raise ValueError(sentence.format(model=model.name))
+
+
 def fill(variable: keras.Variable, values: np.ndarray, changes: Changes) -> None:
     """Gives a variable other numbers, of any shape of its rank.
 

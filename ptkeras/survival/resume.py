@@ -20,7 +20,8 @@ from ptkeras.surgery.adopt import adopt, as_graph, graph_config, graph_from_conf
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.places import by_place
 from ptkeras.surgery.reconfigure import scope_of
-from ptkeras.surgery.removals import removals_of, remove_again
+from ptkeras.surgery.removals import removals_of
+from ptkeras.surgery.replay import remove_again
 from ptkeras.surgery.twins import carry_over, renew
 
 _KERAS, _TORCH, _CUDA = "random_keras", "random_torch", "random_cuda_"

@@ -9,17 +9,19 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import select
 import stat
 import sys
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from absl import flags
 
-Settings = flags.FlagValues
+from ptkeras.utils.files import read_text
 
 _LARGEST_FLAGFILE = 1 << 20  # bytes
 _PATIENCE = 10  # seconds for whatever writes into a pipe
@@ -56,8 +58,47 @@ class Parser(flags.ArgumentParser):
         return value
 
 
-class _Values(flags.FlagValues):
-    """Flags whose flagfiles are read with care: no device without an end, and no pipe for ever."""
+class Settings(flags.FlagValues):
+    """The values of flags: `settings.batch_size` and so on.
+
+    Flagfiles are read with care: no device without an end, and no pipe for ever.
+
+    Args:
+        table: the flags.
+    """
+
+    def __init__(self, table: FlagTable) -> None:
+        super().__init__()
+        # Past absl, which takes what is set for the value of a flag.
+        self.__dict__["table"] = table
+
+    def to_text(self) -> str:
+        """Returns the settings as a flagfile, without where the outputs are written."""
+        kept = {f.name: getattr(self, f.name) for f in self.table.flags.values() if not f.is_place}
+        lines = (f"--{name}={as_text(value)}" for name, value in kept.items() if value is not None)
+        return "\n".join(lines) + "\n"
+
+    def difference(self, flagfile: Path) -> str | None:
+        """Names the first flag in which the settings differ from a flagfile, None if none does.
+
+        Raises:
+            SettingsError: If it cannot be read, or has no flags; the message begins with its path.
+        """
+        try:
+            text = read_text(flagfile)
+        except ValueError as error:
+            raise SettingsError(f"'{flagfile}' {error}.") from error
+        if not re.search(r"^\s*-", text, re.MULTILINE):
+            raise SettingsError(f"'{flagfile}' has no flags in it.")
+        try:
+            others = self.table.parse_text(text)
+        except SettingsError as error:
+            raise SettingsError(f"'{flagfile}' is not what a run left there: {error}") from error
+        for name, flag in self.table.flags.items():
+            here, there = getattr(self, name), getattr(others, name)
+            if here != there and not flag.is_apart:
+                return f"--{name} is {as_text(there)} there and {as_text(here)} here"
+        return None
 
     def _get_flag_file_lines(
         self, filename: str, parsed_file_stack: list[str] | None = None
@@ -192,12 +233,16 @@ class Flag:
         default: its value if it is not given.
         parser: what it may be.
         help: what it means.
+        is_apart: whether it changes nothing of the network that comes out.
+        is_place: whether it says where that is written, which is another place in each run.
     """
 
     name: str
     default: Any
     parser: Parser
     help: str
+    is_apart: bool = False
+    is_place: bool = False
 
 
 class FlagTable:
@@ -207,15 +252,22 @@ class FlagTable:
         program: what is run: `python -m PROGRAM`.
         intro: the first lines of the help.
         sections: the flags, by title.
+        complete: sets values that depend on others, and raises a SettingsError if values do not go
+            together.
     """
 
     def __init__(
-        self, program: str, intro: Iterable[str], sections: Mapping[str, Iterable[Flag]]
+        self,
+        program: str,
+        intro: Iterable[str],
+        sections: Mapping[str, Iterable[Flag]],
+        complete: Callable[[Settings], None] = lambda settings: None,
     ) -> None:
         self.program = program
         self.intro = tuple(intro)
         self.sections = sections
         self.flags = {flag.name: flag for section in sections.values() for flag in section}
+        self.complete = complete
 
     def parse(self, arguments: Iterable[str]) -> Settings:
         """Reads flags, flagfiles among them.
@@ -232,6 +284,7 @@ class FlagTable:
             raise SettingsError(
                 f"{rest[0]!r} is not a flag: each starts with --, such as {example}."
             )
+        self.complete(settings)
         return settings
 
     def parse_text(self, text: str) -> Settings:
@@ -240,7 +293,7 @@ class FlagTable:
         Raises:
             SettingsError: something is wrong with it.
         """
-        return self.parse(_Values().lines_of(text, []))
+        return self.parse(Settings(self).lines_of(text, []))
 
     def parse_with_rest(self, arguments: Iterable[str]) -> tuple[Settings, list[str]]:
         """Reads flags, and returns with them the arguments that are none.
@@ -272,7 +325,7 @@ class FlagTable:
 
     def _define(self) -> Settings:
         # Values of their own, not absl's global ones: a library has no say in its user's flags.
-        settings = _Values()
+        settings = Settings(self)
         for flag in self.flags.values():
             defined = (
                 flags.BooleanFlag(flag.name, flag.default, flag.help)

@@ -6,7 +6,7 @@ import pytest
 
 import ptkeras
 from ptkeras import methods
-from ptkeras.methods import settings, train_flags
+from ptkeras.methods import settings
 
 DATASET = types.SimpleNamespace(batch_size=7, num_train=100)
 
@@ -19,7 +19,7 @@ def test_every_method_gives_callbacks():
 
 def test_every_option_of_prunetrain_is_a_flag():
     options = set(inspect.signature(ptkeras.PruneTrain).parameters)
-    assert options - set(train_flags.TABLE.flags) - {"model"} == {
+    assert options - set(settings.TABLE.flags) - {"model"} == {
         "verbose",
         "monitor",
         "input_shape",

@@ -122,7 +122,7 @@ def test_a_network_that_is_not_exported_is_timed_in_keras_alone(monkeypatch, cap
     def refuse(models, images):
         raise export.ExportError("no such operation.")
 
-    monkeypatch.setattr(skipnet, "onnx_latency", refuse)
+    monkeypatch.setattr(export, "onnx_latency", refuse)
     import tensorflow as tf
 
     test = tf.data.Dataset.from_tensor_slices((images(8), np.arange(8) % 4)).batch(4)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from ptkeras import methods, report
-from ptkeras.methods.train_flags import SECTIONS, TABLE, read_by
+from ptkeras.methods.settings import SECTIONS, TABLE, read_by
 from ptkeras.report.__main__ import main
 from tests.report.conftest import finish
 

@@ -285,9 +285,9 @@ def test_int8_would_compute_what_is_skipped(network, tmp_path):
 
 @pytest.mark.tensorflow
 def test_latency_is_told_for_each_network(network):
-    times = skipnet.onnx_latency([network, small(1)], X[:5], rounds=2)
+    times = export.onnx_latency([network, small(1)], X[:5], rounds=2)
     assert len(times) == 2 and all(0 < each < 1e3 for each in times)
-    assert skipnet.onnx_latency([small(1)], np.zeros((2, 8, 8, 1), "uint8"), rounds=1)[0] > 0
+    assert export.onnx_latency([small(1)], np.zeros((2, 8, 8, 1), "uint8"), rounds=1)[0] > 0
 
 
 def test_latency_in_keras_is_that_of_each_network():
@@ -307,7 +307,7 @@ def test_latency_in_keras_is_that_of_each_network():
 )
 def test_latency_of_nothing_is_refused(options, says):
     with pytest.raises(ValueError, match=says):
-        skipnet.onnx_latency([small(1)], **{"images": X[:2]} | options)
+        export.onnx_latency([small(1)], **{"images": X[:2]} | options)
     if "threads" not in options:
         with pytest.raises(ValueError, match=says):
             skipnet.keras_latency([small(1)], **{"images": X[:2]} | options)
