@@ -1,13 +1,23 @@
 """Checkpoints, and trainings that go on from the last one after they are killed."""
 
-from ptkeras.survival.callback import (
-    NonFiniteLossError,
-    Stateful,
-    Survival,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ptkeras.survival.callback import NonFiniteLossError, Stateful, Survival
 
 __all__ = [
     "NonFiniteLossError",
     "Stateful",
     "Survival",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'ptkeras.survival' has no attribute '{name}'")
+    # Imported when asked for: the command line checks its flags and files without Keras.
+    from ptkeras.survival import callback
+
+    return getattr(callback, name)
