@@ -23,7 +23,7 @@ pytestmark = pytest.mark.tensorflow
 
 ROOT = Path(__file__).parents[1]
 FLAGS = settings.TABLE.flags
-SECONDS = 10
+SECONDS = 20
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 BLANK = st.text(" \t\n\r", max_size=3)
