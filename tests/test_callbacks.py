@@ -7,8 +7,9 @@ from keras import layers
 
 import ptkeras
 from ptkeras import importance
+from ptkeras.channels import trace
 from ptkeras.prunetrain.lasso import AttachedLasso
-from ptkeras.prunetrain.records import describe
+from ptkeras.prunetrain.records import describe, gain
 from tests.digits_network import compiled, digits, network
 from tests.exactness import outputs_of
 from tests.forced import Forced
@@ -270,6 +271,20 @@ def test_the_batch_and_the_learning_rate_grow_as_memory_shrinks():
     assert callback.batch_scale == int(size) / 32
     assert float(model.optimizer.learning_rate) == pytest.approx(rate * callback.batch_scale)
     assert ptkeras.cost.training_memory(model, int(size)) <= memory
+
+
+def test_the_gain_tells_nested_layers_of_one_name_apart():
+    def part(filters, channels):
+        return keras.Sequential(
+            [keras.Input((4, 4, channels)), layers.Conv2D(filters, 1, name="a")]
+        )
+
+    model = keras.Sequential([keras.Input((4, 4, 2)), part(8, 2), part(8, 8), layers.Conv2D(1, 1)])
+    channel_map = trace(model)
+    keep = np.ones(len(channel_map), bool)
+    keep[np.flatnonzero(channel_map.prunable)[:8]] = np.arange(8) < 4
+    # Of 16 + 64 + 8 products 8 + 32 + 8 are left.
+    assert gain(channel_map, keep, {}) == pytest.approx(1 - 48 / 88)
 
 
 def test_little_gain_is_put_off_except_at_the_end(monkeypatch):

@@ -104,9 +104,7 @@ class Sensitivity:
 
     def __rich__(self) -> Table:
         """The table, for `rich.print`."""
-        table = Table(
-            "kernel", title=f"Accuracy with one kernel pruned ({self.dense:.2%} with none)"
-        )
+        table = Table(title=f"Accuracy with one kernel pruned ({self.dense:.2%} with none)")
         table.add_column("kernel", overflow="fold")
         for ratio in self.ratios:
             table.add_column(f"{ratio:g}", justify="right")

@@ -4,6 +4,7 @@ import pytest
 from keras import layers
 
 from ptkeras import magnitude
+from ptkeras.magnitude.sweep import Sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,16 @@ def test_without_training_there_is_no_second_accuracy(trained):
     (row,) = magnitude.sweep(model, evaluate, [0.5], scope="layer").rows
     assert row.finetuned is None
     assert row.conv_sparsity == pytest.approx(0.5, abs=0.02)
+
+
+def test_each_accuracy_stands_under_its_ratio():
+    shown = Sensitivity(0.9, (0.5, 0.75), {"conv/kernel": (0.81, 0.72)}).__rich__()
+    assert [column.header for column in shown.columns] == ["kernel", "0.5", "0.75"]
+    assert [list(column.cells) for column in shown.columns] == [
+        ["conv/kernel"],
+        ["81.00%"],
+        ["72.00%"],
+    ]
 
 
 def test_sensitivity_prunes_one_kernel_at_a_time(trained):
