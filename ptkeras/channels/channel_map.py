@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ptkeras.channels.graph import functional_of
+from ptkeras.keras_compat.variables import shape_of
 from ptkeras.utils.arrays import numbers
 
 Role = Literal["output", "input", "vector", "depthwise"]
@@ -213,7 +214,7 @@ class ChannelMap:
 
     def check_model(self, model: keras.Model) -> None:
         """Raises a ValueError unless these are the channels of `model` as it is now."""
-        fits = all(row.variable.shape[row.axis] == len(row.channels) for row in self.slices)
+        fits = all(shape_of(row.variable)[row.axis] == len(row.channels) for row in self.slices)
         edited = any(
             id(x) not in self.tensors for g in self.graph.models for x in functional_of(g).outputs
         )
@@ -292,7 +293,9 @@ class ChannelMap:
 
     def kept(self, keep: np.ndarray, channels: np.ndarray) -> np.ndarray:
         """Bool of the shape of `channels`: which positions stay; positions of no channel do."""
-        return np.append(keep, True)[channels]
+        if not len(keep):
+            return np.ones(channels.shape, bool)
+        return keep[channels] | (channels < 0)
 
     def is_dead(self, keep: np.ndarray, tensor: Any) -> bool:
         """Whether every channel of a symbolic tensor goes."""
@@ -309,6 +312,11 @@ class ChannelMap:
     def kept_shape(self, keep: np.ndarray, tensor: Any) -> tuple[int | None, ...]:
         """The shape of a symbolic tensor once the channels that are not in `keep` are gone."""
         kept = self.kept(keep, self.tensors[id(tensor)])
+        if kept.size == max(kept.shape, default=1):  # channels along one axis: nearly all tensors
+            count = int(np.count_nonzero(kept))
+            return tuple(
+                count if n > 1 else size for n, size in zip(kept.shape, tensor.shape, strict=True)
+            )
         return tuple(
             int(np.moveaxis(kept, axis, 0).reshape(n, -1).all(1).sum()) if n > 1 else size
             for axis, (n, size) in enumerate(zip(kept.shape, tensor.shape, strict=True))
@@ -316,10 +324,11 @@ class ChannelMap:
 
     def kept_variable_shape(self, keep: np.ndarray, variable: keras.Variable) -> tuple[int, ...]:
         """The shape of a variable once the channels that are not in `keep` are gone."""
-        rows = [self.slice_of.get((id(variable), axis)) for axis in range(len(variable.shape))]
+        shape = shape_of(variable)
+        rows = [self.slice_of.get((id(variable), axis)) for axis in range(len(shape))]
         return tuple(
             size if row is None else int(keep[row.channels].sum())
-            for row, size in zip(rows, variable.shape, strict=True)
+            for row, size in zip(rows, shape, strict=True)
         )
 
     def produced(self) -> dict[str, np.ndarray]:

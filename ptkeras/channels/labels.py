@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ptkeras.channels.channel_map import Cause, Role, Slice
+from ptkeras.keras_compat.variables import shape_of
 
 CONSTANT = -1
 
@@ -121,7 +122,7 @@ class Labels:
         repeats: int = 1,
     ) -> np.ndarray:
         """Records the labels of one axis of a variable; a second call ties them to the first."""
-        shape = tuple(variable.shape)
+        shape = shape_of(variable)
         axis %= len(shape)
         if len(vector) != shape[axis]:
             raise ValueError(
@@ -142,7 +143,7 @@ class Labels:
         self, variable: keras.Variable, axis: int, layer: Any, repeats: int = 1
     ) -> np.ndarray:
         """New labels for one axis of a variable, or those that it has from an earlier call."""
-        shape = tuple(variable.shape)
+        shape = shape_of(variable)
         axis %= len(shape)
         row = self._rows.get((id(variable), axis))
         if row is not None:

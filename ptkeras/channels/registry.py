@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -86,10 +87,15 @@ def _speaks_for(base: type, op: Any) -> bool:
     for between in cls.__mro__[: cls.__mro__.index(base)]:
         if not between.__module__.startswith("keras.") and vars(between).keys() - _HARMLESS:
             return False
-    return not any(
-        callable(value) and name not in _HARMLESS and callable(getattr(cls, name, None))
-        for name, value in vars(op).items()
-    )
+    own = vars(op)
+    return not any(callable(own[name]) for name in _methods_of(cls) & own.keys())
+
+
+@functools.cache
+def _methods_of(cls: type) -> frozenset[str]:
+    """The names of the methods of a class that compute: dozens for each of a model's layers."""
+    names = {n for each in cls.__mro__ for n in vars(each) if callable(getattr(cls, n, None))}
+    return frozenset(names - _HARMLESS)
 
 
 class Call:

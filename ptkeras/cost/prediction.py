@@ -13,6 +13,7 @@ from ptkeras.channels import ChannelMap
 from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.cost.calls import Call, calls
 from ptkeras.cost.macs import macs as count_macs
+from ptkeras.keras_compat.variables import shape_of
 
 
 class Prediction:
@@ -72,17 +73,17 @@ def params(channel_map: ChannelMap, keep: np.ndarray) -> int:
     """Number of parameters of a model once only the channels in `keep` are left."""
     variables = {id(row.variable): row.variable for row in channel_map.slices}
     kept = kept_elements(channel_map, keep)
-    gone = sum(math.prod(v.shape) - kept[key] for key, v in variables.items())
-    return channel_map.model.count_params() - gone
+    gone = sum(math.prod(shape_of(v)) - kept[key] for key, v in variables.items())
+    return sum(math.prod(shape_of(v)) for v in channel_map.model.weights) - gone
 
 
 def kept_elements(channel_map: ChannelMap, keep: np.ndarray) -> dict[int, int]:
     """For the `id` of each variable with channels the number of its elements that stay."""
     result: dict[int, int] = {}
     for row in channel_map.slices:
-        key, size = id(row.variable), row.variable.shape[row.axis]
-        elements = result.get(key) if key in result else math.prod(row.variable.shape)
-        result[key] = elements // size * int(np.count_nonzero(keep[row.channels]))
+        key, shape = id(row.variable), shape_of(row.variable)
+        elements = result.get(key) if key in result else math.prod(shape)
+        result[key] = elements // shape[row.axis] * int(np.count_nonzero(keep[row.channels]))
     return result
 
 
@@ -97,12 +98,12 @@ def has_open_sizes(model: keras.Model) -> bool:
 
 
 def _kernels(call: Call) -> list[keras.Variable]:
-    return [w for w in call.weights if len(w.shape) > 1 and w.name != "bias"]
+    return [w for w in call.weights if len(shape_of(w)) > 1 and w.name != "bias"]
 
 
 def _scaled(macs: int, kernels: list[keras.Variable], kept: dict[int, int]) -> int:
     if not macs or not kernels:
         return macs
-    sizes = [math.prod(w.shape) for w in kernels]
+    sizes = [math.prod(shape_of(w)) for w in kernels]
     left = sum(kept.get(id(w), size) for w, size in zip(kernels, sizes, strict=True))
     return macs * left // sum(sizes)

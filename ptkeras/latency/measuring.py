@@ -26,7 +26,8 @@ def measure(
         weight(kind) = Σ (t(2·batch) - t(batch)) / Σ (MACs of a batch)
 
     over the three layers of that kind with the most MACs, where t is the shortest of `repeats`
-    calls; the difference leaves out what a call costs however small it is. A depthwise convolution,
+    calls; the difference leaves out what a call costs however small it is. If it is not over 0,
+    half of t(2·batch) takes its place. A depthwise convolution,
     which waits for memory, gets a larger weight than one that does its MACs in matrix products.
 
     ```python
@@ -56,12 +57,11 @@ def measure(
     weights = {}
     for kind, layers in track(list(by_kind.items()), "Timing layers", timed=True):
         largest = sorted(layers, key=lambda pair: -pair[0])[:_LAYERS_PER_KIND]
-        seconds = sum(
-            _seconds(call, batch, 2 * batch_size, repeats)
-            - _seconds(call, batch, batch_size, repeats)
-            for _, call in largest
-        )
-        weights[kind] = max(seconds, 0.0) / (batch_size * sum(macs for macs, _ in largest))
+        larger = sum(_seconds(call, batch, 2 * batch_size, repeats) for _, call in largest)
+        seconds = larger - sum(_seconds(call, batch, batch_size, repeats) for _, call in largest)
+        if seconds <= 0:  # on a busy machine the larger batch may happen to be the faster one
+            seconds = larger / 2
+        weights[kind] = seconds / (batch_size * sum(macs for macs, _ in largest))
     return weights
 
 

@@ -141,23 +141,27 @@ def prune(
     _check_weights(request, channel_map)
     request = _by_layer(request, channel_map)
     start = _Start(request, channel_map)
-    before = Survey(channel_map, np.ones(len(channel_map), bool), input_shape)
+    before = _survey(channel_map, input_shape)
     # The whole way is planned before the first step: what is out of reach is told of at once.
     keep = _decide(request, channel_map, start, 1.0)
     if dry_run:
-        after = Survey(channel_map, keep, input_shape)
+        after = before.left_by(keep)
         if not after.exact:
             with without(channel_map, keep) as smaller:
-                after = _survey(smaller, input_shape)
+                after = _survey(trace(smaller, input_shape=input_shape), input_shape)
         return before.report(after, None, keep)
     for step in range(1, steps + 1):
         if steps > 1:
             channel_map = channel_map if step == 1 else trace_like(channel_map, model)
             keep = _decide(request, channel_map, start, step / steps)
+        if step == steps:
+            after = (before if step == 1 else _survey(channel_map, input_shape)).left_by(keep)
         reconfigure(model, keep, channel_map=channel_map)
         if finetune is not None:
             finetune(model, step)
-    return before.report(_survey(model, input_shape), model)
+    if not after.exact:
+        after = _survey(trace_like(channel_map, model), input_shape)
+    return before.report(after, model)
 
 
 def remove_channels(
@@ -384,8 +388,7 @@ def _check_weights(request: _Request, channel_map: ChannelMap) -> None:
             )
 
 
-def _survey(model: keras.Model, input_shape: Any) -> Survey:
-    channel_map = trace(model, input_shape=input_shape)
+def _survey(channel_map: ChannelMap, input_shape: Any) -> Survey:
     return Survey(channel_map, np.ones(len(channel_map), bool), input_shape)
 
 

@@ -88,6 +88,12 @@ class PruneReport:
 class Survey:
     """The figures of a model, as it is or as a keep mask would leave it.
 
+    Args:
+        channel_map: the channels of the model.
+        keep: a bool per channel.
+        input_shape: shape of one example, for a model that leaves sizes open.
+        prediction: the `Prediction` for these, if there is one already.
+
     Attributes:
         rows: for each layer name its kind, its channels and its MACs (None: sizes are open).
         frozen: for each layer name how many of its channels may not go, and what needs them.
@@ -96,7 +102,15 @@ class Survey:
         exact: whether the MACs are what the rebuilt model will have.
     """
 
-    def __init__(self, channel_map: ChannelMap, keep: np.ndarray, input_shape: Any = None) -> None:
+    def __init__(
+        self,
+        channel_map: ChannelMap,
+        keep: np.ndarray,
+        input_shape: Any = None,
+        prediction: Prediction | None = None,
+    ) -> None:
+        self._given = channel_map, input_shape
+        self._prediction = prediction
         self.rows: dict[str, tuple[str, int, int | None]] = {}
         self.frozen: dict[str, str] = {}
         self.params = params(channel_map, keep)
@@ -107,7 +121,8 @@ class Survey:
             path = paths(channel_map.model)
             calls = [(path.get(key, x.name), x, None) for key, x in with_rows.items()]
         else:
-            prediction = Prediction(channel_map, input_shape)
+            if prediction is None:
+                prediction = self._prediction = Prediction(channel_map, input_shape)
             self.exact = prediction.exact
             counts = prediction.macs(keep)
             self.macs = sum(counts)
@@ -123,6 +138,11 @@ class Survey:
             count = int(channel_map.kept(keep, made).sum())
             self.rows[name] = (type(layer).__name__, count, macs)
             self.frozen[name] = _frozen(channel_map, made)
+
+    def left_by(self, keep: np.ndarray) -> Survey:
+        """Returns the figures of the same model, as another keep mask would leave it."""
+        channel_map, input_shape = self._given
+        return Survey(channel_map, keep, input_shape, self._prediction)
 
     def report(
         self, after: Survey, model: keras.Model | None, keep: np.ndarray | None = None

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from ptkeras.channels.channel_map import ChannelMap
+from ptkeras.keras_compat.variables import shape_of
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import set_arguments
 from ptkeras.surgery.moves import channel_axis, new_arguments
@@ -67,7 +68,7 @@ class Plan:
         for row in self.map.slices:
             if id(row.variable) not in self.variables:
                 found = self.positions(row.variable)
-                shape = tuple(row.variable.shape)
+                shape = shape_of(row.variable)
                 new = tuple(len(kept) for kept in found)
                 if new != shape and 0 not in new:  # a layer without channels leaves the graph
                     self.variables[id(row.variable)] = Resized(row.variable, shape, found)

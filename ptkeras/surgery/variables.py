@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from ptkeras.keras_compat.variables import shape_of
 from ptkeras.surgery.changes import Changes
 
 
@@ -32,7 +33,7 @@ def kept_positions(
 ) -> list[np.ndarray]:
     """Returns for each axis of a variable the positions that are kept."""
     result = []
-    for axis, size in enumerate(variable.shape):
+    for axis, size in enumerate(shape_of(variable)):
         kept = np.ones(size, bool)
         row = slices.get((id(variable), axis))
         if row is not None:
