@@ -233,9 +233,10 @@ def _describe(
 
 def check_code(channel_map: ChannelMap, keep: np.ndarray) -> None:
     """Raises a ValueError if code of a layer that was seen through could not run any more."""
+    owners = {id(attribute.owner) for attribute in channel_map.graph.sized}
     for opened in channel_map.graph.seen_through:
         try:
-            if loses_channels(channel_map, opened, keep):
+            if id(opened.layer) in owners or loses_channels(channel_map, opened, keep):
                 check(channel_map, opened, keep, channel_map.graph.sized)
         except MismatchError as error:
             layer = opened.layer
