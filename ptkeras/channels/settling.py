@@ -196,7 +196,8 @@ def check(
     """
 
     def shapes(tensor: Any) -> tuple[int | None, ...]:
-        if (variable := variable_of(tensor)) is not None:
+        variable = tensor if isinstance(tensor, keras.Variable) else variable_of(tensor)
+        if variable is not None:
             return channel_map.kept_variable_shape(keep, variable)
         if id(tensor) not in channel_map.tensors:
             return tuple(tensor.shape)

@@ -51,7 +51,7 @@ def run_smaller(
 
     Args:
         opened: what the layer is made of.
-        shapes: returns the shape that a tensor of `opened` is going to have.
+        shapes: returns the shape that a tensor of `opened`, or a variable, is going to have.
         attributes: new values of attributes, by the `id` of the layer and the name.
         kind: the class of what records it, `Smaller` if None.
 
@@ -92,12 +92,16 @@ class Smaller(Recorder):
 
     def shadow(self, original: Any) -> Any:
         shadow = super().shadow(original)
-        vars(shadow)["_input_spec"] = None  # which says the size that it has had
+        own = vars(shadow)
+        own["_input_spec"] = None  # which says the size that it has had
+        if self.is_leaf(original):  # which does not run, but others may read its variables
+            for name, value in vars(original).items():
+                if isinstance(value, keras.Variable):
+                    own[name] = self.weight(value, original)
         return shadow
 
     def _weight_shape(self, variable: keras.Variable) -> tuple[int, ...]:
-        former = self._former.recorder._weights.get(id(variable))
-        return tuple(variable.shape) if former is None else self._shapes(former)
+        return self._shapes(variable)
 
     def inner_call(
         self, original: Any, shadow: Any, call: Callable, args: tuple, kwargs: dict

@@ -201,12 +201,15 @@ def keep_savable(channel_map: ChannelMap, keep: np.ndarray, plan: Plan, changes:
     if not is_graph(model):
         layers[id(model)] = model
     former = {key: resized.shape for key, resized in plan.variables.items()}
+    known = {(id(sized.owner), sized.name) for sized in channel_map.graph.sized}
     for key, layer in layers.items():
         if not is_of_user(layer) or is_graph(layer):
             continue
         if not any(id(v) in plan.variables for v in layer.variables):
             continue
-        _describe(layer, described_sizes(layer, former), channel_map, keep, changes)
+        sizes = described_sizes(layer, former)
+        unknown = {name: size for name, size in sizes.items() if (key, name) not in known}
+        _describe(layer, unknown, channel_map, keep, changes)
         guard(layer, nodes.get(key), changes)
     for graph in channel_map.graph.models:
         keep_class(graph, changes)
