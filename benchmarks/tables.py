@@ -57,6 +57,18 @@ def _applications(result: dict) -> str:
     return _table(["network", "channels", "prunable", "trace, s", "prune, s"], rows)
 
 
+def keras_hub(result: dict) -> str:
+    """A row a backbone: what may go, and how far removal and a saved model are off."""
+    rows = []
+    for row in result["backbones"]:
+        shares = [f"{row[key]:.0%}" if key in row else "" for key in ("prunable", "loose")]
+        off = [f"{row[key]:.0e}" if key in row else "" for key in ("difference", "loaded")]
+        failed = ", ".join(row["failures"])
+        rows.append([row["backbone"], str(row.get("channels", "")), *shares, *off, failed])
+    heads = ["backbone", "channels", "prunable", "`exact=False`", "removed", "loaded", "fails"]
+    return _table(heads, rows)
+
+
 def _torch_pruning(result: dict) -> str:
     rows, sums = [], [0.0, 0.0]
     for row in result["networks"]:
@@ -239,6 +251,7 @@ TABLES = {
     "applications": _applications,
     "batch_norm_step": _batch_norm_step,
     "export_speed": export_speed,
+    "keras_hub": keras_hub,
     "magnitude_sweep": _magnitude_sweep,
     "static_dynamic_cifar10": static_dynamic,
     "static_dynamic_digits": static_dynamic,

@@ -40,7 +40,7 @@ def parts(node: Any, labels: np.ndarray) -> np.ndarray | None:
         return (
             vector.reshape(count, -1) if divides and split_axis(op) % labels.ndim == axis else None
         )
-    key = _key(node, axis, labels.ndim)
+    key = key_along(node, axis, labels.ndim)
     if not isinstance(key, slice):
         return None
     start, stop, step = key.indices(len(vector))
@@ -54,7 +54,7 @@ def parts(node: Any, labels: np.ndarray) -> np.ndarray | None:
     return vector.reshape(-1, step).T if fits else None
 
 
-def _key(node: Any, axis: int, rank: int) -> Any:
+def key_along(node: Any, axis: int, rank: int) -> Any:
     """What a `GetItem` or a `Slice` takes along an axis; None for another operation."""
     arguments = node.arguments
     if isinstance(node.operation, keras_core.Slice):

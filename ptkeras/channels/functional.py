@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import weakref
 from collections import Counter
 from typing import Any
@@ -10,6 +11,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 from keras.src.backend.common.masking import set_keras_mask
+from keras.src.layers.convolutional.base_conv import BaseConv
+from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
+from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
+from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
 from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
@@ -24,6 +29,7 @@ from ptkeras.channels.opening import (
     forget_masks,
     mask_of,
     open_call,
+    outputs_for,
     tensors_in,
 )
 from ptkeras.channels.operands import is_array
@@ -240,9 +246,10 @@ class _Writer:
             self.nodes(opened)
         except BatchError:
             return keras.tree.flatten(self.call(node))
-        outputs = [self.new[id(x)] for x in opened.results[: len(node.outputs)]]
-        for tensor, output in zip(opened.results, outputs, strict=False):
-            if (mask := self.new.get(id(mask_of(tensor)))) is not None:
+        results = outputs_for(opened, node)
+        outputs = [None if x is None else self.new[id(x)] for x in results]
+        for tensor, output in zip(results, outputs, strict=True):
+            if tensor is not None and (mask := self.new.get(id(mask_of(tensor)))) is not None:
                 set_keras_mask(output, mask)
         return outputs
 
@@ -264,9 +271,10 @@ class _Writer:
             if (mask := mask_of(x)) is not None:
                 self.new[id(mask)] = mask
         try:
-            return self.open(node.operation, args, kwargs)
+            opened = self.open(node.operation, args, kwargs)
         except OpaqueError:
             return None
+        return None if outputs_for(opened, node) is None else opened
 
     def arguments(self, node: Any) -> tuple[tuple, dict]:
         """What a call is called with in the new model."""
@@ -297,7 +305,10 @@ class _Writer:
             kwargs = _with_masks(operation, args, kwargs)
         if isinstance(operation, layers.MultiHeadAttention):
             kwargs = _with_query_mask(kwargs)
+        activation = _activation_of_others(operation)
         outputs = self.copy_of(operation)(*args, **kwargs)
+        if activation is not None:
+            outputs = activation(outputs)
         if isinstance(operation, layers.MultiHeadAttention):
             forget_masks(args, kwargs)
         return outputs
@@ -318,6 +329,8 @@ class _Writer:
             vars(new).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
             vars(new)["name"] = self.name(operation)
             vars(new).update(_training_settings_of_others(operation))
+            if _activation_of_others(operation) is not None:
+                vars(new)["activation"] = keras.activations.linear
             if type(operation) is layers.Identity:  # which has no config if it was given a policy
                 new = layers.Identity(name=vars(new)["name"], dtype=operation.dtype_policy.name)
             self.made[id(operation)] = new
@@ -424,6 +437,28 @@ def _training_settings_of_others(operation: Any) -> dict[str, None]:
         and value is not None
         and not type(value).__module__.startswith("keras.")
     }
+
+
+# Layers whose activation is the last thing that they compute.
+_ACTIVATED = (layers.Activation, layers.Dense, layers.EinsumDense, BaseConv, BaseDepthwiseConv)
+_ACTIVATED += (BaseConvTranspose, BaseSeparableConv)
+
+
+def _activation_of_others(operation: Any) -> Any:
+    """The activation of a layer that is no function of Keras, if it is made of operations.
+
+    A file could not be loaded without the function, but its operations can be written out.
+    """
+    activation = getattr(operation, "activation", None)
+    if not isinstance(operation, _ACTIVATED) or not isinstance(activation, types.FunctionType):
+        return None
+    if activation.__module__.startswith("keras.") or not is_leaf(operation):
+        return None
+    try:
+        activation(keras.KerasTensor((2, 3)))
+    except Exception:  # an operation of the backend, which no symbolic tensor goes through
+        return None
+    return activation
 
 
 def _with_masks(layer: Any, args: tuple, kwargs: dict) -> dict:

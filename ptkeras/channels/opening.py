@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 import keras
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.backend.common.masking import set_keras_mask
+from keras.src.layers.merging.base_merge import Merge
 from keras.src.models.functional import Functional
+from keras.src.ops import core as keras_core
+from keras.src.ops import numpy as keras_numpy
 from keras.src.ops.node import Node
 from keras.src.ops.symbolic_arguments import SymbolicArguments
 
@@ -232,6 +235,25 @@ def results_of(outputs: Any) -> list[Any]:
     return [*tensors, *(m for x in tensors if isinstance(m := mask_of(x), keras.KerasTensor))]
 
 
+def outputs_for(opened: Opened, node: Any) -> list[Any] | None:
+    """What a call really returns for each output that its layer has told Keras of.
+
+    Args:
+        opened: what the call is made of.
+        node: the node of the call.
+
+    Returns:
+        A symbolic tensor or None for each of `node.outputs`; None if they are not as many.
+    """
+    if isinstance(node, OpenedNode):  # which tells the truth
+        return opened.results[: len(node.outputs)]
+    flat = keras.tree.flatten(opened.outputs)
+    found = [x if isinstance(x, keras.KerasTensor) else None for x in flat]
+    if len(found) != len(node.outputs):
+        found = [x for x in found if x is not None]
+    return found if len(found) == len(node.outputs) else None
+
+
 def copied(
     structure: Any,
     shapes: Callable[[Any], tuple],
@@ -320,6 +342,8 @@ class Recorder:
         self._shadows[id(original)] = shadow
         if isinstance(original, keras.layers.Layer):
             own["_losses"], own["_loss_ids"] = [], set()
+            if not original.built:  # else Keras would build the original
+                own["build"] = types.MethodType(type(original).build, shadow)
             if not self.is_leaf(original):
                 self._open_attributes(original, own)
         return shadow
@@ -475,12 +499,15 @@ class Recorder:
             if operation is node.operation and isinstance(operation, keras.layers.Layer):
                 # A layer that no attribute leads to, in a closure say, has been called itself.
                 operation._inbound_nodes.remove(node)
+            if isinstance(operation, keras_numpy.Clip) and _has_open_bounds(operation):
+                nodes += _clip(node, layer)
+                continue
             read = self._with_variables(self._complete(node))
             new = OpenedNode(operation, read, node.outputs, layer)
             inside = self._inside.get(id(node.outputs[0]))
             new.opened, new.reason = (None, inside) if isinstance(inside, str) else (inside, None)
             nodes.append(new)
-        parts = outputs, results, nodes, calls, self, training
+        parts = outputs, results, _read(nodes, results), calls, self, training
         return Opened(layer, arguments, inputs, *parts)
 
     def _with_variables(self, arguments: Any) -> Any:
@@ -488,11 +515,11 @@ class Recorder:
 
         What rules know of weights goes by the variable: which axis of a kernel reads channels.
         """
-        tensors = arguments.keras_tensors
-        weights = [x for x in tensors if isinstance(_maker(x), Weight)]
-        if not weights or len(weights) == len(tensors):
+        tensors = {id(x): x for x in arguments.keras_tensors}
+        found = {key: variable_of(x) for key, x in tensors.items()}
+        variables = {key: v for key, v in found.items() if v is not None}
+        if not variables or len(variables) == len(tensors):
             return arguments
-        variables = {id(x): _maker(x).variable for x in weights}
         args, kwargs = arguments.convert(lambda x: variables.get(id(x), x))
         return SymbolicArguments(*args, **kwargs)
 
@@ -604,9 +631,12 @@ def _output_spec(layer: Any, args: tuple, kwargs: dict) -> Any:
     """What a layer returns that cannot be seen through."""
     try:
         return layer.compute_output_spec(*args, **kwargs)
-    except TypeError:  # one of its own that takes no `training`
+    except TypeError:  # one of its own that takes no `training`, or that of another class's `call`
         known = {k: v for k, v in kwargs.items() if k not in ("training", "mask")}
+    try:
         return layer.compute_output_spec(*args, **known)
+    except TypeError:
+        return keras.Operation.compute_output_spec(layer, *args, **kwargs)
 
 
 def _with_known_sizes(layer: Any, x: Any, y: Any) -> Any:
@@ -632,8 +662,54 @@ def _is_plain(values: Any) -> bool:
 
 
 def variable_of(tensor: Any) -> keras.Variable | None:
-    """Returns the variable that a symbolic tensor stands for, or None."""
-    return getattr(_maker(tensor), "variable", None)
+    """Returns the variable that a symbolic tensor stands for, or None.
+
+    That is so after a cast, too, to the type that the variable has anyway.
+    """
+    maker = _maker(tensor)
+    if not isinstance(maker, _CASTS):
+        return getattr(maker, "variable", None)
+    (source,) = maker._inbound_nodes[0].input_tensors
+    same = (source.dtype, tuple(source.shape)) == (tensor.dtype, tuple(tensor.shape))
+    return variable_of(source) if same else None
+
+
+_CASTS = (keras_core.Cast, keras_core.ConvertToTensor)
+
+
+def _read(nodes: list[OpenedNode], results: list[Any]) -> list[OpenedNode]:
+    """The nodes, without those of variables that all others read as such, not as tensors."""
+    read = {id(x) for x in results}
+    kept = []
+    for node in reversed(nodes):
+        plain = isinstance(node.operation, (Weight, *_CASTS))
+        if not plain or any(id(x) in read for x in node.outputs):
+            given = () if node.opened is None else node.opened.inputs
+            read.update(id(x) for x in node.input_tensors)
+            read.update(id(x) for _, x in given)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _has_open_bounds(clip: Any) -> bool:
+    return any(isinstance(bound, keras.KerasTensor) for bound in (clip.x_min, clip.x_max))
+
+
+def _clip(node: Any, within: Any) -> Iterator[OpenedNode]:
+    """A clip by variables in two steps: Keras has bounds as attributes, which name no tensors."""
+    value, result = node.input_tensors[0], node.outputs[0]
+    clip = node.operation
+    between = keras.KerasTensor(result.shape, dtype=result.dtype)
+    steps = (
+        (keras_numpy.Maximum(), clip.x_min, between),
+        (keras_numpy.Minimum(), clip.x_max, result),
+    )
+    for operation, bound, output in steps:
+        number = variable_of(bound) if isinstance(bound, keras.KerasTensor) else bound
+        if number is None:
+            raise OpaqueError("it clips by what it computes.")
+        yield OpenedNode(operation, SymbolicArguments(value, number), [output], within)
+        value = output
 
 
 def _maker(tensor: Any) -> Any:
@@ -642,5 +718,8 @@ def _maker(tensor: Any) -> Any:
 
 
 def _needs_no_build(layer: Any) -> bool:
-    """Whether a layer has nothing to make before it is called."""
-    return type(layer).build is keras.layers.Layer.build
+    """Whether a layer has nothing to make before it is called; that of a merge checks shapes."""
+    return type(layer).build in (keras.layers.Layer.build, *_CHECKS)
+
+
+_CHECKS = (Merge.build, keras.layers.Concatenate.build, keras.layers.Dot.build)

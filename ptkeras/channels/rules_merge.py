@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import layers
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+from keras.src.ops import core as keras_core
 from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.elementwise import values_of
@@ -305,3 +306,20 @@ def _stack(call: Call) -> np.ndarray | None:
         first = np.where(first >= 0, first, labels)
     call.passes()
     return np.expand_dims(first, call.op.axis % len(call.output_shapes[0]))
+
+
+@register(keras_core.ScatterUpdate)
+def _scatter_update(call: Call) -> np.ndarray | None:
+    """Puts positions of one tensor in places of another: both have the same channels."""
+    data, indices, updates = map(call.argument, ("inputs", "indices", "updates"))
+    both = [call.labels_of(x) for x in (data, updates)]
+    rank = len(data.shape)
+    if any(labels is None for labels in both) or indices.shape[-1] >= rank:
+        return None
+    places = call.labels_of(indices)
+    if places is not None:
+        call.freeze(places)
+    own, new = (call.along(labels, -1, data.shape[-1]) for labels in both)
+    call.tie(own, new)
+    call.passes()
+    return call.spread(own, -1, rank)

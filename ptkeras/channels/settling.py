@@ -11,12 +11,8 @@ import numpy as np
 from ptkeras.channels.channel_map import Cause, ChannelMap
 from ptkeras.channels.opening import Opened, variable_of
 from ptkeras.channels.rules_moves import CHOOSERS, is_move, moved
-from ptkeras.channels.trial import (
-    MismatchError,
-    SizeAttribute,
-    candidates,
-    run_smaller,
-)
+from ptkeras.channels.size_attributes import SizeAttribute, SizeAttributes
+from ptkeras.channels.trial import MismatchError, run_smaller
 
 Ties = list[tuple[np.ndarray, np.ndarray]]
 
@@ -76,8 +72,9 @@ def _settle_one(channel_map: ChannelMap, opened: Opened) -> Ties:
     families = _families(channel_map, opened)
     if not families or _all_follow(channel_map, opened, families):
         return []
+    said = SizeAttributes(opened)
     for family in families:
-        attributes = _follows(channel_map, opened, family)
+        attributes = _follows(channel_map, opened, said, family)
         if attributes is None:
             failing.append(family)
         else:
@@ -86,7 +83,7 @@ def _settle_one(channel_map: ChannelMap, opened: Opened) -> Ties:
     for family in failing:
         by_size.setdefault(len(family), []).append(family)
     for same in by_size.values():
-        if len(same) > 1 and _follows(channel_map, opened, *same) is not None:
+        if len(same) > 1 and _follows(channel_map, opened, said, *same) is not None:
             return [(same[0], other) for other in same[1:]]
     for family in failing:
         channel_map.freeze(family, Cause("size", opened.layer))
@@ -147,7 +144,7 @@ def _known(channel_map: ChannelMap, opened: Opened) -> list[SizeAttribute]:
 
 
 def _follows(
-    channel_map: ChannelMap, opened: Opened, *families: np.ndarray
+    channel_map: ChannelMap, opened: Opened, said: SizeAttributes, *families: np.ndarray
 ) -> list[SizeAttribute] | None:
     """The attributes to set for the code to follow; None if it does not follow."""
     keep = _keep(channel_map, opened, [family[1::2] for family in families])
@@ -160,7 +157,7 @@ def _follows(
         for axis, (old, size) in enumerate(zip(tensor.shape, new, strict=True)):
             if old != size:
                 former.setdefault(old, []).append((tensor, axis))
-    for attributes in candidates(opened, former):
+    for attributes in said.candidates(former):
         if _runs(channel_map, opened, keep, [*known, *attributes]):
             return attributes
     return None
@@ -199,7 +196,8 @@ def check(
     """
 
     def shapes(tensor: Any) -> tuple[int | None, ...]:
-        if (variable := variable_of(tensor)) is not None:
+        variable = tensor if isinstance(tensor, keras.Variable) else variable_of(tensor)
+        if variable is not None:
             return channel_map.kept_variable_shape(keep, variable)
         if id(tensor) not in channel_map.tensors:
             return tuple(tensor.shape)

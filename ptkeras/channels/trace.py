@@ -30,7 +30,14 @@ from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
 from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.channels.labels import Labels
 from ptkeras.channels.leaves import is_changed, is_leaf
-from ptkeras.channels.opening import OpaqueError, Opened, OpenedNode, open_call, tensors_in
+from ptkeras.channels.opening import (
+    OpaqueError,
+    Opened,
+    OpenedNode,
+    open_call,
+    outputs_for,
+    tensors_in,
+)
 from ptkeras.channels.registry import Call, rule_for
 from ptkeras.channels.settling import settle
 from ptkeras.channels.widths import freeze_widths
@@ -97,6 +104,7 @@ class _Tracer:
         self.symbolic: list[Any] = []
         self.opened: list[tuple[Any, str]] = []
         self.seen_through: list[Opened] = []
+        self.true: dict[int, Any] = {}  # the tensors in place of those with wrong axes
         self.reasons: dict[int, str] = {}
         self.warned: set[int] = set()
 
@@ -182,7 +190,7 @@ class _Tracer:
         """New labels that may not go, along the last axis of a tensor."""
         size = (tensor.shape[-1] or 1) if len(tensor.shape) > 1 else 1
         labels = self.labels.new(size, frozen=True)
-        return labels.reshape((1,) * (len(tensor.shape) - 1) + (-1,))
+        return labels.reshape((1,) * (len(tensor.shape) - 1) + (-1,) * bool(tensor.shape))
 
     def walk(
         self, model: keras.Model, inputs: list[np.ndarray], zeros: bool = False
@@ -278,11 +286,22 @@ class _Tracer:
             return inputs, all(zeros) and nature.keeps_zero
         elif (opened := self.see_through(node)) is not None:
             self.visit_opened(opened)
-            results = opened.results[: len(node.outputs)]
+            results = outputs_for(opened, node)
             if is_graph(node.operation):  # made for other shapes, which get smaller all the same
                 self.walk(node.operation, self.entering(node))
-            return [self.tensors[id(x)] for x in results], all(self.zeros[id(x)] for x in results)
+            pairs = zip(node.outputs, results, strict=True)
+            zero = all(x is not None and self.zeros[id(x)] for x in results)
+            return [self.shown(*pair) for pair in pairs], zero
         return self.unknown(node, inputs), False
+
+    def shown(self, output: Any, result: Any) -> np.ndarray:
+        """The labels of an output, frozen if its layer has told Keras of other axes."""
+        if result is not None and len(output.shape) == len(result.shape):
+            return self.tensors[id(result)]
+        self.true[id(output)] = result
+        if result is not None:
+            self.labels.freeze(self.tensors[id(result)])
+        return self.frozen_labels(output)
 
     def see_through(self, node: Any) -> Opened | None:
         """What a layer is made of; None if it cannot be seen through."""
@@ -291,12 +310,13 @@ class _Tracer:
             return node.opened
         if not isinstance(layer, keras.layers.Layer):
             return None
+        args, kwargs = node.arguments.convert(lambda x: self.true.get(id(x), x))
         try:
-            opened = open_call(layer, node.arguments.args, node.arguments.kwargs, is_leaf)
+            opened = open_call(layer, args, kwargs, is_leaf)
         except OpaqueError as error:
             self.reasons[id(layer)] = str(error)
             return None
-        return opened if len(opened.results) >= len(node.outputs) else None
+        return None if outputs_for(opened, node) is None else opened
 
     def unknown(self, node: Any, inputs: list[np.ndarray]) -> list[np.ndarray]:
         """What has no rule may do anything with its inputs: nothing that touches it may go."""

@@ -7,9 +7,8 @@ down. So shadows of the layers run once more, on symbolic tensors of the smaller
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -38,35 +37,23 @@ _SIZED = (
 )
 
 
-class SizeAttribute(NamedTuple):
-    """An attribute of a layer that says how many positions an axis of a tensor has.
-
-    Attributes:
-        owner: the layer.
-        name: the name of the attribute.
-        tensor: the symbolic tensor.
-        axis: the axis.
-    """
-
-    owner: Any
-    name: str
-    tensor: Any
-    axis: int
-
-
 class MismatchError(Exception):
     """A user's code does not follow; the message says where."""
 
 
 def run_smaller(
-    opened: Opened, shapes: Shapes, attributes: Mapping[tuple[int, str], int]
+    opened: Opened,
+    shapes: Shapes,
+    attributes: Mapping[tuple[int, str], int],
+    kind: type[Smaller] | None = None,
 ) -> list[OpenedNode]:
     """Runs the code of a layer with tensors of other sizes.
 
     Args:
         opened: what the layer is made of.
-        shapes: returns the shape that a tensor of `opened` is going to have.
+        shapes: returns the shape that a tensor of `opened`, or a variable, is going to have.
         attributes: new values of attributes, by the `id` of the layer and the name.
+        kind: the class of what records it, `Smaller` if None.
 
     Returns:
         The new node for each node of `opened`.
@@ -74,7 +61,7 @@ def run_smaller(
     Raises:
         MismatchError: If it ends in an error, or does something else than before.
     """
-    recorder = _Smaller(opened, shapes, attributes)
+    recorder = (kind or Smaller)(opened, shapes, attributes)
     try:
         new = recorder.run(opened.layer, *opened.arguments, opened.training)
     except MismatchError:
@@ -85,7 +72,7 @@ def run_smaller(
     return new.nodes
 
 
-class _Smaller(Recorder):
+class Smaller(Recorder):
     """Records calls whose layers return tensors of other sizes than theirs."""
 
     def __init__(self, opened: Opened, shapes: Shapes, attributes: Mapping) -> None:
@@ -105,12 +92,16 @@ class _Smaller(Recorder):
 
     def shadow(self, original: Any) -> Any:
         shadow = super().shadow(original)
-        vars(shadow)["_input_spec"] = None  # which says the size that it has had
+        own = vars(shadow)
+        own["_input_spec"] = None  # which says the size that it has had
+        if self.is_leaf(original):  # which does not run, but others may read its variables
+            for name, value in vars(original).items():
+                if isinstance(value, keras.Variable):
+                    own[name] = self.weight(value, original)
         return shadow
 
     def _weight_shape(self, variable: keras.Variable) -> tuple[int, ...]:
-        former = self._former.recorder._weights.get(id(variable))
-        return tuple(variable.shape) if former is None else self._shapes(former)
+        return self._shapes(variable)
 
     def inner_call(
         self, original: Any, shadow: Any, call: Callable, args: tuple, kwargs: dict
@@ -190,23 +181,3 @@ def _same(before: list, after: list) -> bool:
         np.array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
         for a, b in zip(before, after, strict=True)
     )
-
-
-def candidates(
-    opened: Opened, former: Mapping[int, list[tuple[Any, int]]]
-) -> Iterator[list[SizeAttribute]]:
-    """Yields attributes of the layers seen through that may say a size, the likeliest first.
-
-    Args:
-        opened: what a layer is made of.
-        former: for a size that is going to change the (tensor, axis) that have it.
-    """
-    layers = [opened.layer, *(x for x in opened.layer._layers if not opened.recorder.is_leaf(x))]
-    found = [
-        SizeAttribute(layer, name, *former[value][0])
-        for layer in layers
-        for name, value in vars(layer).items()
-        if type(value) is int and value > 1 and value in former
-    ]
-    for count in range(len(found), 0, -1):
-        yield from map(list, itertools.islice(itertools.combinations(found, count), 20))

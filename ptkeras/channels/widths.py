@@ -58,7 +58,8 @@ def _of_variable(layer: Any, variable: keras.Variable, kind: str) -> Any:
 
 
 def _is_of_keras(value: Any) -> bool:
-    return value is None or type(value).__module__.split(".")[0] in ("keras", "ptkeras")
+    named = value is None or isinstance(value, str)  # the name of one of Keras's
+    return named or type(value).__module__.split(".")[0] in ("keras", "ptkeras")
 
 
 def _one_less(shape: tuple[int, ...], axis: int) -> tuple[int, ...] | None:

@@ -200,12 +200,15 @@ def keep_savable(channel_map: ChannelMap, keep: np.ndarray, plan: Plan, changes:
     if not is_graph(model):
         layers[id(model)] = model
     former = {key: resized.shape for key, resized in plan.variables.items()}
+    known = {(id(sized.owner), sized.name) for sized in channel_map.graph.sized}
     for key, layer in layers.items():
         if not is_of_user(layer) or is_graph(layer):
             continue
         if not any(id(v) in plan.variables for v in layer.variables):
             continue
-        _describe(layer, described_sizes(layer, former), channel_map, keep, changes)
+        sizes = described_sizes(layer, former)
+        unknown = {name: size for name, size in sizes.items() if (key, name) not in known}
+        _describe(layer, unknown, channel_map, keep, changes)
         guard(layer, nodes.get(key), changes)
     for graph in channel_map.graph.models:
         keep_class(graph, changes)
@@ -232,9 +235,10 @@ def _describe(
 
 def check_code(channel_map: ChannelMap, keep: np.ndarray) -> None:
     """Raises a ValueError if code of a layer that was seen through could not run any more."""
+    owners = {id(attribute.owner) for attribute in channel_map.graph.sized}
     for opened in channel_map.graph.seen_through:
         try:
-            if loses_channels(channel_map, opened, keep):
+            if id(opened.layer) in owners or loses_channels(channel_map, opened, keep):
                 check(channel_map, opened, keep, channel_map.graph.sized)
         except MismatchError as error:
             layer = opened.layer
