@@ -162,7 +162,7 @@ def convert(served: Served, opset: int) -> Any:
 
 
 def _converted(frozen: Any, opset: int, renamed: dict[str, str], name: str) -> Any:
-    from keras.src.export.tf2onnx_lib import patch_tf2onnx
+    from ptkeras.keras_compat.export import patch_tf2onnx
 
     patch_tf2onnx()  # NumPy 2
     try:

@@ -178,7 +178,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     """
     if not any(layer.dtype_policy.name in HALF for layer in model._flatten_layers()):
         return model
-    from keras.src.saving.serialization_lib import SafeModeScope
+    from ptkeras.keras_compat.saving import SafeModeScope
 
     kinds = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
     home = type(model)

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras.src.layers.convolutional.base_conv import BaseConv
-from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
 
 from ptkeras.channels import ChannelMap, Slice
 from ptkeras.fisher.patches import channels_last
 from ptkeras.fisher.taps import number_of_examples, taps
+from ptkeras.keras_compat.layers import BaseConv, BaseConvTranspose
 
 _KINDS = (keras.layers.Dense, BaseConv, BaseConvTranspose)
 # What is added to the diagonal of S before it is inverted, as a part of its mean.

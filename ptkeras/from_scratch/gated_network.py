@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from keras import ops
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels import ChannelMap, Slice
 from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
 from ptkeras.channels.opening import OpenedNode, tensors_in
+from ptkeras.keras_compat.operations import keras_numpy
 
 # What is zero where one operand is.
 MULTIPLY = (keras.layers.Multiply, keras_numpy.Multiply)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-from keras.src.utils import io_utils
 
 from ptkeras import cost, eigendamage
 from ptkeras.channels import ChannelMap, trace
+from ptkeras.keras_compat.messages import print_msg
 from ptkeras.methods import Start
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class EigenDamage(keras.callbacks.Callback):
             record["layers"][row.name] = [min(widths[1:]) for widths in row.widths]
         self._widths = {name: pair[1] for name, pair in record["layers"].items()}
         self.reconfigurations.append(record)
-        io_utils.print_msg("\n" + describe(record))
+        print_msg("\n" + describe(record))
 
     def _refresh(self) -> ChannelMap:
         channel_map = trace(self.model)

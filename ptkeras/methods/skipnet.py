@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-from keras.src.utils import io_utils
 
 from ptkeras import export, skipnet
 from ptkeras.export import ExportError
+from ptkeras.keras_compat.messages import print_msg
 from ptkeras.methods import Start
 from ptkeras.methods.dense import Accounts
 from ptkeras.skipnet.routing import Watch
@@ -142,7 +142,7 @@ class Gates(Accounts):
             try:
                 found["onnxruntime"] = export.onnx_latency(pair, images[:TIMED_IMAGES])
             except ExportError as error:  # the run is worth more than this figure
-                io_utils.print_msg(f"No milliseconds in onnxruntime: {error}")
+                print_msg(f"No milliseconds in onnxruntime: {error}")
         return {
             f"milliseconds_{name}": [round(each, 4) for each in pair]
             for name, pair in found.items()

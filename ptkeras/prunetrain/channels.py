@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-from keras.src.utils import io_utils
 
 from ptkeras import cost, multi_worker
 from ptkeras.channels import trace
 from ptkeras.cost.prediction import has_open_sizes
 from ptkeras.importance import channel_magnitudes, kernel_slices, round_up
+from ptkeras.keras_compat.messages import print_msg
 from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.batching import BatchAdjustment
 from ptkeras.prunetrain.epochs import Epochs
@@ -252,4 +252,4 @@ class ChannelPruning:
         record = changes(epoch, before, self._summary(), seconds)
         self.reconfigurations.append(record)
         if self.verbose and multi_worker.is_chief(self._trainer):
-            io_utils.print_msg("\n" + describe(record))
+            print_msg("\n" + describe(record))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels.graph import Functional, functional_of, given_to, is_graph, nodes_of
+from ptkeras.keras_compat.saving import SafeModeScope
 from ptkeras.surgery.configs import adjust, live_config
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.utils.arrays import numbers

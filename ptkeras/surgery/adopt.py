@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
-from keras.src.models.functional import functional_like_constructor
 
 from ptkeras.channels.graph import Functional
+from ptkeras.keras_compat.graph import functional_like_constructor
 from ptkeras.surgery.changes import Changes
 
 _GRAPH = (

@@ -14,11 +14,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.ops.function import make_node_key
-from keras.src.ops.node import Node
-from keras.src.ops.symbolic_arguments import SymbolicArguments
-from keras.src.utils.tracking import Tracker
 
+from ptkeras.keras_compat.graph import Node, SymbolicArguments, Tracker, make_node_key
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.variables import fill
 from ptkeras.utils.arrays import numbers

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from keras import layers
-from keras.src.ops import numpy as keras_numpy
+
+from ptkeras.keras_compat.operations import keras_numpy
 
 ADDS = (layers.Add, keras_numpy.Add)
 MULTIPLIES = (layers.Multiply, keras_numpy.Multiply)

@@ -12,12 +12,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.ops import numpy as keras_numpy
-from keras.src.ops.function import map_graph
-from keras.src.ops.symbolic_arguments import SymbolicArguments
 
 from ptkeras.channels.channel_map import ChannelMap
 from ptkeras.channels.graph import functional_of, is_graph, nodes_of, operations_between
+from ptkeras.keras_compat.graph import SymbolicArguments, map_graph
+from ptkeras.keras_compat.operations import keras_numpy
 from ptkeras.surgery import constants
 from ptkeras.surgery.adopt import track_parameters
 from ptkeras.surgery.changes import Changes

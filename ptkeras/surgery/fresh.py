@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import nodes_of
+from ptkeras.keras_compat.saving import SafeModeScope
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.clone import clone
 from ptkeras.surgery.configs import live_config

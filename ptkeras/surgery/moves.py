@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras.src.ops import core as keras_core
-from keras.src.ops import nn as keras_nn
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.rules_merge import ARITHMETIC, is_array
 from ptkeras.channels.rules_moves import CHOOSERS, SPLITS, key_of, moved, slice_key, split_axis
+from ptkeras.keras_compat.operations import keras_core, keras_nn, keras_numpy
 from ptkeras.surgery.selection import ZERO, materialise, select
 
 _SPLITS = (keras_numpy.Split, *SPLITS)

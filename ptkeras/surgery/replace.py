@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels import trace
+from ptkeras.keras_compat.saving import SafeModeScope
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import Editor
 from ptkeras.surgery.functions import refresh_functions

@@ -7,14 +7,17 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from keras.src.applications.convnext import LayerScale
-from keras.src.layers.convolutional.base_conv import BaseConv
-from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
-from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
-from keras.src.layers.rnn.conv_lstm import ConvLSTM, ConvLSTMCell
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.registry import existing
+from ptkeras.keras_compat.layers import (
+    BaseConv,
+    BaseConvTranspose,
+    BaseSeparableConv,
+    ConvLSTM,
+    ConvLSTMCell,
+    LayerScale,
+)
+from ptkeras.keras_compat.operations import keras_numpy
 from ptkeras.surgery.sizes import Attributes, Sizes, register
 
 

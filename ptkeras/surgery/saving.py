@@ -13,8 +13,8 @@ import warnings
 from typing import Any
 
 import keras
-from keras.src.saving.serialization_lib import SafeModeScope
 
+from ptkeras.keras_compat.saving import SafeModeScope
 from ptkeras.surgery.changes import Changes
 
 _INPUTS = "_ptkeras_called_on"

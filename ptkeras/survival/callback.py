@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import keras
-from keras.src.utils import io_utils
 
 from ptkeras import multi_worker
+from ptkeras.keras_compat.messages import print_msg
 from ptkeras.multi_worker.replicas import average_statistics
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.survival.checkpoint import read_arrays, read_state
@@ -276,7 +276,7 @@ class Survival(SavingFit):
             meaning = f"for good, by {by}: to train on, delete '{self.path}'"
         is_short = self._state["stopped"] and self.epoch < self.params["epochs"]
         if is_short and multi_worker.is_chief(self.model):
-            io_utils.print_msg(f"The training was stopped behind epoch {self.epoch}, {meaning}.")
+            print_msg(f"The training was stopped behind epoch {self.epoch}, {meaning}.")
 
     def _is_told_to_stop(self, step: int | None = None) -> bool:
         """Whether a signal has come, to whichever worker: they stop behind the same step.

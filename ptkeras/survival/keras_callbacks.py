@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.saving.serialization_lib import SafeModeScope
 
+from ptkeras.keras_compat.saving import SafeModeScope
 from ptkeras.surgery.adopt import graph_from_config
 from ptkeras.surgery.generations import Generations
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
-from keras.src.saving.serialization_lib import SafeModeScope
 
 from ptkeras.channels.graph import has_graph
+from ptkeras.keras_compat.random import global_seed_generator, known_global_seed_generator
+from ptkeras.keras_compat.saving import SafeModeScope
 from ptkeras.magnitude.held_mask import HeldMask, mask_of
 from ptkeras.surgery.adopt import adopt, as_graph, graph_config, graph_from_config
 from ptkeras.surgery.functions import refresh_functions
@@ -135,7 +134,7 @@ def generators() -> dict[str, np.ndarray]:
     By names under which they may lie among other arrays of a checkpoint.
     """
     found = {}
-    own = global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
+    own = known_global_seed_generator()
     if own is not None:
         found[_KERAS] = keras.ops.convert_to_numpy(own.state)
     if keras.config.backend() == "torch":

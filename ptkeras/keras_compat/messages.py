@@ -1,0 +1,7 @@
+"""Messages on standard output."""
+
+# What Keras's own callbacks print with: it follows `keras.utils.disable_interactive_logging`, and
+# does not break the progress bar of `fit`.
+from keras.src.utils.io_utils import print_msg
+
+__all__ = ["print_msg"]

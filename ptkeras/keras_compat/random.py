@@ -1,0 +1,15 @@
+"""The seed generator of the process, which random operations without a seed draw from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR, global_seed_generator
+
+__all__ = ["global_seed_generator", "known_global_seed_generator"]
+
+
+def known_global_seed_generator() -> Any | None:
+    """Returns the generator if something has drawn from it; `global_seed_generator` makes one."""
+    return global_state.get_global_attribute(GLOBAL_SEED_GENERATOR)
