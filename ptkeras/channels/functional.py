@@ -297,6 +297,8 @@ class _Writer:
         if isinstance(operation, keras_numpy.Reshape):
             return self.reshape(node, args[0] if args else kwargs["x"])
         x = args[0] if args else kwargs.get("x")
+        if isinstance(operation, keras_numpy.Squeeze) and None in x.shape[1:]:
+            return self.reshape(node, x)  # which needs no axis to be known as 1
         if isinstance(operation, keras_numpy.BroadcastTo) and _has_batch(node):
             return self.over_batch(x, node.outputs[0].shape)
         if isinstance(operation, keras_numpy.Tile):

@@ -705,9 +705,11 @@ def _clip(node: Any, within: Any) -> Iterator[OpenedNode]:
         (keras_numpy.Minimum(), clip.x_max, result),
     )
     for operation, bound, output in steps:
-        number = variable_of(bound) if isinstance(bound, keras.KerasTensor) else bound
+        number = bound
+        if isinstance(bound, keras.KerasTensor):
+            number = variable_of(bound) if bound.dtype == value.dtype else None
         if number is None:
-            raise OpaqueError("it clips by what it computes.")
+            raise OpaqueError("it clips by what it computes, or by a variable of another type.")
         yield OpenedNode(operation, SymbolicArguments(value, number), [output], within)
         value = output
 

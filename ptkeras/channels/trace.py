@@ -104,7 +104,7 @@ class _Tracer:
         self.symbolic: list[Any] = []
         self.opened: list[tuple[Any, str]] = []
         self.seen_through: list[Opened] = []
-        self.true: dict[int, Any] = {}  # the tensors in place of those with wrong axes
+        self.true: dict[int, Any] = {}  # for tensors with shapes that are wrong
         self.reasons: dict[int, str] = {}
         self.warned: set[int] = set()
 
@@ -296,9 +296,13 @@ class _Tracer:
 
     def shown(self, output: Any, result: Any) -> np.ndarray:
         """The labels of an output, frozen if its layer has told Keras of other axes."""
-        if result is not None and len(output.shape) == len(result.shape):
+        alike = result is not None and len(output.shape) == len(result.shape)
+        if not alike or any(
+            a not in (None, b) for a, b in zip(output.shape, result.shape, strict=True)
+        ):
+            self.true[id(output)] = result
+        if alike:
             return self.tensors[id(result)]
-        self.true[id(output)] = result
         if result is not None:
             self.labels.freeze(self.tensors[id(result)])
         return self.frozen_labels(output)
