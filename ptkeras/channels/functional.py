@@ -26,6 +26,7 @@ from ptkeras.channels.opening import (
     Opened,
     OpenedNode,
     Weight,
+    copied,
     forget_masks,
     mask_of,
     open_call,
@@ -37,6 +38,8 @@ from ptkeras.channels.rules_moves import is_move
 
 # A batch size that no other size is a multiple of: where it turns up, the batch is meant.
 BATCH = 1009
+# Another one: what else depends on the batch size differs between the two.
+OTHER_BATCH = 1013
 
 
 def as_functional(model: keras.Model, input_shape: Any = None) -> keras.Model:
@@ -197,6 +200,11 @@ class _Writer:
     def open(self, layer: Any, args: tuple, kwargs: dict) -> Opened:
         try:
             opened = open_call(layer, args, kwargs, is_leaf, batch=BATCH)
+            if not _computes_alike(opened, self.with_other_batch(layer, args, kwargs)):
+                raise BatchError(
+                    f"The code of '{layer.name}' (a {type(layer).__name__}) computes with the "
+                    "batch size: use a mean over the batch, or put that into a layer of its own."
+                )
         except OpaqueError as error:
             if layer is not self.model:
                 raise
@@ -253,6 +261,11 @@ class _Writer:
                 set_keras_mask(output, mask)
         return outputs
 
+    def with_other_batch(self, layer: Any, args: tuple, kwargs: dict) -> Opened:
+        """Opens a layer on the same tensors with another batch size."""
+        (args, kwargs), _ = copied((args, kwargs), _other_shape)
+        return open_call(layer, args, kwargs, is_leaf, batch=OTHER_BATCH)
+
     def opened(self, node: Any) -> Opened | None:
         """What a layer is made of; None for a leaf, and for one that cannot be seen through."""
         if isinstance(node, OpenedNode):
@@ -272,7 +285,7 @@ class _Writer:
                 self.new[id(mask)] = mask
         try:
             opened = self.open(node.operation, args, kwargs)
-        except OpaqueError:
+        except (OpaqueError, BatchError):
             return None
         return None if outputs_for(opened, node) is None else opened
 
@@ -495,6 +508,53 @@ def _with_query_mask(kwargs: dict) -> dict:
             query = ops.expand_dims(query, 1)
         query = ops.logical_and(query, ops.cast(mask, "bool"))
     return {k: v for k, v in kwargs.items() if k != "query_mask"} | {"attention_mask": query}
+
+
+def _other_shape(tensor: Any) -> tuple[int | None, ...]:
+    return tuple(n // BATCH * OTHER_BATCH if n and n % BATCH == 0 else n for n in tensor.shape)
+
+
+def _computes_alike(opened: Opened, other: Opened) -> bool:
+    """Whether code computes with the same numbers, whatever the batch size.
+
+    Sizes and repeats that shapes are made of may differ; they are written out for any batch.
+    """
+    if [type(n.operation) for n in opened.nodes] != [type(n.operation) for n in other.nodes]:
+        return False
+    return all(map(_is_alike, opened.nodes, other.nodes))
+
+
+def _is_alike(node: OpenedNode, other: OpenedNode) -> bool:
+    if node.opened is not None and other.opened is not None:
+        return _computes_alike(node.opened, other.opened)
+    pairs = zip(_numbers_of(node), _numbers_of(other), strict=False)
+    return all(np.array_equal(_one_example(a), _one_example(b)) for a, b in pairs)
+
+
+def _numbers_of(node: OpenedNode) -> list[Any]:
+    """What is no tensor among what a node computes with."""
+    operation = node.operation
+    found = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
+    if isinstance(operation, Constant):
+        found.append(operation.value)
+    elif not isinstance(operation, (layers.Layer, *_SIZED)):
+        found += [value for name, value in vars(operation).items() if not name.startswith("_")]
+    parts = [(x.start, x.stop, x.step) if isinstance(x, slice) else (x,) for x in found]
+    return [x for part in parts for x in part if isinstance(x, (int, float)) or is_array(x)]
+
+
+def _one_example(value: Any) -> np.ndarray:
+    """An array, with size 1 along axes that have the batch in their size."""
+    array = value if isinstance(value, (int, float)) else keras.ops.convert_to_numpy(value)
+    sizes = enumerate(np.shape(array))
+    axes = [axis for axis, n in sizes if n and (n % BATCH == 0 or n % OTHER_BATCH == 0)]
+    for axis in axes:
+        array = array.take([0], axis)
+    return array
+
+
+# Operations whose shapes are written out for any batch size.
+_SIZED = (keras_numpy.Reshape, keras_numpy.BroadcastTo, keras_numpy.Tile)
 
 
 def _has_batch(node: Any) -> bool:
