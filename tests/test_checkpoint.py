@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from ptkeras.survival import checkpoint
 from ptkeras.survival.checkpoint import Checkpoints, is_whole, read_state
 
 
@@ -94,7 +95,7 @@ def test_a_folder_in_the_place_of_a_checkpoint_hides_no_good_one(written, name):
 
 
 def test_what_may_be_a_good_checkpoint_is_not_passed_over(written, monkeypatch):
-    monkeypatch.setattr("ptkeras.checkpoint.is_whole", Mock(side_effect=OSError(5, "I/O error")))
+    monkeypatch.setattr(checkpoint, "is_whole", Mock(side_effect=OSError(5, "I/O error")))
     with pytest.raises(ValueError, match=r"last.keras' cannot be read .I/O error.: mend that"):
         Checkpoints(written).find()
     monkeypatch.undo()
@@ -106,7 +107,7 @@ def test_what_may_be_a_good_checkpoint_is_not_passed_over(written, monkeypatch):
 
 @pytest.mark.parametrize("name", ["../evil.py", "assets/../../evil.py", "payload.pkl"])
 def test_what_no_checkpoint_holds_is_refused(written, monkeypatch, name):
-    monkeypatch.setattr("ptkeras.checkpoint.is_whole", lambda path: True)  # sealed by its maker
+    monkeypatch.setattr(f"{checkpoint.__name__}.is_whole", lambda path: True)  # sealed by its maker
     with zipfile.ZipFile(written, "a") as archive:
         archive.writestr(name, json.dumps({}))
     with pytest.raises(ValueError, match="not to be trusted"):

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from ptkeras import data, multi_worker
+from ptkeras import data
+from ptkeras.multi_worker import agreement as multi_worker
 from ptkeras.surgery.variables import Gate
 from tests.two_devices import mirrored_strategy
 

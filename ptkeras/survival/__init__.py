@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptkeras.survival.callback import NonFiniteLossError, Stateful, Survival
+    from ptkeras.survival.callback import (
+        InterruptedTrainingError,
+        NonFiniteLossError,
+        Stateful,
+        Survival,
+    )
 
 __all__ = [
+    "InterruptedTrainingError",
     "NonFiniteLossError",
     "Stateful",
     "Survival",

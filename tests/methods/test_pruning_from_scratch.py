@@ -7,8 +7,9 @@ import keras
 import onnx
 import pytest
 
-from ptkeras import cost, from_scratch
+from ptkeras import cost
 from ptkeras.cli import train
+from ptkeras.from_scratch.gates import _Best
 from ptkeras.methods import pruning_from_scratch, settings
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
@@ -94,7 +95,7 @@ def test_a_run_that_was_terminated_while_gates_were_learned_ends_the_same(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(from_scratch._Best, "on_train_batch_end", terminate)
+        patch.setattr(_Best, "on_train_batch_end", terminate)
         assert run(folder) == 143
     assert "while gates were learned; the same call goes on from epoch 1" in capsys.readouterr().err
     assert (folder / "checkpoints" / "gates.keras").exists()
