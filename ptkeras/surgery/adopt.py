@@ -35,7 +35,8 @@ def adopt(model: keras.Model, new: keras.Model) -> None:
 
     Args:
         model: the model to change, Functional or Sequential.
-        new: a model of the same kind.
+        new: a model of the same kind, which gets the former graph of `model`: two models over one
+            graph would be taken for holders of the same layers until Python collects this one.
     """
     _renew_attributes(model, new)  # first: Keras tracks anew the layers in what is set
     if isinstance(model, keras.Sequential):
@@ -59,19 +60,22 @@ def track_parameters(model: keras.Model) -> None:
 
 
 def _adopt_layers_in_a_row(model: keras.Sequential, new: keras.Sequential) -> None:
-    for layer in (*model._layers, model._functional):
-        model._tracker.untrack(layer)
-    model._layers = list(new._layers)
-    model._functional = new._functional
+    for one in (model, new):
+        for layer in (*one._layers, one._functional):
+            one._tracker.untrack(layer)
+    model._layers, new._layers = list(new._layers), list(model._layers)
+    model._functional, new._functional = new._functional, model._functional
     keep_class(model)
 
 
 def _adopt_graph(model: keras.Model, new: keras.Model) -> None:
-    _swap_layers(model, list(model.layers), list(new.layers))
+    old_layers, new_layers = list(model.layers), list(new.layers)
+    _swap_layers(model, old_layers, new_layers)
+    _swap_layers(new, new_layers, old_layers)
     for name in _GRAPH:
         # Past the tracking of Keras and TensorFlow, which would wrap the dicts and lists that the
         # user's inputs and outputs are in; Keras's own constructor goes past it too.
-        vars(model)[name] = getattr(new, name)
+        vars(model)[name], vars(new)[name] = getattr(new, name), getattr(model, name)
     keep_class(model)
 
 

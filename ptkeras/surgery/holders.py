@@ -96,9 +96,12 @@ class Holders:
             for n in own
         ):
             return []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            channel_map = trace(holder, exact=plan.map.exact)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                channel_map = trace(holder, exact=plan.map.exact)
+        except Exception as error:  # it may be half made, or what an exception left of a model
+            raise self._error(holder, first_line(error)) from error
         keep, mine = np.ones(len(channel_map), bool), plan.map.slice_of
         shared = [(r, mine[k]) for k, r in channel_map.slice_of.items() if k in mine]
         for row, other in shared:
