@@ -8,6 +8,7 @@ it meanwhile notices nothing.
 
 from __future__ import annotations
 
+import contextlib
 import types
 import warnings
 import weakref
@@ -320,9 +321,19 @@ class Recorder:
         self._shadows[id(original)] = shadow
         if isinstance(original, keras.layers.Layer):
             own["_losses"], own["_loss_ids"] = [], set()
-            if not self.is_leaf(original):
+            if self.is_leaf(original):
+                own.update(self._weights_of_leaf(original))
+            else:
                 self._open_attributes(original, own)
         return shadow
+
+    def _weights_of_leaf(self, original: Any) -> dict[str, Any]:
+        """The variables of a leaf as symbolic tensors: code may read them beside calling it."""
+        return {
+            name: self.weight(value, original)
+            for name, value in vars(original).items()
+            if isinstance(value, keras.Variable)
+        }
 
     def _open_attributes(self, original: Any, own: dict) -> None:
         for name, value in vars(original).items():
@@ -380,7 +391,10 @@ class Recorder:
         if not original.built and not _needs_no_build(original):
             raise OpaqueError(f"its layer '{original.name}' is not built.")
         outputs = call(*args, **kwargs)
-        return vars(shadow).pop(_OUTPUTS, outputs)
+        returned, own = vars(shadow).pop(_OUTPUTS, (outputs, outputs))
+        if returned is not outputs:
+            raise OpaqueError(f"'{original.name}' has a `__call__` that returns something else.")
+        return own
 
     def symbolic_call(self, shadow: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
         """What Keras calls in place of `call` on symbolic tensors."""
@@ -400,15 +414,17 @@ class Recorder:
 
     def _returned(self, shadow: Any, outputs: Any, results: list[Any]) -> list[Any]:
         """What Keras makes the outputs of a node of; the code gets what there is in truth."""
-        vars(shadow)[_OUTPUTS] = outputs
-        return results or [keras.KerasTensor((1,))]
+        returned = results or [keras.KerasTensor((1,))]
+        vars(shadow)[_OUTPUTS] = returned, outputs
+        return returned
 
     def inner_call(
         self, original: Any, shadow: Any, call: Callable, args: tuple, kwargs: dict
     ) -> Any:
         """What a layer returns that another one calls."""
         if self.is_leaf(original) and _fits(original, args, kwargs):
-            outputs = call(*args, **kwargs)
+            with _own_attributes(original, shadow):
+                outputs = call(*args, **kwargs)
             if isinstance(original, keras.layers.MultiHeadAttention):
                 forget_masks(args, kwargs)
             if isinstance(original, keras.layers.EinsumDense):
@@ -528,6 +544,18 @@ class Recorder:
         if isinstance(inside, Opened):
             return [given for _, given in inside.inputs]
         return self._complete(node).keras_tensors
+
+
+@contextlib.contextmanager
+def _own_attributes(original: Any, shadow: Any) -> Iterator[None]:
+    """Gives a leaf its variables back for a while: its own code computes with them."""
+    own = vars(shadow)
+    symbolic = {k: own[k] for k, v in vars(original).items() if isinstance(v, keras.Variable)}
+    own.update((name, vars(original)[name]) for name in symbolic)
+    try:
+        yield
+    finally:
+        own.update(symbolic)
 
 
 def forget_masks(args: tuple, kwargs: dict) -> None:
