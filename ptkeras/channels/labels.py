@@ -121,8 +121,12 @@ class Labels:
         role: Role,
         layer: Any,
         repeats: int = 1,
+        named: bool = True,
     ) -> np.ndarray:
-        """Records the labels of one axis of a variable; a second call ties them to the first."""
+        """Records the labels of one axis of a variable; a second call ties them to the first.
+
+        `named` says whether it is the rule of `layer` that names the axis.
+        """
         shape = tuple(variable.shape)
         axis %= len(shape)
         if len(vector) != shape[axis]:
@@ -134,7 +138,8 @@ class Labels:
             vector = vector.copy()
             vector[constant] = self.new(int(constant.sum()), frozen=True)
         key = (id(variable), axis)
-        self._known.setdefault(id(layer), set()).add(key)
+        if named:
+            self._known.setdefault(id(layer), set()).add(key)
         if key in self._rows:
             self.tie(self._rows[key].channels, vector)
         else:

@@ -267,6 +267,23 @@ def copied(
     return keras.tree.map_structure(part, structure), [*pairs, *masks]
 
 
+class _Reads(keras.StatelessScope):
+    """Scope in which code may not read the numbers of a variable that is not symbolic.
+
+    What it computes with them would be a constant: so with `layer.weights[0]`, which is a list
+    that a shadow shares with its layer.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        if not self._recorder.leaves_running and "float" in variable.dtype:
+            raise OpaqueError(f"it computes with the numbers of '{variable.path}'.")
+        return super().get_current_value(variable)
+
+
 class Recorder:
     """Makes the shadows of layers, and reads what they have called.
 
@@ -276,11 +293,13 @@ class Recorder:
 
     Attributes:
         takes_training: whether the code of a layer that was seen through asks for `training`.
+        leaves_running: how many calls of leaves, one in the other, run.
     """
 
     def __init__(self, is_leaf: Callable[[Any], bool], batch: int = 2) -> None:
         self.is_leaf = is_leaf
         self.takes_training = False
+        self.leaves_running = 0
         self._batch = batch
         self._shadows: dict[int, Any] = {}
         self._weights: dict[int, Any] = {}
@@ -293,7 +312,7 @@ class Recorder:
         """Runs the code of a layer."""
         (args, kwargs), inputs = copied((args, kwargs), self._closed_shape)
         masked = [(own, mask_of(own)) for own, _ in inputs]
-        with keras.StatelessScope(), warnings.catch_warnings():
+        with _Reads(self), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             outputs = self.shadow(layer)(*args, **kwargs, **training)
         for own, mask in masked:
@@ -423,7 +442,7 @@ class Recorder:
     ) -> Any:
         """What a layer returns that another one calls."""
         if self.is_leaf(original) and _fits(original, args, kwargs):
-            with _own_attributes(original, shadow):
+            with self._leaf_runs(original, shadow):
                 outputs = call(*args, **kwargs)
             if isinstance(original, keras.layers.MultiHeadAttention):
                 forget_masks(args, kwargs)
@@ -442,6 +461,19 @@ class Recorder:
         outputs, pairs = copied(opened.outputs, lambda x: tuple(x.shape))
         self._inside.update((id(x), opened) for x, _ in pairs[:1])
         return outputs
+
+    @contextlib.contextmanager
+    def _leaf_runs(self, original: Any, shadow: Any) -> Iterator[None]:
+        """Gives a leaf its variables back for a while: its own code computes with them."""
+        own = vars(shadow)
+        symbolic = {k: own[k] for k, v in vars(original).items() if isinstance(v, keras.Variable)}
+        own.update((name, vars(original)[name]) for name in symbolic)
+        self.leaves_running += 1
+        try:
+            yield
+        finally:
+            self.leaves_running -= 1
+            own.update(symbolic)
 
     def _open(self, original: Any, shadow: Any, args: tuple, kwargs: dict) -> Opened:
         arguments, inputs = copied((args, kwargs), self._closed_shape)
@@ -544,18 +576,6 @@ class Recorder:
         if isinstance(inside, Opened):
             return [given for _, given in inside.inputs]
         return self._complete(node).keras_tensors
-
-
-@contextlib.contextmanager
-def _own_attributes(original: Any, shadow: Any) -> Iterator[None]:
-    """Gives a leaf its variables back for a while: its own code computes with them."""
-    own = vars(shadow)
-    symbolic = {k: own[k] for k, v in vars(original).items() if isinstance(v, keras.Variable)}
-    own.update((name, vars(original)[name]) for name in symbolic)
-    try:
-        yield
-    finally:
-        own.update(symbolic)
 
 
 def forget_masks(args: tuple, kwargs: dict) -> None:

@@ -234,7 +234,7 @@ class Call:
             The labels, a vector.
         """
         labels = self._labels.new(variable.shape[-1])
-        return self._labels.add(variable, -1, labels, "vector", owner)
+        return self._labels.add(variable, -1, labels, "vector", owner, named=False)
 
     def needs(self, vector: np.ndarray) -> None:
         """Says that of these channels, which no tensor of the graph shows, one has to stay."""

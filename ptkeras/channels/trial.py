@@ -122,7 +122,11 @@ class _Smaller(Recorder):
         pairs = [pair for shape in shapes for pair in zip(*shape, strict=True)]
         changed = {old: new for old, new in pairs if old != new}
         own = vars(original).items()
-        return {k: changed[v] for k, v in own if type(v) is int and v in changed}
+        return {
+            name: changed[value]
+            for name, value in own
+            if type(value) is int and value in changed and name not in ("axis", "rank")
+        }
 
     def _weight_shape(self, variable: keras.Variable) -> tuple[int, ...]:
         former = self._former.recorder._weights.get(id(variable))
