@@ -111,6 +111,13 @@ def _try_layer(layer: keras.layers.Layer, rank: int) -> Nature:
         return _NO
 
 
+class _NoVariables(keras.StatelessScope):
+    """Scope in which reading a variable is an error: its numbers may change after the trial."""
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        raise ValueError(f"'{variable.path}' may change.")
+
+
 def _try(function: Callable, rank: int = 4, dtype: str = "float32") -> Nature:
     def run(x: np.ndarray) -> np.ndarray:
         result = function(keras.ops.convert_to_tensor(values_of(x, dtype), dtype=dtype))
@@ -120,7 +127,7 @@ def _try(function: Callable, rank: int = 4, dtype: str = "float32") -> Nature:
         return result
 
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), _NoVariables():
             elementwise = _knows_no_place(run, rank) and _leaves_others_alone(run, rank)
             zero = run(np.zeros(_shape(rank))).astype("float32")
     except Exception:

@@ -33,10 +33,12 @@ def has_graph(model: Any) -> bool:
 def is_graph(layer: Any) -> bool:
     """Whether `layer` is a model that computes what its graph says, so that it can be walked.
 
-    More than `has_graph`: a Sequential has to be built, and a subclass must not have a `call` of
-    its own, which may do more than its graph.
+    More than `has_graph`: a Sequential has to be built, and neither a subclass nor the object must
+    have a `call` of its own, which may do more than its graph.
     """
-    if not has_graph(layer) or not type(layer).call.__module__.startswith("keras."):
+    if not has_graph(layer) or "call" in vars(layer):
+        return False
+    if not type(layer).call.__module__.startswith("keras."):
         return False
     return not isinstance(layer, keras.Sequential) or layer._functional is not None
 

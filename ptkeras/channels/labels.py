@@ -56,6 +56,8 @@ class Labels:
         self._zeros: list[np.ndarray] = []
         self._rows: dict[tuple[int, int], Slice] = {}
         self._whole: list[tuple[Cause, tuple[int, int]]] = []
+        self._known: dict[int, set[tuple[int, int]]] = {}  # the axes that a layer's rule names
+        self._others: list[tuple[Cause, int, tuple[int, int]]] = []
         self.inner: list[tuple[Any, np.ndarray]] = []
 
     def new(self, size: int, frozen: bool = False) -> np.ndarray:
@@ -120,8 +122,12 @@ class Labels:
         role: Role,
         layer: Any,
         repeats: int = 1,
+        named: bool = True,
     ) -> np.ndarray:
-        """Records the labels of one axis of a variable; a second call ties them to the first."""
+        """Records the labels of one axis of a variable; a second call ties them to the first.
+
+        `named` says whether it is the rule of `layer` that names the axis.
+        """
         shape = shape_of(variable)
         axis %= len(shape)
         if len(vector) != shape[axis]:
@@ -133,6 +139,8 @@ class Labels:
             vector = vector.copy()
             vector[constant] = self.new(int(constant.sum()), frozen=True)
         key = (id(variable), axis)
+        if named:
+            self._known.setdefault(id(layer), set()).add(key)
         if key in self._rows:
             self.tie(self._rows[key].channels, vector)
         else:
@@ -146,7 +154,12 @@ class Labels:
         shape = shape_of(variable)
         axis %= len(shape)
         row = self._rows.get((id(variable), axis))
+        self._known.setdefault(id(layer), set()).add((id(variable), axis))
         if row is not None:
+            if row.role == "vector":  # code has read the variable first
+                self._rows[id(variable), axis] = row._replace(
+                    role="output", layer=layer, repeats=repeats
+                )
             return row.channels
         made = self.new(shape[axis])
         return self.add(variable, axis, made, "output", layer, repeats)
@@ -159,6 +172,15 @@ class Labels:
         """Says that an axis of a variable is needed whole by what reads it besides its layer."""
         self._whole.append((self.cause, (id(variable), axis % len(variable.shape))))
 
+    def leave_rest(self, layer: Any) -> None:
+        """Says that a layer needs whole what its rule does not name.
+
+        That matters for a variable that it shares with another layer, whose rule does.
+        """
+        for variable in getattr(layer, "variables", ()):
+            keys = ((id(variable), axis) for axis in range(len(variable.shape)))
+            self._others += [(self.cause, id(layer), key) for key in keys]
+
     def channels(self) -> tuple[np.ndarray, list[Cause | None], list[Slice]]:
         """Turns labels into channels: tied labels are one.
 
@@ -170,7 +192,9 @@ class Labels:
         graph = coo_array((np.ones(ties.shape[1], bool), tuple(ties)), shape=(self._count,) * 2)
         count, channel = connected_components(graph, directed=False)
         causes: list[Cause | None] = [None] * count
-        whole = [(cause, self._rows[k].channels) for cause, k in self._whole if k in self._rows]
+        others = (x for x in self._others if x[2] not in self._known.get(x[1], ()))
+        kept = [*self._whole, *((cause, key) for cause, _, key in others)]
+        whole = [(cause, self._rows[k].channels) for cause, k in kept if k in self._rows]
         for cause, labels in sorted([*self._frozen, *whole], key=lambda pair: pair[0].rank()):
             for frozen in channel[labels].tolist():
                 causes[frozen] = causes[frozen] or cause

@@ -8,6 +8,7 @@ it meanwhile notices nothing.
 
 from __future__ import annotations
 
+import contextlib
 import types
 import warnings
 import weakref
@@ -288,6 +289,23 @@ def copied(
     return keras.tree.map_structure(part, structure), [*pairs, *masks]
 
 
+class _Reads(keras.StatelessScope):
+    """Scope in which code may not read the numbers of a variable that is not symbolic.
+
+    What it computes with them would be a constant: so with `layer.weights[0]`, which is a list
+    that a shadow shares with its layer.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self._recorder = recorder
+
+    def get_current_value(self, variable: keras.Variable) -> Any:
+        if not self._recorder.leaves_running and "float" in variable.dtype:
+            raise OpaqueError(f"it computes with the numbers of '{variable.path}'.")
+        return super().get_current_value(variable)
+
+
 class Recorder:
     """Makes the shadows of layers, and reads what they have called.
 
@@ -297,11 +315,13 @@ class Recorder:
 
     Attributes:
         takes_training: whether the code of a layer that was seen through asks for `training`.
+        leaves_running: how many calls of leaves, one in the other, run.
     """
 
     def __init__(self, is_leaf: Callable[[Any], bool], batch: int = 2) -> None:
         self.is_leaf = is_leaf
         self.takes_training = False
+        self.leaves_running = 0
         self._batch = batch
         self._shadows: dict[int, Any] = {}
         self._weights: dict[int, Any] = {}
@@ -314,7 +334,7 @@ class Recorder:
         """Runs the code of a layer."""
         (args, kwargs), inputs = copied((args, kwargs), self._closed_shape)
         masked = [(own, mask_of(own)) for own, _ in inputs]
-        with keras.StatelessScope(), warnings.catch_warnings():
+        with _Reads(self), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             outputs = self.shadow(layer)(*args, **kwargs, **training)
         for own, mask in masked:
@@ -344,9 +364,19 @@ class Recorder:
             own["_losses"], own["_loss_ids"] = [], set()
             if not original.built:  # else Keras would build the original
                 own["build"] = types.MethodType(type(original).build, shadow)
-            if not self.is_leaf(original):
+            if self.is_leaf(original):
+                own.update(self._weights_of_leaf(original))
+            else:
                 self._open_attributes(original, own)
         return shadow
+
+    def _weights_of_leaf(self, original: Any) -> dict[str, Any]:
+        """The variables of a leaf as symbolic tensors: code may read them beside calling it."""
+        return {
+            name: self.weight(value, original)
+            for name, value in vars(original).items()
+            if isinstance(value, keras.Variable)
+        }
 
     def _open_attributes(self, original: Any, own: dict) -> None:
         for name, value in vars(original).items():
@@ -404,7 +434,10 @@ class Recorder:
         if not original.built and not _needs_no_build(original):
             raise OpaqueError(f"its layer '{original.name}' is not built.")
         outputs = call(*args, **kwargs)
-        return vars(shadow).pop(_OUTPUTS, outputs)
+        returned, own = vars(shadow).pop(_OUTPUTS, (outputs, outputs))
+        if returned is not outputs:
+            raise OpaqueError(f"'{original.name}' has a `__call__` that returns something else.")
+        return own
 
     def symbolic_call(self, shadow: Any, call: Callable, args: tuple, kwargs: dict) -> Any:
         """What Keras calls in place of `call` on symbolic tensors."""
@@ -424,15 +457,17 @@ class Recorder:
 
     def _returned(self, shadow: Any, outputs: Any, results: list[Any]) -> list[Any]:
         """What Keras makes the outputs of a node of; the code gets what there is in truth."""
-        vars(shadow)[_OUTPUTS] = outputs
-        return results or [keras.KerasTensor((1,))]
+        returned = results or [keras.KerasTensor((1,))]
+        vars(shadow)[_OUTPUTS] = returned, outputs
+        return returned
 
     def inner_call(
         self, original: Any, shadow: Any, call: Callable, args: tuple, kwargs: dict
     ) -> Any:
         """What a layer returns that another one calls."""
         if self.is_leaf(original) and _fits(original, args, kwargs):
-            outputs = call(*args, **kwargs)
+            with self._leaf_runs(original, shadow):
+                outputs = call(*args, **kwargs)
             if isinstance(original, keras.layers.MultiHeadAttention):
                 forget_masks(args, kwargs)
             if isinstance(original, keras.layers.EinsumDense):
@@ -450,6 +485,19 @@ class Recorder:
         outputs, pairs = copied(opened.outputs, lambda x: tuple(x.shape))
         self._inside.update((id(x), opened) for x, _ in pairs[:1])
         return outputs
+
+    @contextlib.contextmanager
+    def _leaf_runs(self, original: Any, shadow: Any) -> Iterator[None]:
+        """Gives a leaf its variables back for a while: its own code computes with them."""
+        own = vars(shadow)
+        symbolic = {k: own[k] for k, v in vars(original).items() if isinstance(v, keras.Variable)}
+        own.update((name, vars(original)[name]) for name in symbolic)
+        self.leaves_running += 1
+        try:
+            yield
+        finally:
+            self.leaves_running -= 1
+            own.update(symbolic)
 
     def _open(self, original: Any, shadow: Any, args: tuple, kwargs: dict) -> Opened:
         arguments, inputs = copied((args, kwargs), self._closed_shape)

@@ -80,12 +80,13 @@ _HARMLESS = frozenset(
 def _speaks_for(base: type, op: Any) -> bool:
     """Whether the rule of `base` holds for an object: not if anything that computes is changed.
 
-    A method or a property between the two classes may be what Keras's own `call` runs, and so may
-    a callable that is set on the object in place of a method.
+    A method or a property of the classes that `base` has not may be what Keras's own `call` runs
+    (one behind `base` stands before `Layer`, and may change what is around a call), and so may a
+    callable that is set on the object in place of a method.
     """
     cls = type(op)
-    for between in cls.__mro__[: cls.__mro__.index(base)]:
-        if not between.__module__.startswith("keras.") and vars(between).keys() - _HARMLESS:
+    for other in set(cls.__mro__) - set(base.__mro__):
+        if not other.__module__.startswith("keras.") and vars(other).keys() - _HARMLESS:
             return False
     own = vars(op)
     return not any(callable(own[name]) for name in _methods_of(cls) & own.keys())
@@ -239,7 +240,7 @@ class Call:
             The labels, a vector.
         """
         labels = self._labels.new(variable.shape[-1])
-        return self._labels.add(variable, -1, labels, "vector", owner)
+        return self._labels.add(variable, -1, labels, "vector", owner, named=False)
 
     def needs(self, vector: np.ndarray) -> None:
         """Says that of these channels, which no tensor of the graph shows, one has to stay."""

@@ -143,8 +143,14 @@ def _activation(call: Call) -> np.ndarray:
     return labels
 
 
+@register(layers.ReLU)
+def _relu(call: Call) -> np.ndarray:
+    """Below a threshold a slope goes down from there, so that it makes another number of zero."""
+    call.zero_output = call.zero_inputs[0] and not (call.op.threshold and call.op.negative_slope)
+    return call.inputs[0]
+
+
 @register(
-    layers.ReLU,
     layers.LeakyReLU,
     layers.ELU,
     layers.Identity,

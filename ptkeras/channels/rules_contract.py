@@ -72,6 +72,9 @@ def _moments(call: Call) -> list[np.ndarray]:
 def _reduced(call: Call, axes: tuple[int, ...]) -> np.ndarray:
     """The labels of a tensor that loses some axes, or keeps one position of each."""
     op, labels, shape = call.op, call.inputs[0], call.output_shapes[0]
+    if 0 in call.shapes[0]:  # a sum of no numbers is one that stays
+        vector = call.constant((shape and shape[-1]) or 1)
+        return vector.reshape(((1,) * (len(shape) - 1) + (-1,)) if shape else ())
     if any(labels.shape[a] > 1 for a in axes):
         if isinstance(op, _MEANS) or _is_sum(op):
             if not (_is_sum(op) and call.zero_inputs[0]):

@@ -121,15 +121,26 @@ def _all_follow(channel_map: ChannelMap, opened: Opened, families: list[np.ndarr
         rng.choice(family, 1 + number % (len(family) - 1), replace=False)
         for number, family in enumerate(families)
     ]
-    keep = _keep(channel_map, opened, dropped)
+    keep = _keep(channel_map, opened, families, dropped)
     return _runs(channel_map, opened, keep, _known(channel_map, opened))
 
 
-def _keep(channel_map: ChannelMap, opened: Opened, dropped: list[np.ndarray]) -> np.ndarray:
-    """A bool per channel: all but those that are dropped, and one of each tensor at least."""
+def _keep(
+    channel_map: ChannelMap, opened: Opened, families: list[np.ndarray], dropped: list[np.ndarray]
+) -> np.ndarray:
+    """A bool per channel: all but those that are dropped, and one of each tensor at least.
+
+    A tensor that has some of the families' channels, as a part of a concatenation has, loses one
+    of them where nothing of it is dropped: else nobody would see whether the code follows there.
+    """
     keep = np.ones(len(channel_map), bool)
     for channels in dropped:
         keep[channels] = False
+    tried = np.concatenate(families)
+    for tensor in _tensors(opened):
+        channels = channel_map.tensors[id(tensor)].reshape(-1)
+        if keep[channels].all() and len(own := np.intersect1d(channels, tried)) > 1:
+            keep[own[-1]] = False
     for tensor in _tensors(opened):
         channels = channel_map.tensors[id(tensor)].reshape(-1)
         if len(channels) and not channel_map.kept(keep, channels).any():
@@ -147,7 +158,7 @@ def _follows(
     channel_map: ChannelMap, opened: Opened, said: SizeAttributes, *families: np.ndarray
 ) -> list[SizeAttribute] | None:
     """The attributes to set for the code to follow; None if it does not follow."""
-    keep = _keep(channel_map, opened, [family[1::2] for family in families])
+    keep = _keep(channel_map, opened, [*families], [family[1::2] for family in families])
     known = _known(channel_map, opened)
     if _runs(channel_map, opened, keep, known):
         return []

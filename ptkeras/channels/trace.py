@@ -281,6 +281,7 @@ class _Tracer:
             call = Call(self.labels, node, inputs, zeros, self.exact, self.walk)
             outputs = rule(call)
             if outputs is not None:
+                self.labels.leave_rest(node.operation)
                 return outputs if isinstance(outputs, list) else [outputs], call.zero_output
         elif (nature := nature_of_node(node)).elementwise:
             return inputs, all(zeros) and nature.keeps_zero

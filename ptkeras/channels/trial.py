@@ -92,13 +92,28 @@ class Smaller(Recorder):
 
     def shadow(self, original: Any) -> Any:
         shadow = super().shadow(original)
-        own = vars(shadow)
-        own["_input_spec"] = None  # which says the size that it has had
-        if self.is_leaf(original):  # which does not run, but others may read its variables
-            for name, value in vars(original).items():
-                if isinstance(value, keras.Variable):
-                    own[name] = self.weight(value, original)
+        vars(shadow)["_input_spec"] = None  # which says the size that it has had
+        if isinstance(original, keras.layers.Layer) and self.is_leaf(original):
+            vars(shadow).update(self._sizes_of_leaf(original))
         return shadow
+
+    def _sizes_of_leaf(self, original: Any) -> dict[str, int]:
+        """Attributes of a leaf that seem to say a size that changes, such as its `units`.
+
+        Code may read them. One that only happens to be as large costs compression at most.
+        """
+        calls = self._former.calls.get(id(original), ())
+        made = [x for call in calls for x in call.results]
+        shapes = [(v.shape, self._weight_shape(v)) for v in original.variables]
+        shapes += [(x.shape, self._shapes(x)) for x in made]  # which are the likelier ones
+        pairs = [pair for shape in shapes for pair in zip(*shape, strict=True)]
+        changed = {old: new for old, new in pairs if old != new}
+        own = vars(original).items()
+        return {
+            name: changed[value]
+            for name, value in own
+            if type(value) is int and value in changed and name not in ("axis", "rank")
+        }
 
     def _weight_shape(self, variable: keras.Variable) -> tuple[int, ...]:
         return self._shapes(variable)

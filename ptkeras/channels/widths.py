@@ -9,8 +9,10 @@ import keras
 import numpy as np
 
 from ptkeras.channels.channel_map import Cause, ChannelMap
+from ptkeras.channels.graph import is_graph
 
 _KINDS = ("regularizer", "constraint", "initializer")
+_BATCH = 7  # examples: a reshape that takes them for channels does not come out even
 
 
 def freeze_widths(channel_map: ChannelMap) -> None:
@@ -28,19 +30,34 @@ def freeze_widths(channel_map: ChannelMap) -> None:
             own = _of_variable(row.layer, row.variable, kind)
             if own is not None and shape is not None and not _takes(own, kind, shape):
                 channel_map.freeze(np.unique(row.channels), _cause(row.layer, own))
+    seen_through = {id(opened.layer) for opened in channel_map.graph.seen_through}
     for node in channel_map.graph.nodes:
+        if id(node.operation) not in seen_through and not is_graph(node.operation):
+            _freeze_for_wrapped(channel_map, node)
         own = getattr(node.operation, "activity_regularizer", None)
         if own is None or _is_of_keras(own):
             continue
         for tensor in node.outputs:
             channels = channel_map.tensors[id(tensor)]
-            sizes = tuple(n or 2 for n in tensor.shape)
+            sizes = tuple(n or _BATCH for n in tensor.shape)
             for axis, n in enumerate(channels.shape):
                 shape = _one_less(sizes, axis)
                 if n > 1 and shape is not None and not _takes(own, "regularizer", shape):
                     channel_map.freeze(
                         np.unique(channels[channels >= 0]), _cause(node.operation, own)
                     )
+
+
+def _freeze_for_wrapped(channel_map: ChannelMap, node: Any) -> None:
+    """Freezes what a layer makes that wraps one with a regularizer of activity of the user's.
+
+    What that is called on, such as one step of a sequence, no tensor of the graph shows.
+    """
+    for layer in getattr(node.operation, "_layers", ()):
+        own = getattr(layer, "activity_regularizer", None)
+        for tensor in () if _is_of_keras(own) else node.outputs:
+            channels = channel_map.tensors[id(tensor)]
+            channel_map.freeze(np.unique(channels[channels >= 0]), _cause(layer, own))
 
 
 def _cause(layer: Any, own: Any) -> Cause:
@@ -51,7 +68,9 @@ def _of_variable(layer: Any, variable: keras.Variable, kind: str) -> Any:
     """What hangs on a variable and is not Keras's own; None if nothing does."""
     own = getattr(variable, kind, None)
     if kind == "initializer":
-        own = getattr(layer, f"{variable.name}_initializer", None)
+        first = variable.name.removesuffix("_kernel")  # depthwise, pointwise, recurrent
+        names = (f"{name}_initializer" for name in (variable.name, first, "depthwise"))
+        own = next((getattr(layer, name) for name in names if hasattr(layer, name)), None)
         holds = isinstance(own, keras.initializers.Constant) and np.ndim(own.value)
         return own if holds or not _is_of_keras(own) else None
     return None if _is_of_keras(own) else own
@@ -73,7 +92,9 @@ def _takes(own: Callable, kind: str, shape: tuple[int, ...]) -> bool:
     try:
         if kind == "initializer":
             return tuple(own(shape, dtype="float32").shape) == shape
-        own(keras.ops.zeros(shape))
+        result = own(keras.ops.zeros(shape))
+        if kind == "constraint":
+            return tuple(result.shape) == shape
     except Exception:  # whatever the user's code says of the width
         return False
     return True

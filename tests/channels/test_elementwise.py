@@ -73,6 +73,11 @@ def test_zeros_stay_zeros():
     assert [*kept.values()] == [False, True, False, True, False]
 
 
+def test_numbers_that_may_change_are_no_part_of_a_function():
+    offset = keras.Variable(0.0)
+    assert not nature(lambda v: v + offset).elementwise
+
+
 def test_a_closure_is_not_kept_alive():
     class Numbers:
         array = np.zeros(3)

@@ -145,3 +145,27 @@ def test_a_bias_by_place_is_no_part_of_a_channel(axes, may_go):
     channel_map = trace(model)
     assert (~channel_map.frozen[channel_map.produced()["made"]]).all() == may_go
     assert_exact(model)
+
+
+@pytest.mark.parametrize(
+    "options, may_go",
+    [
+        ({"threshold": 0.5}, True),
+        ({"threshold": 0.5, "negative_slope": 0.3}, False),  # -0.15 at 0
+        ({"negative_slope": 0.3, "max_value": 0.5}, True),
+    ],
+)
+def test_a_rectifier_with_a_threshold_and_a_slope_makes_numbers_of_zeros(options, may_go):
+    x = keras.Input((3, 4))
+    made = layers.Dense(6, name="made")(x)
+    model = keras.Model(x, ops.sum(layers.ReLU(**options)(made), -1))
+    channel_map = trace(model)
+    assert (~channel_map.frozen[channel_map.produced()["made"]]).all() == may_go
+    assert_exact(model)
+
+
+def test_a_reduction_of_no_numbers_leaves_the_channels_that_it_is_of():
+    x = keras.Input((3, 4))
+    y = ops.prod(layers.Dense(6)(x)[:, :0], axis=1)
+    model = keras.Model(x, layers.Dense(2)(layers.Dense(5)(y)))
+    assert_exact(model)
