@@ -19,7 +19,7 @@ import keras
 from benchmarks import measuring
 from ptkeras import fisher
 from ptkeras.methods import settings
-from ptkeras.methods.eigendamage import first_images
+from ptkeras.methods.callbacks.eigendamage import first_images
 from ptkeras.models import build
 
 FLAGFILE = "flags/cifar10_resnet32_eigendamage.flags"

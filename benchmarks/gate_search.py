@@ -24,7 +24,7 @@ from ptkeras.channels import trace
 from ptkeras.from_scratch import learn_gates
 from ptkeras.from_scratch.gated_network import GatedNetwork
 from ptkeras.methods import settings
-from ptkeras.methods.pruning_from_scratch import HELD_OUT
+from ptkeras.methods.callbacks.pruning_from_scratch import HELD_OUT
 from ptkeras.models import build
 from ptkeras.surgery.fresh import widen
 

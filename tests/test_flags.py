@@ -22,7 +22,7 @@ from ptkeras.utils import flagging
 pytestmark = pytest.mark.tensorflow
 
 ROOT = Path(__file__).parents[1]
-FLAGS = settings.TABLE.flags
+FLAGS = settings.table().flags
 SECONDS = 20
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -127,7 +127,7 @@ CONTRADICTIONS = {
     ],
     "method": lambda draw: [
         f"--strategy={_several(draw)}",
-        f"--method={draw(st.sampled_from(sorted({*methods.names()} - {'dense', 'prunetrain'})))}",
+        f"--method={draw(st.sampled_from(sorted({*methods.names()} - {*methods.distributed()})))}",
     ],
     "share": lambda draw: [
         "--strategy=mirrored",

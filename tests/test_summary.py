@@ -2,7 +2,9 @@ import io
 
 from rich.console import Console
 
+from ptkeras.methods.pages import networks
 from ptkeras.report import summary
+from ptkeras.utils.text import removed
 
 RESULT = {
     "dataset": "digits",
@@ -17,6 +19,7 @@ RESULT = {
     "channels": [448, 112],
     "seconds": 1234.5,
 }
+GATED = RESULT | {"method": "skipnet"}
 
 
 def shown(result):
@@ -40,8 +43,8 @@ def test_a_pruned_run_is_shown_beside_the_dense_network():
 
 
 def test_what_is_rounded_to_nothing_has_no_sign():
-    assert summary.removed(1e6, 1e6 + 2) == "0.0%"
-    assert summary.removed(100, 150) == "−50.0%"
+    assert removed(1e6, 1e6 + 2) == "0.0%"
+    assert removed(100, 150) == "−50.0%"
 
 
 def test_a_dense_run_is_shown_alone():
@@ -52,7 +55,7 @@ def test_a_dense_run_is_shown_alone():
 
 def test_a_run_with_gates_tells_of_the_milliseconds():
     gates = {"blocks_run": 0.4, "mean_inference_flops": 900_000}
-    rows = shown(RESULT | gates | {"milliseconds_keras": [2.0, 1.5]})
+    rows = shown(GATED | gates | {"milliseconds_keras": [2.0, 1.5]})
     assert rows["ms of an image, Keras"] == ["2.000", "1.500", "25.0%"]
     assert "ms of an image, onnxruntime" not in rows
 
@@ -60,14 +63,14 @@ def test_a_run_with_gates_tells_of_the_milliseconds():
 def test_figures_are_those_that_methods_can_be_compared_by():
     plain = summary.figures(RESULT)
     assert plain == {name: RESULT[name] for name in plain}
-    sparse = summary.figures(RESULT | {"nonzero_params": [273_754, 17_331]})
+    sparse = summary.figures(RESULT | {"method": "magnitude", "nonzero_params": [273_754, 17_331]})
     assert sparse["params"] == [273_754, 17_331]
-    gated = summary.figures(RESULT | {"mean_inference_flops": 900_000})
+    gated = summary.figures(GATED | {"mean_inference_flops": 900_000})
     assert gated["inference_flops"] == [5_065_984, 900_000]
 
 
 def test_seconds_are_with_those_of_the_search():
-    searched = RESULT | {"search_seconds": 100.5}
+    searched = RESULT | {"method": "pruning_from_scratch", "search_seconds": 100.5}
     assert summary.figures(searched)["seconds"] == 1335.0
     rows = shown(searched)
     assert rows["seconds"] == ["", "1,335"]
@@ -76,13 +79,14 @@ def test_seconds_are_with_those_of_the_search():
 
 def test_figures_of_gates_are_shown_each_for_itself():
     """Older runs lack some of them."""
-    assert shown(RESULT | {"blocks_run": 0.4})["residual branches run"] == ["", "40.0%"]
-    mean = shown(RESULT | {"mean_inference_flops": 900_000})["… of an image, in mean"]
+    assert shown(GATED | {"blocks_run": 0.4})["residual branches run"] == ["", "40.0%"]
+    mean = shown(GATED | {"mean_inference_flops": 900_000})["… of an image, in mean"]
     assert mean == ["5.07 M", "900.00 k", "82.2%"]
 
 
 def test_networks_beside_each_other_lack_what_was_not_measured():
     row = {"network": "static", "accuracy": 0.5, "params": 1234, "inference_flops": 2e6}
     cells = ("static", "50.00%", "1,234", "2.00 M", "")
-    assert summary.networks([row, row | {"milliseconds": None}]) == [cells, cells]
-    assert shown(RESULT | {"comparison": [row]})["static"] == list(cells[1:-1])
+    assert networks.rows([row, row | {"milliseconds": None}]) == [cells, cells]
+    compared = RESULT | {"method": "static_dynamic", "comparison": [row]}
+    assert shown(compared)["static"] == list(cells[1:-1])

@@ -10,13 +10,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.ops import core as keras_core
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.operands import is_array
 from ptkeras.channels.registry import rule_for
 from ptkeras.channels.rules_merge import ARITHMETIC
 from ptkeras.channels.rules_moves import CHOOSERS, SPLITS, key_of, slice_key, split_axis
+from ptkeras.keras_compat.operations import keras_core, keras_numpy
 
 
 def parts(node: Any, labels: np.ndarray) -> np.ndarray | None:

@@ -10,12 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers, ops
-from keras.src.backend.common.masking import set_keras_mask
-from keras.src.layers.convolutional.base_conv import BaseConv
-from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
-from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
-from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
 from ptkeras.channels.inputs import symbolic_inputs
@@ -35,6 +29,14 @@ from ptkeras.channels.opening import (
 )
 from ptkeras.channels.operands import is_array
 from ptkeras.channels.rules_moves import is_move
+from ptkeras.keras_compat.graph import set_keras_mask
+from ptkeras.keras_compat.layers import (
+    BaseConv,
+    BaseConvTranspose,
+    BaseDepthwiseConv,
+    BaseSeparableConv,
+)
+from ptkeras.keras_compat.operations import keras_numpy
 
 # A batch size that no other size is a multiple of: where it turns up, the batch is meant.
 BATCH = 1009

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional
-from keras.src.ops.function import _build_map
 
+from ptkeras.keras_compat.graph import Functional, build_map
 from ptkeras.utils.models import check_model
 
 __all__ = [
@@ -98,4 +97,4 @@ def nodes_of(model: keras.Model) -> Iterator[Any]:
 
 def operations_between(inputs: Any, outputs: Any) -> list[Any]:
     """The layers and operations that lie between symbolic tensors, each once."""
-    return list(_build_map(keras.tree.flatten(inputs), keras.tree.flatten(outputs))[1])
+    return list(build_map(keras.tree.flatten(inputs), keras.tree.flatten(outputs))[1])

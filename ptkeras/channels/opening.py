@@ -16,18 +16,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
-from keras.src.backend.common.keras_tensor import any_symbolic_tensors
-from keras.src.backend.common.masking import set_keras_mask
-from keras.src.layers.merging.base_merge import Merge
-from keras.src.models.functional import Functional
-from keras.src.ops import core as keras_core
-from keras.src.ops import numpy as keras_numpy
-from keras.src.ops.node import Node
-from keras.src.ops.symbolic_arguments import SymbolicArguments
 
 from ptkeras.channels.graph import functional_of, given_to, is_graph
 from ptkeras.channels.leaves import is_changed
 from ptkeras.channels.operands import is_array
+from ptkeras.keras_compat.graph import (
+    Functional,
+    Node,
+    SymbolicArguments,
+    any_symbolic_tensors,
+    set_keras_mask,
+)
+from ptkeras.keras_compat.layers import Merge
+from ptkeras.keras_compat.operations import keras_core, keras_numpy
 
 _ORIGINAL, _RECORDER, _OUTPUTS = "_ptkeras_of", "_ptkeras_recorder", "_ptkeras_outputs"
 _LENGTH = 8  # stands for a length that is not known

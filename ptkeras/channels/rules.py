@@ -5,18 +5,20 @@ from __future__ import annotations
 import keras
 import numpy as np
 from keras import layers
-from keras.src.applications.convnext import LayerScale, StochasticDepth
-from keras.src.layers.convolutional.base_conv import BaseConv
-from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
-from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
-from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
-from keras.src.layers.pooling.base_global_pooling import BaseGlobalPooling
-from keras.src.layers.pooling.base_pooling import BasePooling
-from keras.src.ops import image as keras_image
-from keras.src.ops import nn as keras_nn
 
 from ptkeras.channels.elementwise import nature
 from ptkeras.channels.registry import Call, existing, register
+from ptkeras.keras_compat.layers import (
+    BaseConv,
+    BaseConvTranspose,
+    BaseDepthwiseConv,
+    BaseGlobalPooling,
+    BasePooling,
+    BaseSeparableConv,
+    LayerScale,
+    StochasticDepth,
+)
+from ptkeras.keras_compat.operations import keras_image, keras_nn
 
 
 def channel_axis(layer: layers.Layer, rank: int) -> int:

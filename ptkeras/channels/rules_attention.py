@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 from keras import layers
-from keras.src.ops import nn as keras_nn
 
 from ptkeras.channels.operands import known_zero
 from ptkeras.channels.registry import Call, register
+from ptkeras.keras_compat.operations import keras_nn
 
 
 def _project(call: Call, dense: Any, read: np.ndarray, made: list[np.ndarray | None]) -> list:

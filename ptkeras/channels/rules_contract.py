@@ -12,10 +12,6 @@ from typing import NamedTuple
 import keras
 import numpy as np
 from keras import layers
-from keras.src.ops import linalg as keras_linalg
-from keras.src.ops import math as keras_math
-from keras.src.ops import nn as keras_nn
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.operands import (
     data_of,
@@ -27,6 +23,7 @@ from ptkeras.channels.operands import (
 )
 from ptkeras.channels.registry import Call, existing, register
 from ptkeras.channels.rules import activate, channel_axis
+from ptkeras.keras_compat.operations import keras_linalg, keras_math, keras_nn, keras_numpy
 
 
 @register(

@@ -8,9 +8,6 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 from keras import layers
-from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
-from keras.src.ops import core as keras_core
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.elementwise import values_of
 from ptkeras.channels.operands import (
@@ -20,6 +17,8 @@ from ptkeras.channels.operands import (
     operands_of,
 )
 from ptkeras.channels.registry import Call, existing, register
+from ptkeras.keras_compat.layers import CustomScaleLayer
+from ptkeras.keras_compat.operations import keras_core, keras_numpy
 
 
 def combine(call: Call) -> np.ndarray | None:

@@ -12,12 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from keras.src.ops import core as keras_core
-from keras.src.ops import nn as keras_nn
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.operands import data_of, keep_whole, number_per_channel, reads_one_tensor
 from ptkeras.channels.registry import Call, existing, register
+from ptkeras.keras_compat.operations import keras_core, keras_nn, keras_numpy
 
 Mover = Callable[[Any, np.ndarray, tuple, dict], Any]
 _MOVERS: dict[type, Mover] = {

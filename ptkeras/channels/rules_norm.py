@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from keras.src.ops import nn as keras_nn
 
 from ptkeras.channels.operands import data_of, keep_whole, known_zero, number_per_channel
 from ptkeras.channels.registry import Call, register
+from ptkeras.keras_compat.operations import keras_nn
 
 
 def _axes(axis: int | list[int] | tuple[int, ...], rank: int) -> list[int]:

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from keras import layers
-from keras.src.layers.preprocessing.data_layer import DataLayer
-from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing_layer import (
-    BaseImagePreprocessingLayer,
-)
-from keras.src.layers.preprocessing.index_lookup import IndexLookup
-from keras.src.ops import image as keras_image
-from keras.src.ops import nn as keras_nn
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.registry import Call, register
 from ptkeras.channels.rules import within_channels
+from ptkeras.keras_compat.layers import BaseImagePreprocessingLayer, DataLayer, IndexLookup
+from ptkeras.keras_compat.operations import keras_image, keras_nn, keras_numpy
 
 
 @register(

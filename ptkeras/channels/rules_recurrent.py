@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from keras.src.layers.rnn.conv_lstm import ConvLSTM, ConvLSTMCell
 
 from ptkeras.channels.elementwise import nature
 from ptkeras.channels.registry import Call, register
 from ptkeras.channels.rules import channel_axis
 from ptkeras.channels.rules_wrappers import inner_results
+from ptkeras.keras_compat.layers import ConvLSTM, ConvLSTMCell
 
 
 @register(layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell, ConvLSTMCell)

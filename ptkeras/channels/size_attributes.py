@@ -11,12 +11,10 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from keras.src.ops import core as keras_core
-from keras.src.ops import numpy as keras_numpy
-
 from ptkeras.channels.choices import key_along
 from ptkeras.channels.opening import Opened
 from ptkeras.channels.trial import MismatchError, Smaller, run_smaller
+from ptkeras.keras_compat.operations import keras_core, keras_numpy
 
 _MOST = 3  # attributes that are set together: trying all choices among more would take too long
 

@@ -12,8 +12,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.ops import core as keras_core
-from keras.src.ops import numpy as keras_numpy
 
 from ptkeras.channels.opening import (
     Constant,
@@ -26,6 +24,7 @@ from ptkeras.channels.opening import (
     forget_masks,
     tensors_in,
 )
+from ptkeras.keras_compat.operations import keras_core, keras_numpy
 
 Shapes = Callable[[Any], "tuple[int | None, ...]"]
 _SIZED = (

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ptkeras import methods
 from ptkeras.utils.flagging import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -155,19 +156,13 @@ def _check_backend(strategy: str) -> None:
 
 
 def _check_batch(settings: Settings, replicas: int) -> None:
-    from ptkeras.prunetrain.batching import GRANULARITY
-
     size = settings.batch_size
     if size % replicas:
         raise SettingsError(
             f"flag --batch_size={size}: must be a multiple of {replicas}, the devices of "
             f"--strategy={settings.strategy} that share each batch."
         )
-    if settings.dynamic_batch and min(size, GRANULARITY) % replicas:
-        raise SettingsError(
-            f"flag --dynamic_batch: the batch grows by multiples of {min(size, GRANULARITY)}, "
-            f"which {replicas} devices cannot share; leave it out."
-        )
+    methods.get(settings.method).check_devices(settings, replicas)
 
 
 # The strategies.

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ptkeras.methods.settings import TABLE
+from ptkeras.methods.settings import parse
 from ptkeras.runs.run_folder import RunFolder
 from ptkeras.utils.flagging import (
     COUNT,
@@ -101,7 +101,7 @@ def sweep(settings: Settings) -> None:
             "python -m ptkeras.train."
         )
     path = folder.path / "sweep.json"
-    trained = TABLE.parse([f"--flagfile={folder.flags}"])
+    trained = parse([f"--flagfile={folder.flags}"])
     flags = {name: getattr(settings, name) for name in _TABLE.flags if name not in _APART}
     told = _told(path, flags)
 

@@ -14,9 +14,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ptkeras import methods
 from ptkeras.cli import distribution
 from ptkeras.cli.distribution import Devices
-from ptkeras.methods.settings import TABLE
+from ptkeras.methods.settings import parse, table
 from ptkeras.runs.run_folder import RunFolder
 from ptkeras.utils.flagging import Settings, SettingsError, asks_for_help, fail, is_ours
 
@@ -79,7 +80,7 @@ def _finish(settings: Settings, folder: RunFolder) -> dict[str, Any]:
 def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     import keras
 
-    from ptkeras import data, methods, models
+    from ptkeras import data, models
     from ptkeras.cli.weight_decay import decay_weights
     from ptkeras.runs.norms import ChannelNorms
     from ptkeras.runs.record import Record, architecture
@@ -100,7 +101,9 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     with devices.scope():
         model = models.build(settings.model, dataset.input_shape, dataset.num_classes)
         dense = architecture(model, settings.batch_size)
-        model, method, epochs, drops = methods.start(settings, dataset, model, folder)
+        method = methods.get(settings.method)
+        started = method.start(settings, dataset, model, folder)
+        model = started.model
         devices.from_chief(lambda: folder.open(settings))  # nothing is written if that refuses
         model.compile(
             keras.optimizers.SGD(settings.learning_rate, momentum=settings.momentum),
@@ -109,10 +112,11 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
         )
     devices.prepare(model, dataset)
     test = devices.batches(dataset.test)
-    pruning = next((one for one in method if hasattr(one, "reconfigurations")), None)
-    record = Record(folder, dense, settings.interval, dataset.batch_size, pruning)
+    pruning = next((one for one in started.callbacks if hasattr(one, "reconfigurations")), None)
+    batch_size = dataset.batch_size
+    record = Record(folder, dense, settings.interval, batch_size, pruning, method.columns)
     norms = ChannelNorms(folder, settings.measure)
-    stateful = [*(one for one in method if hasattr(one, "get_state")), record, norms]
+    stateful = [*(one for one in started.callbacks if hasattr(one, "get_state")), record, norms]
     survival = Survival(folder.last, stateful, dataset)
     survival.resume(model)
     decay_weights(model, settings.weight_decay)
@@ -124,34 +128,29 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     model.fit(
         devices.batches(dataset.train),
         validation_data=test,
-        epochs=epochs,
+        epochs=started.epochs or settings.epochs,
         shuffle=False,  # the dataset shuffles
         verbose=(1 if sys.stdout.isatty() else 2) if devices.is_chief else 0,
         callbacks=[
             # The bar is drawn before the others add their figures, which are in history.csv.
             *([keras.callbacks.ProgbarLogger()] if devices.is_chief else []),
             data.EpochSeed(dataset),
-            keras.callbacks.LearningRateScheduler(
-                _schedule(settings.learning_rate, drops, pruning)
-            ),
+            keras.callbacks.LearningRateScheduler(_schedule(settings, started, pruning)),
             norms,  # ahead of the method, whose reconfigurations take the smallest channels away
-            *method,
+            *started.callbacks,
             record,
             *_tensorboard(settings, folder),
             survival,
         ],
     )
 
-    for one in method:
-        model = one.finish(model) if hasattr(one, "finish") else model
+    model = started.finish(model)
     folder.save_model(model, folder.model)
     scores = model.evaluate(test, verbose=0, return_dict=True)
     now = architecture(model, settings.batch_size)
     record.finish(now)
     result = _result(settings, scores, dataset.num_train, (dense, now), record.rows)
-    for one in method:
-        result |= one.result() if hasattr(one, "result") else {}
-    folder.write_result(result)
+    folder.write_result(result | started.result())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,10 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if asks_for_help(arguments):
-        print(TABLE.help_text())
+        print(table().help_text())
         return 0
     try:
-        settings = TABLE.parse(arguments)
+        settings = parse(arguments)
         result = train(settings)
     except SettingsError as error:
         return fail(str(error))
@@ -210,12 +209,14 @@ def _be_deterministic(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _schedule(first: float, drops: list[int], pruning: Any) -> Callable[[int], float]:
+def _schedule(settings: Settings, started: methods.Start, pruning: Any) -> Callable[[int], float]:
     """The learning rate of an epoch: a tenth after each drop, and more for a larger batch."""
+    drops = started.learning_rate_drops
+    drops = settings.learning_rate_drops if drops is None else drops
 
     def rate(epoch: int) -> float:
         tenths = sum(epoch >= drop for drop in drops)
-        return first / 10**tenths * getattr(pruning, "batch_scale", 1.0)
+        return settings.learning_rate / 10**tenths * getattr(pruning, "batch_scale", 1.0)
 
     return rate
 
@@ -266,10 +267,9 @@ def _result(
 
 def _check_installed(settings: Settings) -> None:
     """Finds out, ahead of the training, whether what some flags need is installed."""
-    onnx = ("onnx", "onnxruntime", "tf2onnx")
     needed = {
-        "--export=onnx": onnx * ("onnx" in settings.export),
-        "--method=static_dynamic": onnx * (settings.method == "static_dynamic"),
+        "--export=onnx": ("onnx", "onnxruntime", "tf2onnx") * ("onnx" in settings.export),
+        f"--method={settings.method}": methods.get(settings.method).packages,
         "--tensorboard": ("tensorboard",) * settings.tensorboard,
     }
     for flag, packages in needed.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 _TOLD = ("method", "dataset", "model", "accuracy", "epochs", "seed")
-_TOLD_IF_THERE = ("sparsity",)  # of magnitude pruning
+_TOLD_IF_THERE = ("sparsity",)  # if weights were set to zero
 
 
 def metadata(folder: Path) -> dict[str, Any]:

@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import keras
-
-from ptkeras import cost
-from ptkeras.channels import trace
-from ptkeras.multi_worker.replicas import average_statistics
+from ptkeras.methods.method import Method, Start
 
 if TYPE_CHECKING:
+    import keras
+
     from ptkeras.data import Dataset
+    from ptkeras.report.runs import Run
+    from ptkeras.runs.run_folder import RunFolder
+    from ptkeras.utils.flagging import Settings
 
 
-def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:
-    """Prunes nothing, and keeps the same accounts as the methods that do.
+class Dense(Method):
+    """Prunes nothing, and keeps the same accounts as the methods that do."""
 
-    Args:
-        settings: the flags of `ptkeras.train`; none is read.
-        dataset: what is trained with.
-    """
-    return [Accounts(dataset.num_train)]
+    name = "dense"
+    is_distributed = True
+    is_pruning = False
+
+    def start(
+        self, settings: Settings, dataset: Dataset, model: keras.Model, folder: RunFolder
+    ) -> Start:
+        """Returns the network as it is."""
+        from ptkeras.methods.callbacks.accounts import Accounts
+
+        return Start(model, [Accounts(dataset.num_train)])
+
+    def sections(self, run: Run) -> tuple[str, ...]:
+        """Returns none: nothing is removed."""
+        return ()
 
 
-class Accounts(keras.callbacks.Callback):
-    """Adds to the logs of each epoch what `PruneTrain` adds, for a network that keeps its size.
-
-    Args:
-        examples: the number of examples in an epoch.
-        spent: training FLOPs that were spent before.
-    """
-
-    def __init__(self, examples: int, spent: int = 0) -> None:
-        super().__init__()
-        self.examples = examples
-        self.spent = spent
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Counts; nothing changes afterwards."""
-        self._figures = {
-            "lasso": 0.0,
-            "channels": int(trace(self.model).prunable.sum()),
-            "params": self.model.count_params(),
-            "inference_flops": cost.inference_flops(self.model),
-        }
-        self._epoch_flops = self.examples * cost.training_flops(self.model)
-
-    def on_test_begin(self, logs: dict | None = None) -> None:
-        """Has all devices test the same network."""
-        average_statistics(self.model)
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds to the logs."""
-        average_statistics(self.model)
-        if logs is not None:
-            flops = self.spent + (epoch + 1) * self._epoch_flops
-            logs.update(self._figures, training_flops=flops)
+METHOD = Dense()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ptkeras import methods
 from ptkeras.utils.flagging import Settings, SettingsError, as_text
 
 _TAKE_DEVICES = ("mirrored", "data_parallel")
-_DISTRIBUTED_METHODS = ("dense", "prunetrain")
 
 
 def complete(settings: Settings) -> None:
@@ -14,41 +14,20 @@ def complete(settings: Settings) -> None:
     Raises:
         SettingsError: If they do not go together.
     """
-    _fill_in(settings)
-    _check_together(settings)
+    _check_drops(settings)
+    _check_devices(settings)
+    methods.get(settings.method).complete(settings)
     if settings.output_dir is None:
         settings.output_dir = _default_folder(settings)
 
 
-def _fill_in(settings: Settings) -> None:
-    """Gives flags that were left out the values that depend on others."""
-    if settings.method == "magnitude":
-        if settings.pruning_begin is None:
-            settings.pruning_begin = settings.epochs // 2
-        if settings.pruning_end is None:
-            settings.pruning_end = settings.pruning_begin
-
-
-def _check_together(settings: Settings) -> None:
+def _check_drops(settings: Settings) -> None:
     drops, epochs = settings.learning_rate_drops, settings.epochs
     if drops and drops[-1] >= epochs:
         raise SettingsError(
             f"flag --learning_rate_drops={as_text(drops)}: must all be under --epochs={epochs}, "
             "or --learning_rate_drops= for none."
         )
-    _check_devices(settings)
-    if settings.method == "prunetrain" and settings.interval > epochs:
-        raise SettingsError(
-            f"flag --interval={settings.interval}: must not be longer than --epochs={epochs}, or "
-            "nothing would be removed before the end."
-        )
-    if settings.method == "magnitude":
-        begin, end = settings.pruning_begin, settings.pruning_end
-        if not begin <= end < epochs:
-            raise SettingsError(
-                f"flag --pruning_end={end}: must be from --pruning_begin={begin} to under "
-                f"--epochs={epochs}, so that what is left is trained again."
-            )
 
 
 def _check_devices(settings: Settings) -> None:
@@ -58,10 +37,10 @@ def _check_devices(settings: Settings) -> None:
             f"flag --devices={as_text(devices)}: must be left out with --strategy={strategy}; "
             f"{' and '.join(_TAKE_DEVICES)} take devices."
         )
-    if strategy != "none" and settings.method not in _DISTRIBUTED_METHODS:
+    if strategy != "none" and not methods.get(settings.method).is_distributed:
         raise SettingsError(
             f"flag --strategy={strategy}: must be none with --method={settings.method}, which "
-            f"trains on one device; {' and '.join(_DISTRIBUTED_METHODS)} train on several."
+            f"trains on one device; {' and '.join(methods.distributed())} train on several."
         )
     if devices and settings.batch_size % len(devices):
         raise SettingsError(

@@ -2,169 +2,164 @@
 
 from __future__ import annotations
 
-import importlib.util
+import math
+import re
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import keras
-import numpy as np
-
-from ptkeras import export, skipnet
-from ptkeras.export import ExportError
-from ptkeras.keras_compat.messages import print_msg
-from ptkeras.methods import Start
-from ptkeras.methods.dense import Accounts
-from ptkeras.skipnet.routing import Watch
+from ptkeras.methods.method import Method, Start
+from ptkeras.runs.schema import (
+    Field,
+    by_name,
+    is_number,
+    is_pair,
+    is_share,
+    is_whole,
+    list_of,
+)
+from ptkeras.utils.flagging import COUNT, POSITIVE, Flag, Parser, choice
+from ptkeras.utils.text import large, milliseconds, percent
 
 if TYPE_CHECKING:
+    import keras
+
     from ptkeras.data import Dataset
+    from ptkeras.report.runs import Run
     from ptkeras.runs.run_folder import RunFolder
+    from ptkeras.utils.flagging import Settings
+
+_FACTOR = Parser(float, "a number from 0", lambda x: 0 <= x < math.inf)
+_DISCOUNT = Parser(float, "from 0 to 1", lambda x: 0 <= x <= 1)
 
 
-# How many test images latency is measured on, in onnxruntime and in Keras, which takes longer.
-TIMED_IMAGES = 200
-KERAS_IMAGES = 20
+def _is_gates(value: Any) -> bool:
+    return list_of(is_whole, 2)(value) and value[1] <= value[0]
 
 
-def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:
-    """Trains a network with gates: by its loss, and then by reinforcement too.
-
-    Args:
-        settings: the flags of `ptkeras.train`.
-        dataset: what is trained with.
-    """
-    return [Gates(settings, dataset)]
+def _is_counts(value: Any) -> bool:
+    # No network has more blocks than four digits say, and a plot has no room for them.
+    return by_name(is_share)(value) and all(re.fullmatch(r"[0-9]{1,4}", key) for key in value)
 
 
-def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder) -> Start:
-    """Puts gates on the network, which trains for `rl_epochs` longer.
+_FLAGS = {
+    "SkipNet": (
+        Flag(
+            "gate",
+            "rnn",
+            choice("ffgate1", "ffgate2", "rnn"),
+            "What decides on a residual block: ffgate1, two convolutions; ffgate2, one; or "
+            "rnn, an LSTM that all blocks share.",
+        ),
+        Flag(
+            "gates",
+            "hard",
+            choice("hard", "soft"),
+            "What branches are multiplied by in supervised pre-training: hard, 0 or 1; or "
+            "soft, the probability.",
+        ),
+        Flag("alpha", 0.1, _FACTOR, "Reward for an image that skips all residual blocks."),
+        Flag(
+            "gamma", 1.0, _DISCOUNT, "Discount of what later gates are rewarded for, and the loss."
+        ),
+        Flag(
+            "rl_weight",
+            0.1,
+            POSITIVE,
+            "Weight of the gates' rewards beside the loss, a mean over the images of a batch.",
+        ),
+        Flag(
+            "rl_epochs",
+            20,
+            COUNT,
+            "Epochs of hybrid reinforcement learning, behind --epochs of supervised pre-training.",
+        ),
+        Flag("rl_learning_rate", 0.01, POSITIVE, "Learning rate of reinforcement learning."),
+        Flag(
+            "pretraining_epochs",
+            10,
+            COUNT,
+            "With static_dynamic, which trains --epochs with open gates first, the epochs of "
+            "supervised pre-training behind those.",
+        ),
+    ),
+}
 
-    Args:
-        settings: the flags of `ptkeras.train`.
-        dataset: what is trained with.
-        model: the network that gets gates.
-        folder: the run folder.
-    """
-    network = skipnet.add_gates(model, settings.gate)
-    found = callbacks(settings, dataset)
-    epochs = settings.epochs + settings.rl_epochs
-    return Start(network, found, epochs, settings.learning_rate_drops)
 
+class SkipNet(Method):
+    """Trains a network with gates: by its loss, and then by reinforcement too."""
 
-class Gates(Accounts):
-    """Has the gates of a `SkipNet` learn as the epoch says, and tells what they decide.
+    name = "skipnet"
+    flags = _FLAGS
+    columns = ("blocks_run",)
+    fields = (
+        Field(
+            "mean_inference_flops",
+            is_number,
+            "… of an image, in mean",
+            large,
+            after="inference_flops",
+            dense="inference_flops",
+        ),
+        Field("blocks_run", is_share, "residual branches run", percent, after="inference_flops"),
+        Field(
+            "milliseconds_keras",
+            is_pair,
+            "ms of an image, Keras",
+            milliseconds,
+            after="inference_flops",
+        ),
+        Field(
+            "milliseconds_onnxruntime",
+            is_pair,
+            "ms of an image, onnxruntime",
+            milliseconds,
+            after="inference_flops",
+        ),
+        Field("blocks_run_by_block", by_name(is_share)),
+        Field("images_by_blocks_run", _is_counts),
+        Field("blocks_run_by_class", by_name(is_share)),
+        Field("gates", _is_gates),
+        Field("flops_quartiles", list_of(is_number, 5)),
+    )
 
-    Args:
-        settings: the flags of `ptkeras.train`.
-        dataset: what is trained with.
-    """
+    def start(
+        self, settings: Settings, dataset: Dataset, model: keras.Model, folder: RunFolder
+    ) -> Start:
+        """Puts gates on the network, which trains for `rl_epochs` longer."""
+        from ptkeras import skipnet
+        from ptkeras.methods.callbacks.skipnet import Gates
 
-    def __init__(self, settings: Any, dataset: Dataset) -> None:
-        super().__init__(dataset.num_train)
-        self.settings = settings
-        self.dataset = dataset
-        self._stage: str | None = None
-        self._watch: Watch | None = None
+        gates = Gates(settings, dataset)
+        epochs = settings.epochs + settings.rl_epochs
+        network = skipnet.add_gates(model, settings.gate)
+        return Start(network, [gates], epochs, finish=gates.finish, result=gates.result)
 
-    def stage(self, epoch: int) -> str:
-        """What an epoch, counted from 0, belongs to: "pretraining" or "reinforcement"."""
-        return "pretraining" if epoch < self.settings.epochs else "reinforcement"
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Counts, and begins anew: the network may come from a checkpoint."""
-        super().on_train_begin(logs)
-        self._stage = self._watch = None
-
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Has the gates learn as the stage says."""
-        stage = self.stage(epoch)
-        if stage != self._stage:
-            self.enter(stage)
-            self._stage = stage
-            self._watch = None  # what it has compiled decides as the gates did before
-        if stage == "reinforcement":
-            self.model.optimizer.learning_rate = self.settings.rl_learning_rate
-
-    def enter(self, stage: str) -> None:
-        """Begins a stage, or takes it up again."""
-        network, settings = self.model, self.settings
-        if stage == "pretraining":
-            network.pretrain(settings.gates)
-        else:
-            network.reinforce(settings.alpha, settings.gamma, settings.rl_weight)
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds to the logs, the share of branches that the test images take among it."""
-        super().on_epoch_end(epoch, logs)
-        if logs is not None:
-            logs["blocks_run"] = self.watch().measure(self.dataset.test).blocks_run
-
-    def watch(self) -> Watch:
-        """What tells the decisions of the network as it is."""
-        if self._watch is None or self._watch.output is not self.model.outputs[0]:
-            self._watch = Watch(self.model)
-        return self._watch
-
-    def finish(self, model: skipnet.SkipNet) -> keras.Model:
-        """The network of a run: in plain Keras, and without gates that are always alike.
+    def stages(self, flags: Mapping[str, str]) -> dict[str, int]:
+        """Returns the stages of the training, and the epochs of each.
 
         Args:
-            model: the network as it was trained.
-        """
-        self._routing = Watch(model).measure(self.dataset.test)
-        # The images as an epoch has them, whichever epoch the run went on from.
-        self.dataset.epoch.assign(0)
-        self.dataset.first_step.assign(0)
-        settled = skipnet.settle(model, self.dataset.train)
-        self._settled = skipnet.measure(settled, self.dataset.test)
-        if self._settled.blocks:
-            settled = skipnet.plain(settled)
-        settled.compile(
-            "sgd",
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        settled.optimizer.build(settled.trainable_variables)  # or loading warns that it was not
-        self._times = self.times(skipnet.remove_gates(model), settled)
-        return settled
+            flags: the flags of a finished run, as text.
 
-    def times(self, dense: keras.Model, settled: keras.Model) -> dict[str, list[float]]:
-        """The milliseconds of a test image with all branches, and with those that it takes.
-
-        Args:
-            dense: the network without gates.
-            settled: the network of the run.
+        Raises:
+            LookupError: If one is missing.
+            ValueError: If one is no number.
         """
-        images = np.concatenate([x for x, _ in self.dataset.test.as_numpy_iterator()])
-        fast = skipnet.skipping(settled) if self._settled.blocks else settled
-        found = {"keras": skipnet.keras_latency([dense, fast], images[:KERAS_IMAGES])}
-        if importlib.util.find_spec("onnxruntime") is not None:
-            pair = [dense, settled]
-            try:
-                found["onnxruntime"] = export.onnx_latency(pair, images[:TIMED_IMAGES])
-            except ExportError as error:  # the run is worth more than this figure
-                print_msg(f"No milliseconds in onnxruntime: {error}")
         return {
-            f"milliseconds_{name}": [round(each, 4) for each in pair]
-            for name, pair in found.items()
+            "supervised pre-training": int(flags["epochs"]),
+            "hybrid reinforcement learning": int(flags["rl_epochs"]),
         }
 
-    def result(self) -> dict[str, Any]:
-        """What the gates decide for the test images.
+    def figures(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the inference FLOPs of the test images in mean."""
+        dense, now = result["inference_flops"]
+        return {"inference_flops": [dense, result.get("mean_inference_flops", now)]}
 
-        The inference FLOPs of an image are a mean: those of what it takes, and of the gates that
-        are left. Milliseconds are those of one image at a time, on one thread in onnxruntime, where
-        that is installed.
-        """
-        routing, settled = self._routing, self._settled
-        names = self.dataset.labels
-        return {
-            "blocks_run": routing.blocks_run,
-            "blocks_run_by_block": dict(
-                zip(routing.blocks, routing.by_block.tolist(), strict=True)
-            ),
-            "images_by_blocks_run": routing.images_by_blocks,
-            "blocks_run_by_class": {names[n]: share for n, share in routing.by_class.items()},
-            "gates": [len(routing.blocks), len(settled.blocks)],
-            "flops_quartiles": settled.quantiles(),
-            "mean_inference_flops": round(float(settled.flops.mean())),
-        } | self._times
+    def sections(self, run: Run) -> Iterable[str]:
+        """Returns what the gates decide, and what was removed."""
+        from ptkeras.methods.pages import gates
+
+        yield from gates.sections(run)
+        yield from super().sections(run)
+
+
+METHOD = SkipNet()

@@ -1,6 +1,6 @@
 """What no image needs, and then what this image does not need: EigenDamage and SkipNet in one run.
 
-The stages, one behind the other in one `fit`:
+The stages, one after the other in one `fit`:
 
 1. `--epochs`: the network trains with all gates open, as it would without them but for the order
    in which gradients are summed;
@@ -14,136 +14,78 @@ What a stage is, the number of the epoch says, and so a run that was killed goes
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import keras
-import numpy as np
-
-from ptkeras import export, fisher, skipnet
-from ptkeras.methods import Start
 from ptkeras.methods.eigendamage import EigenDamage
-from ptkeras.methods.skipnet import TIMED_IMAGES, Gates
+from ptkeras.methods.method import Start
+from ptkeras.methods.skipnet import SkipNet
+from ptkeras.runs.schema import Field, is_number, list_of
 
 if TYPE_CHECKING:
+    import keras
+    from rich.table import Table
+
     from ptkeras.data import Dataset
+    from ptkeras.report.runs import Run
     from ptkeras.runs.run_folder import RunFolder
+    from ptkeras.utils.flagging import Settings
 
 
-def callbacks(settings: Any, dataset: Dataset) -> list[keras.callbacks.Callback]:
-    """Trains with gates, prunes the layers between them, and reinforces the gates.
-
-    Args:
-        settings: the flags of `ptkeras.train`.
-        dataset: what is trained with.
-    """
-    return [Stages(settings, dataset), Static(settings, dataset.num_train)]
+def _is_network(row: Any) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("network"), str):
+        return False
+    figures = (row.get(key) for key in ("accuracy", "params", "inference_flops", "milliseconds"))
+    return all(figure is None or is_number(figure) for figure in figures)
 
 
-def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder) -> Start:
-    """Puts gates on the network, which trains for as long as all stages take.
+class StaticDynamic(SkipNet):
+    """Trains with gates, prunes the layers between them, and reinforces the gates."""
 
-    Args:
-        settings: the flags of `ptkeras.train`.
-        dataset: what is trained with.
-        model: the network that gets gates.
-        folder: the run folder; the networks behind the first and the third stage go there.
-    """
-    network = skipnet.add_gates(model, settings.gate)
-    stages, static = callbacks(settings, dataset)
-    stages.folder = folder
-    epochs = stages.finetuned + settings.rl_epochs
-    return Start(network, [stages, static], epochs, settings.learning_rate_drops)
+    name = "static_dynamic"
+    flags = EigenDamage.flags | SkipNet.flags
+    packages = ("onnx", "onnxruntime", "tf2onnx")
+    fields = (*SkipNet.fields, *EigenDamage.fields, Field("comparison", list_of(_is_network)))
 
+    def start(
+        self, settings: Settings, dataset: Dataset, model: keras.Model, folder: RunFolder
+    ) -> Start:
+        """Puts gates on the network, which trains for as long as all stages take."""
+        from ptkeras import skipnet
+        from ptkeras.methods.callbacks.static_dynamic import Stages, Static
 
-class Stages(Gates):
-    """Has the gates be open, learn or be reinforced as the epoch says.
+        network = skipnet.add_gates(model, settings.gate)
+        gates, static = Stages(settings, dataset, folder), Static(settings, dataset.num_train)
+        return Start(
+            network,
+            [gates, static],
+            gates.finetuned + settings.rl_epochs,
+            finish=gates.finish,
+            result=lambda: gates.result() | static.result(),
+        )
 
-    Args:
-        settings: the flags of `ptkeras.train`.
-        dataset: what is trained with.
+    def stages(self, flags: Mapping[str, str]) -> dict[str, int]:
+        """Returns the stages of the training, and the epochs of each."""
+        prunings = len(flags["prune_ratio"].split(","))
+        return {
+            "training with all gates open": int(flags["epochs"]),
+            "supervised pre-training of the gates": int(flags["pretraining_epochs"]),
+            "pruning and fine-tuning with all gates open": prunings * int(flags["finetune_epochs"]),
+            "hybrid reinforcement learning": int(flags["rl_epochs"]),
+        }
 
-    Attributes:
-        folder: the run folder, once there is one.
-    """
+    def tables(self, result: Mapping[str, Any]) -> Iterable[Table]:
+        """Returns the networks after the stages beside each other."""
+        from ptkeras.methods.pages import networks
 
-    def __init__(self, settings: Any, dataset: Dataset) -> None:
-        super().__init__(settings, dataset)
-        self.folder: RunFolder | None = None
-        self.pretrained = settings.epochs + settings.pretraining_epochs
-        self.finetuned = self.pretrained + len(settings.prune_ratio) * settings.finetune_epochs
+        return networks.tables(result)
 
-    def stage(self, epoch: int) -> str:
-        """What an epoch, counted from 0, belongs to."""
-        ends = (self.settings.epochs, self.pretrained, self.finetuned)
-        names = ("dense", "pretraining", "finetuning", "reinforcement")
-        return names[sum(epoch >= end for end in ends)]
+    def sections(self, run: Run) -> Iterable[str]:
+        """Returns the networks after the stages, what the gates decide, and what was removed."""
+        from ptkeras.methods.pages import networks
 
-    def enter(self, stage: str) -> None:
-        """Begins a stage, or takes it up again."""
-        if stage in ("dense", "finetuning"):
-            self.model.open_gates()
-        else:
-            super().enter(stage)
-
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Adds to the logs, and keeps the networks that the last one is compared with."""
-        super().on_epoch_end(epoch, logs)
-        for name, end in (("dense", self.settings.epochs), ("static", self.finetuned)):
-            if epoch + 1 == end:
-                self.folder.save_model(skipnet.remove_gates(self.model), self._path(name))
-
-    def finish(self, model: skipnet.SkipNet) -> keras.Model:
-        """As for SkipNet; compares the network with those of the stages before."""
-        finished = super().finish(model)
-        self._table = self._compare(finished)
-        return finished
-
-    def times(self, dense: keras.Model, settled: keras.Model) -> dict[str, list[float]]:
-        """None: the table has them, of all three networks."""
-        return {}
-
-    def result(self) -> dict[str, Any]:
-        """What the gates decide, and the table of the three networks."""
-        return super().result() | {"comparison": self._table}
-
-    def _path(self, name: str) -> Path:
-        return self.folder.path / f"{name}.keras"
-
-    def _compare(self, finished: keras.Model) -> list[dict[str, Any]]:
-        before = [keras.models.load_model(self._path(name)) for name in ("dense", "static")]
-        images = np.concatenate([x for x, _ in self.dataset.test.as_numpy_iterator()])
-        times = export.onnx_latency([*before, finished], images[:TIMED_IMAGES])
-        rows = []
-        for name, model, seconds in zip(
-            ("dense", "static", "static and dynamic"), [*before, finished], times, strict=True
-        ):
-            routing = skipnet.measure(model, self.dataset.test)
-            rows.append(
-                {
-                    "network": name,
-                    "accuracy": routing.accuracy,
-                    "params": model.count_params(),
-                    "inference_flops": round(float(routing.flops.mean())),
-                    "milliseconds": round(seconds, 4),
-                }
-            )
-        return rows
+        yield from networks.sections(run)
+        yield from super().sections(run)
 
 
-class Static(EigenDamage):
-    """Prunes behind the pre-training of the gates, all but the gates themselves."""
-
-    def trained(self) -> int:
-        """The number of epochs behind which the first pruning comes."""
-        return self.settings.epochs + self.settings.pretraining_epochs
-
-    def left_alone(self) -> list[str]:
-        """The names of the layers that gates are made of."""
-        kept = {op.name for op in skipnet.remove_gates(self.model).operations}
-        return [layer.name for layer in fisher.layers(self.model) if layer.name not in kept]
-
-    def _prune(self, epoch: int, number: int) -> None:
-        # The static network runs all branches: what pre-training skips must not look unneeded.
-        self.model.open_gates()
-        super()._prune(epoch, number)
+METHOD = StaticDynamic()

@@ -17,14 +17,12 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
-from ptkeras.methods.settings import TABLE, read_by
-from ptkeras.report import summary
+from ptkeras.methods import settings
 from ptkeras.report.runs import Run, read
 from ptkeras.report.style import LIGHT, MARKERS, styled
 from ptkeras.utils.files import aside, check_writable_name, fault_of
+from ptkeras.utils.text import large, whole
 
-_APART = (name for name, flag in TABLE.flags.items() if flag.is_apart)
-_REPEATS = ("seed", "data_dir", *_APART)  # flags in which runs may differ whose mean is taken
 _WIDE = 110  # characters, for rows of one line
 _NAME = re.compile(r".{1,22}$|.{1,22}(?<=[-_./])|.{1,22}")  # lines that end between words
 _CAPTION = (
@@ -194,7 +192,9 @@ def _mean_of(runs: Sequence[Run]) -> str:
 
 def _differing(runs: Sequence[Run]) -> list[str]:
     """The flags in which runs of one method differ, but for those that change no figure."""
-    names = [name for name in read_by(runs[0].result["method"]) if name not in _REPEATS]
+    apart = (name for name, flag in settings.table().flags.items() if flag.is_apart)
+    repeats = {"seed", "data_dir", *apart}  # flags in which runs may differ whose mean is taken
+    names = [name for name in settings.read_by(runs[0].result["method"]) if name not in repeats]
     # A run of before may lack a flag: nobody knows whether it is a repetition of the others.
     return [name for name in names if len({run.flags.get(name) for run in runs}) > 1]
 
@@ -208,12 +208,12 @@ def _cells(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     spread = f"± {100 * statistics.stdev(accuracies):.2f}" if len(runs) > 1 else ""
     cells = [(f"{statistics.mean(accuracies):.2%}", spread)]
     keys = {
-        "inference_flops": summary.large,
-        "training_flops": summary.large,
-        "params": summary.whole,
+        "inference_flops": large,
+        "training_flops": large,
+        "params": whole,
     }
     for key, text in keys.items():
         dense, now = (statistics.mean(run.figures[key][i] for run in runs) for i in (0, 1))
         change = round(now / dense - 1, 2) if dense else 0.0
         cells.append((text(now), f"{change:+.0%}".replace("-", "−") if change else ""))
-    return [*cells, (summary.whole(statistics.mean(run.figures["seconds"] for run in runs)),)]
+    return [*cells, (whole(statistics.mean(run.figures["seconds"] for run in runs)),)]

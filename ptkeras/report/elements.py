@@ -5,11 +5,14 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from ptkeras.report.runs import Run
 from ptkeras.report.style import svg
+
+if TYPE_CHECKING:
+    from ptkeras.report.runs import Run
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ptkeras.report import gates, plots, summary
+from ptkeras.report import plots, summary
 from ptkeras.report.elements import figure, section, table, text
 from ptkeras.report.runs import Run
 from ptkeras.report.style import style_sheet, styled
+from ptkeras.utils.text import removed
 from ptkeras.version import __version__
 
 _STYLE = """
@@ -68,9 +69,7 @@ def _sections(run: Run) -> Iterable[str]:
         "Accuracy and loss",
         figure(plots.learning, run, "Accuracy and loss over the epochs"),
     )
-    yield from gates.sections(run)
-    if run.result["method"] != "dense":
-        yield from _removal(run)
+    yield from run.method.sections(run)
     if "final" in run.architecture:
         drawn = figure(plots.layers, run, "Each layer's channels and multiply-accumulates")
         yield section("Layers, before and after", drawn)
@@ -80,37 +79,16 @@ def _sections(run: Run) -> Iterable[str]:
     yield section("Flags", _flags(run))
 
 
-def _removal(run: Run) -> Iterable[str]:
-    if "sparsity" in run.history:
-        drawn = figure(plots.sparsity, run, "Share of zero weights over the epochs")
-        yield section("Weights that are zero", drawn)
-        return
-    yield section(
-        "Inference FLOPs",
-        figure(plots.flops, run, "Inference FLOPs over the epochs, and accuracy against them"),
-    )
-    yield section(
-        "Channels of each layer over time",
-        "<p>The numbers are the channels that a layer has; the stronger the colour, the more of "
-        "its first ones are left.</p>"
-        + figure(plots.heat_map, run, "Channels of each layer over the epochs"),
-    )
-    if run.reconfigurations:
-        yield section("Reconfigurations", _reconfigurations(run))
-
-
 def _summary_table(run: Run) -> str:
     rows = summary.rows(run.result)
     paces = run.epoch_seconds()
     if paces:
         first, last = paces
-        before = (
-            (f"{first:.3g}", summary.removed(first, last)) if run.reconfigurations else ("", "")
-        )
+        before = (f"{first:.3g}", removed(first, last)) if run.reconfigurations else ("", "")
         rows.append(("seconds of an epoch, as a median", before[0], f"{last:.3g}", before[1]))
     method = run.result["method"]
-    if method == "dense":
-        return table(("", "dense"), [(name, now) for name, _, now, _ in rows])
+    if not run.method.is_pruning:
+        return table(("", method), [(name, now) for name, _, now, _ in rows])
     heads = ("", "dense", method, "removed")
     note = ""
     if paces and run.reconfigurations:
@@ -119,20 +97,6 @@ def _summary_table(run: Run) -> str:
             "last, each without the epoch that compiled the step.</p>"
         )
     return table(heads, rows) + note
-
-
-def _reconfigurations(run: Run) -> str:
-    def both(change: dict, key: str) -> str:
-        return " → ".join(
-            summary.large(n) if key == "inference_flops" else f"{n:,}" for n in change[key]
-        )
-
-    keys = ("channels", "params", "inference_flops")
-    rows = [
-        (str(c["epoch"]), *(both(c, key) for key in keys), f"{c['seconds']:.2f}")
-        for c in run.reconfigurations
-    ]
-    return table(("epoch", "channels", "parameters", "inference FLOPs", "seconds"), rows)
 
 
 def _flags(run: Run) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
-from ptkeras.report.runs import Run
 from ptkeras.report.style import DASHES, PAGE
+
+if TYPE_CHECKING:
+    from ptkeras.report.runs import Run
 
 WIDTH = 9.0  # inches
 STRONGEST = 0.5  # opacity of a cell of the heat map: ink stands out from it, in light and dark
@@ -26,7 +29,7 @@ def learning(run: Run) -> Figure:
         axes.set_title(name)
         axes.legend(loc="best")
     figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1))
-    if run.result["method"] == "prunetrain":
+    if any(lasso > 0 for lasso in run.history.get("lasso", ())):
         figure.axes[1].set_title("loss, with the lasso")
     return figure
 
@@ -62,12 +65,17 @@ def flops(run: Run) -> Figure:
     return figure
 
 
-def sparsity(run: Run) -> Figure:
-    """The share of weights that are zero over the epochs."""
+def share(run: Run, column: str) -> Figure:
+    """A share over the epochs.
+
+    Args:
+        run: the run.
+        column: its column of `history.csv`.
+    """
     figure = Figure((WIDTH, 2.4), layout="constrained")
     axes = figure.subplots()
     look = {"color": PAGE.blue, "marker": marker(run)}
-    axes.step(run.history["epoch"], run.history["sparsity"], where="mid", **look)
+    axes.step(run.history["epoch"], run.history[column], where="mid", **look)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -92,7 +100,7 @@ def heat_map(run: Run) -> Figure:
                 cells.append([stretch.begin, stretch.end, count])
         cells.append([behind, end, stretches[-1].channels.get(name, 0)])
         for begin, stop, count in cells:
-            share = min(1.0, count / full) if full else 0.0  # Pruning from Scratch widens some
+            share = min(1.0, count / full) if full else 0.0  # some methods widen a layer
             look = {"color": PAGE.blue, "alpha": STRONGEST * share, "linewidth": 0}
             axes.barh(y, stop - begin, 0.9, left=begin, **look)
             if (stop - begin) / end > _DIGIT * len(str(count)):  # a number has to fit its cell

@@ -14,7 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ptkeras.report import readable, summary
+from ptkeras import methods
+from ptkeras.report import summary
+from ptkeras.runs import schema
 from ptkeras.runs.run_folder import RunFolder
 from ptkeras.utils.files import fault_of, read_text
 
@@ -65,6 +67,11 @@ class Run:
         return "{dataset}, {model}, {method}".format(**self.result)
 
     @property
+    def method(self) -> methods.Method:
+        """What the library knows of its method."""
+        return methods.find(self.result["method"])
+
+    @property
     def figures(self) -> dict[str, Any]:
         """What it is compared with others by: see `ptkeras.report.summary.figures`."""
         return summary.figures(self.result)
@@ -72,9 +79,8 @@ class Run:
     @property
     def threshold(self) -> float | None:
         """The sparsity threshold, where the method has one."""
-        if self.result["method"] != "prunetrain":
-            return None
-        return _cell("flags.txt", "threshold", self.flags["threshold"])
+        flag = self.method.threshold
+        return None if flag is None else _cell("flags.txt", "threshold", self.flags[flag])
 
     @property
     def reconfigurations(self) -> list[dict[str, Any]]:
@@ -169,8 +175,9 @@ def _unreadable(files: RunFolder, error: Exception) -> ValueError:
 
 
 def _check_result(result: dict[str, Any]) -> None:
-    _check_names("result.json", result, (*_FIGURES, *readable.COSTS))
-    readable.check("result.json", result, readable.RESULT)
+    _check_names("result.json", result, (*_FIGURES, *schema.COSTS))
+    schema.check("result.json", result, schema.forms_of(schema.FIELDS))
+    schema.check("result.json", result, schema.forms_of(methods.find(result["method"]).fields))
 
 
 def _check_names(file: str, there: Any, names: Iterable[str]) -> None:
@@ -191,12 +198,12 @@ def _check(run: Run) -> None:
     """Raises a LookupError or a ValueError that names the file and what is missing or damaged."""
     for file, there, names in _needed(run):
         _check_names(file, there, names)
-    readable.check_history(run.history, run.result["epochs"])
+    schema.check_history(run.history, run.result["epochs"])
     for end in ("initial", "final"):
-        readable.check("architecture.json", run.architecture.get(end, {}), readable.NETWORK)
+        schema.check("architecture.json", run.architecture.get(end, {}), schema.NETWORK)
     for change in run.reconfigurations:
-        readable.check("architecture.json", change, readable.CHANGE)
-    readable.check("norms.json", run.norms or {}, readable.NORMS)
+        schema.check("architecture.json", change, schema.CHANGE)
+    schema.check("norms.json", run.norms or {}, schema.NORMS)
     if not run.stretches()[0].channels:
         raise LookupError("architecture.json has no layers")
     epochs = [0, *(change["epoch"] for change in run.reconfigurations), run.result["epochs"]]
@@ -225,7 +232,7 @@ def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
         for network in (run.architecture["initial"], run.architecture["final"]):
             yield "architecture.json", network, ("layers", "macs")
     for change in run.reconfigurations:
-        yield "architecture.json", change, ("epoch", "layers", "seconds", *readable.COSTS)
+        yield "architecture.json", change, ("epoch", "layers", "seconds", *schema.COSTS)
     if run.norms is not None:
         yield "norms.json", run.norms, ("lowest", "per_decade", "moments")
 

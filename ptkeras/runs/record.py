@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -25,6 +26,7 @@ class Record(keras.callbacks.Callback):
         interval: the number of epochs between two checkpoints.
         batch_size: the batch size, a variable that may grow.
         pruning: a callback with `reconfigurations`, as `ptkeras.PruneTrain` has them, or None.
+        columns: figures of the logs that `history.csv` has beside those of every run.
 
     Attributes:
         rows: a dict an epoch, by `run_folder.COLUMNS`.
@@ -37,6 +39,7 @@ class Record(keras.callbacks.Callback):
         interval: int,
         batch_size: Any,
         pruning: Any = None,
+        columns: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.folder = folder
@@ -44,6 +47,7 @@ class Record(keras.callbacks.Callback):
         self.interval = interval
         self.batch_size = batch_size
         self.pruning = pruning
+        self.columns = columns
         self.rows: list[dict[str, Any]] = []
         self._running = False
         self._spent = 0.0  # seconds on the epoch at hand, before the run was stopped in it
@@ -88,7 +92,7 @@ class Record(keras.callbacks.Callback):
         self._write({"final": final})
 
     def _write(self, more: dict[str, Any] | None = None) -> None:
-        self.folder.write_history(self.rows)
+        self.folder.write_history(self.rows, self.columns)
         changes = getattr(self.pruning, "reconfigurations", [])
         told = {"initial": self.initial, "reconfigurations": changes}
         self.folder.write_json(self.folder.architecture, told | (more or {}))

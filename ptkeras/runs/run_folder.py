@@ -6,14 +6,14 @@ history.csv          a row an epoch
 architecture.json    the first network, each reconfiguration, and the last network
 norms.json           how large the channels were at the start, in the middle and at the end
 report.html          all of it on one page
-search.json          with Pruning from Scratch, what the gates left
+search.json          what a method that searches before the training has found
 checksums.txt        the SHA-256 of the files of a finished run, as sha256sum has it
 result.json          the figures of the final table; there once the run is finished
 model.onnx, model.tflite, saved_model/
                      with --export: the network for other runtimes
 checkpoints/         epoch_0010.keras and so on; last.keras, or last.previous.keras
                      where that is damaged, is what a resumed run goes on from;
-                     gates.keras, while Pruning from Scratch learns its gates
+                     gates.keras, while a search learns gates
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import re
 import reprlib
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +65,6 @@ COLUMNS = (
     "gradient_bytes",
     "seconds",
 )
-MORE_COLUMNS = ("sparsity", "blocks_run")  # where a method has such a figure
 _FOLDERS = (
     "checkpoints",
     "saved_model",
@@ -278,12 +277,17 @@ class RunFolder:
             with aside(path) as new:
                 model.save(new)
 
-    def write_history(self, rows: list[dict[str, Any]]) -> None:
-        """Writes a row an epoch; None where there is no figure."""
+    def write_history(self, rows: list[dict[str, Any]], more: Iterable[str] = ()) -> None:
+        """Writes a row an epoch; a field is empty if there is no figure.
+
+        Args:
+            rows: the figures of each epoch, by column.
+            more: columns beside `COLUMNS`; those without a figure are left out.
+        """
         if not self.writes:
             return
         text = io.StringIO()
-        columns = [*COLUMNS, *(c for c in MORE_COLUMNS if any(c in row for row in rows))]
+        columns = [*COLUMNS, *(c for c in more if any(c in row for row in rows))]
         writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -8,7 +8,7 @@ import pytest
 from ptkeras import cost
 from ptkeras.cli import train
 from ptkeras.methods import settings
-from ptkeras.methods.eigendamage import first_images
+from ptkeras.methods.callbacks.eigendamage import first_images
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
 

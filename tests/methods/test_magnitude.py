@@ -10,8 +10,9 @@ import pytest
 
 from ptkeras.cli import train
 from ptkeras.magnitude import report
-from ptkeras.methods import magnitude, settings
-from ptkeras.methods.magnitude import SparseAccounts, gradual
+from ptkeras.methods import settings
+from ptkeras.methods.callbacks import magnitude
+from ptkeras.methods.callbacks.magnitude import SparseAccounts, gradual
 from tests.same_run import assert_same_weights, stopped_in
 
 pytestmark = pytest.mark.tensorflow

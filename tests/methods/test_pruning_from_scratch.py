@@ -10,7 +10,8 @@ import pytest
 from ptkeras import cost
 from ptkeras.cli import train
 from ptkeras.from_scratch.gates import _Best
-from ptkeras.methods import pruning_from_scratch, settings
+from ptkeras.methods import settings
+from ptkeras.methods.callbacks import pruning_from_scratch
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
 

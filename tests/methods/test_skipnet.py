@@ -11,7 +11,7 @@ import pytest
 from ptkeras import cost, data, export, skipnet
 from ptkeras.cli import train
 from ptkeras.methods import settings
-from ptkeras.methods import skipnet as method
+from ptkeras.methods.callbacks.skipnet import Gates
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
 from tests.skipnet.networks import images, small
@@ -104,7 +104,7 @@ def test_flags_reach_the_gates():
     flags = ["--method=skipnet", "--alpha=2", "--gamma=0.5", "--rl_weight=4", "--gates=soft"]
     values = settings.parse(flags)
     network = skipnet.add_gates(build("resnet20", (8, 8, 1), 10), values.gate)
-    (gates,) = method.callbacks(values, types.SimpleNamespace(num_train=9))
+    gates = Gates(values, types.SimpleNamespace(num_train=9))
     gates.set_model(network)
     assert [gates.stage(epoch) for epoch in (0, 59, 60)] == [
         "pretraining",
@@ -127,7 +127,7 @@ def test_a_network_that_is_not_exported_is_timed_in_keras_alone(monkeypatch, cap
 
     test = tf.data.Dataset.from_tensor_slices((images(8), np.arange(8) % 4)).batch(4)
     values = settings.parse(["--method=skipnet"])
-    gates = method.Gates(values, types.SimpleNamespace(num_train=8, test=test))
+    gates = Gates(values, types.SimpleNamespace(num_train=8, test=test))
     network = skipnet.add_gates(small(1), "ffgate2")
     gates._settled = skipnet.measure(network, test)
     assert list(gates.times(skipnet.remove_gates(network), network)) == ["milliseconds_keras"]

@@ -7,7 +7,8 @@ import pytest
 
 from ptkeras import cost, data, skipnet
 from ptkeras.cli import train
-from ptkeras.methods import settings, static_dynamic
+from ptkeras.methods import settings
+from ptkeras.methods.callbacks.static_dynamic import Stages, Static
 from ptkeras.models import build
 from tests.same_run import assert_same_weights, stopped_in
 from tests.skipnet.networks import images, small
@@ -87,7 +88,7 @@ def test_stages_follow_each_other():
     flags = ["--epochs=3", "--pretraining_epochs=2", "--prune_ratio=0.2,0.2", "--finetune_epochs=2"]
     values = settings.parse(["--method=static_dynamic", *flags])
     dataset = types.SimpleNamespace(num_train=9)
-    stages, static = static_dynamic.callbacks(values, dataset)
+    stages, static = Stages(values, dataset, folder=None), Static(values, dataset.num_train)
     names = [stages.stage(epoch) for epoch in range(10)]
     assert names == ["dense"] * 3 + ["pretraining"] * 2 + ["finetuning"] * 4 + ["reinforcement"]
     assert static.trained() == 5
@@ -105,7 +106,7 @@ def begun():
     dataset = types.SimpleNamespace(num_train=8, test=batches)
     network = skipnet.add_gates(small(), "ffgate2")
     network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    found = static_dynamic.callbacks(values, dataset)
+    found = [Stages(values, dataset, folder=None), Static(values, dataset.num_train)]
     for callback in found:
         callback.set_model(network)
         callback.on_train_begin()

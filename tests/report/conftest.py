@@ -9,8 +9,8 @@ import pytest
 
 from ptkeras import PruneTrain
 from ptkeras.methods import settings
-from ptkeras.methods.dense import Accounts
-from ptkeras.methods.skipnet import Gates
+from ptkeras.methods.callbacks.accounts import Accounts
+from ptkeras.methods.callbacks.skipnet import Gates
 from ptkeras.runs.norms import ChannelNorms
 from ptkeras.runs.record import Record, architecture, gradient_traffic
 from ptkeras.runs.run_folder import RunFolder

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ptkeras import methods, report
-from ptkeras.methods.settings import SECTIONS, TABLE, read_by
+from ptkeras import report
 from ptkeras.report.__main__ import main
 from tests.report.conftest import finish
 
@@ -70,11 +69,6 @@ def test_a_run_that_lacks_a_flag_takes_no_part_in_a_mean(pruned, other_seed, tmp
 def test_flags_of_other_methods_are_no_difference(pruned, tmp_path):
     other = with_flag(pruned, tmp_path / "other", "gate_epochs", 3)
     assert list(report.compare([pruned, other]).groups()) == ["prunetrain"]
-
-
-def test_every_method_has_its_flags():
-    assert set(SECTIONS) == set(methods.names())
-    assert {name for method in SECTIONS for name in read_by(method)} == set(TABLE.flags)
 
 
 def test_repetitions_of_a_seed_are_told(pruned, other_seed, tmp_path):

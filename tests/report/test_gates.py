@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 
-from ptkeras import report
-from ptkeras.report import gate_plots, gates, readable, style, summary
+from ptkeras import methods, report
+from ptkeras.methods.pages import gate_plots, gates, networks
+from ptkeras.report import style, summary
+from ptkeras.runs import schema
+from ptkeras.utils.text import large
 from tests.report.reader import Reader
 
 NETWORKS = [
@@ -23,7 +26,8 @@ NETWORKS = [
         ("static and dynamic", 0.9944, 43_674, 1_800_960, 0.0297),
     )
 ]
-KEYS = tuple(readable.GATES)
+KEYS = (*(field.key for field in methods.get("skipnet").fields), "comparison")
+FORMS = schema.forms_of(methods.get("static_dynamic").fields)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +59,7 @@ def drawn(run, **changed):
     changed = dataclasses.replace(run, result=result)
     assert summary.rows(result)
     with style.styled():
-        return Reader("".join(gates.sections(changed)))
+        return Reader("".join([*networks.sections(changed), *gates.sections(changed)]))
 
 
 def test_the_page_says_what_the_gates_decide(run, reader):
@@ -79,7 +83,7 @@ def test_its_tables_have_the_costs(run, reader):
     row = reader.tables[reader.tables.index(names) + 1]
     quartiles = run.result["flops_quartiles"]
     assert quartiles[0] < quartiles[-1]
-    assert row == [*map(summary.large, [*quartiles, run.result["mean_inference_flops"]])]
+    assert row == [*map(large, [*quartiles, run.result["mean_inference_flops"]])]
     heads = ["all branches", "with skipping", "removed"]
     at = reader.tables.index(heads)  # the cell before them is empty
     assert reader.tables[at + 1] == ["Keras", "2.000", "1.500", "25.0%"]
@@ -199,10 +203,10 @@ DAMAGE = (None, "many", -1, math.nan, math.inf, 10**400, [1], {"x": 2}, [{}], Tr
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=repr)
 def test_what_is_damaged_is_named(run, damage):
-    readable.check("result.json", run.result, readable.RESULT)
-    for key in readable.GATES:
+    schema.check("result.json", run.result, FORMS)
+    for key in KEYS:
         with pytest.raises(ValueError, match=rf"result\.json has .* as {key}$"):
-            readable.check("result.json", run.result | {key: damage}, readable.RESULT)
+            schema.check("result.json", run.result | {key: damage}, FORMS)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +224,7 @@ def test_what_is_damaged_is_named(run, damage):
 )
 def test_damage_is_found_within_a_figure(run, key, damage):
     with pytest.raises(ValueError, match=rf"result\.json has .* as {key}$"):
-        readable.check("result.json", run.result | {key: damage}, readable.RESULT)
+        schema.check("result.json", run.result | {key: damage}, FORMS)
 
 
 def test_a_damaged_run_is_refused(gated, tmp_path):

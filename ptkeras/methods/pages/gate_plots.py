@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from ptkeras.report.plots import ROW, WIDTH, marker, name_rows
-from ptkeras.report.runs import Run
+from ptkeras.report.plots import ROW, WIDTH, name_rows, share
 from ptkeras.report.style import PAGE
+from ptkeras.utils.text import percent
+
+if TYPE_CHECKING:
+    from ptkeras.report.runs import Run
 
 _LABELLED = 20  # so many bars have room for a number each
 _PANELS = {
@@ -39,7 +43,7 @@ def images_by_branches(run: Run) -> Figure:
     axes = figure.subplots()
     bars = axes.bar([*shares], [*shares.values()], 0.8, color=PAGE.blue)
     if len(shares) <= _LABELLED:
-        axes.bar_label(bars, [f"{share:.1%}" for share in shares.values()], padding=2)
+        axes.bar_label(bars, [*map(percent, shares.values())], padding=2)
     axes.set_xlim(-0.5, max(gates, *shares) + 0.5)
     axes.margins(y=0.12)
     axes.grid(axis="x", visible=False)
@@ -52,51 +56,31 @@ def images_by_branches(run: Run) -> Figure:
 
 def branches_over_epochs(run: Run) -> Figure:
     """The share of branches that test images take over the epochs, and where stages part."""
-    figure = Figure((WIDTH, 2.4), layout="constrained")
-    axes = figure.subplots()
-    look = {"color": PAGE.blue, "marker": marker(run)}
-    axes.step(run.history["epoch"], run.history["blocks_run"], where="mid", **look)
+    figure = share(run, "blocks_run")
+    [axes] = figure.axes
     for _, end in stages(run)[:-1]:
         axes.axvline(end + 0.5, color=PAGE.ink, linewidth=0.7, alpha=0.5)
     axes.set_ylim(0, 1.05)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title("branches that the test images take")
-    axes.set_xlabel("epoch")
     return figure
 
 
 def stages(run: Run) -> list[tuple[str, int]]:
-    """The stages of the training, and the epoch that each ends with.
+    """Returns the stages of the training, and the epoch that each ends with.
 
     Args:
         run: a run with gates.
 
     Returns:
-        Pairs in order; none where the flags do not say, or speak of other epochs than there are.
+        Pairs in order; none if the flags do not say, or speak of other epochs than there are.
     """
     try:
-        lengths = _lengths(run)
-    except (KeyError, ValueError):
+        lengths = run.method.stages(run.flags)
+    except (LookupError, ValueError):
         return []
     ends = itertools.accumulate(lengths.values())
     found = [(name, end) for (name, n), end in zip(lengths.items(), ends, strict=True) if n > 0]
     return found if found and found[-1][1] == len(run.history["epoch"]) else []
-
-
-def _lengths(run: Run) -> dict[str, int]:
-    def epochs(flag: str) -> int:
-        return int(run.flags[flag])
-
-    reinforcement = {"hybrid reinforcement learning": epochs("rl_epochs")}
-    if run.result["method"] != "static_dynamic":
-        return {"supervised pre-training": epochs("epochs")} | reinforcement
-    prunings = len(run.flags["prune_ratio"].split(","))
-    return {
-        "training with all gates open": epochs("epochs"),
-        "supervised pre-training of the gates": epochs("pretraining_epochs"),
-        "pruning and fine-tuning with all gates open": prunings * epochs("finetune_epochs"),
-    } | reinforcement
 
 
 def _columns(figure: Figure, count: int) -> list[Axes]:
@@ -107,8 +91,8 @@ def _bars_of_shares(axes: Axes, shares: dict[str, float]) -> None:
     ys = range(len(shares))
     axes.barh(ys, [1] * len(ys), 0.8, fill=False, edgecolor=PAGE.ink, linewidth=0.7)
     axes.barh(ys, [*shares.values()], 0.8, color=PAGE.blue)
-    for y, share in zip(ys, shares.values(), strict=True):
-        axes.text(1.02, y, f"{share:.1%}", size=7, va="center")
+    for y, part in zip(ys, shares.values(), strict=True):
+        axes.text(1.02, y, percent(part), size=7, va="center")
     name_rows(axes, [*shares])
     axes.set_xlim(0, 1.15)
     axes.set_xticks([])

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from ptkeras.report import gate_plots, summary
+from ptkeras.methods.pages import gate_plots
 from ptkeras.report.elements import figure, paragraph, section, table
-from ptkeras.report.runs import Run
+from ptkeras.utils.text import large, milliseconds, percent, removed
+
+if TYPE_CHECKING:
+    from ptkeras.report.runs import Run
 
 _RUNTIMES = {"Keras": "milliseconds_keras", "onnxruntime": "milliseconds_onnxruntime"}
 _QUARTILES = ("least", "first quartile", "median", "third quartile", "most")
 
 
 def sections(run: Run) -> Iterator[str]:
-    """The sections of a run with gates; none of one without.
+    """Returns the section of a run with gates; none if it tells nothing of them.
 
     Args:
         run: a finished run. What it does not tell, is left out.
     """
-    if run.result.get("comparison"):
-        yield section("Static and dynamic pruning", _networks(run))
     parts = [*_decisions(run), *_costs(run), *_epochs(run)]
     if parts:
         yield section("Gates", "\n".join(parts))
-
-
-def _networks(run: Run) -> str:
-    says = "Milliseconds are those of one image at a time, in onnxruntime on one thread."
-    heads = ("network", *summary.COMPARED)
-    return table(heads, summary.networks(run.result["comparison"])) + paragraph(says)
 
 
 def _decisions(run: Run) -> Iterator[str]:
@@ -46,7 +42,7 @@ def _decisions(run: Run) -> Iterator[str]:
 
 def _sentences(run: Run) -> Iterator[str]:
     if "blocks_run" in run.result:
-        share = f"{run.result['blocks_run']:.1%}"
+        share = percent(run.result["blocks_run"])
         yield f"A test image takes {share} of the residual branches with gates, in mean."
     if "gates" in run.result:
         gates, left = run.result["gates"]
@@ -68,7 +64,7 @@ def _costs(run: Run) -> Iterator[str]:
     if pairs:
         yield paragraph("Milliseconds of one test image at a time (onnxruntime on one thread):")
         rows = [
-            (name, f"{dense:.3f}", f"{now:.3f}", summary.removed(dense, now))
+            (name, milliseconds(dense), milliseconds(now), removed(dense, now))
             for name, (dense, now) in pairs.items()
         ]
         yield table(("", "all branches", "with skipping", "removed"), rows)
@@ -78,7 +74,7 @@ def _flops(run: Run) -> str:
     cells = dict(zip(_QUARTILES, run.result["flops_quartiles"], strict=True))
     if "mean_inference_flops" in run.result:
         cells["mean"] = run.result["mean_inference_flops"]
-    return table([*cells], [[summary.large(value) for value in cells.values()]])
+    return table([*cells], [[large(value) for value in cells.values()]])
 
 
 def _epochs(run: Run) -> Iterator[str]:

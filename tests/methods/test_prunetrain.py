@@ -1,7 +1,6 @@
 import inspect
 import types
 
-import keras
 import pytest
 
 import ptkeras
@@ -11,15 +10,15 @@ from ptkeras.methods import settings
 DATASET = types.SimpleNamespace(batch_size=7, num_train=100)
 
 
-def test_every_method_gives_callbacks():
-    for name in methods.names():
-        found = methods.callbacks(settings.parse([f"--method={name}"]), DATASET)
-        assert found and all(isinstance(one, keras.callbacks.Callback) for one in found)
+def callbacks(arguments):
+    """What PruneTrain trains with."""
+    values = settings.parse(arguments)
+    return methods.get("prunetrain").start(values, DATASET, model=None, folder=None).callbacks
 
 
 def test_every_option_of_prunetrain_is_a_flag():
     options = set(inspect.signature(ptkeras.PruneTrain).parameters)
-    assert options - set(settings.TABLE.flags) - {"model"} == {
+    assert options - set(settings.table().flags) - {"model"} == {
         "verbose",
         "monitor",
         "input_shape",
@@ -38,7 +37,7 @@ def test_flags_reach_prunetrain():
         "channel_multiple": 8,
     }
     arguments = [f"--{name}={value}" for name, value in flags.items()]
-    (callback,) = methods.callbacks(settings.parse(arguments), DATASET)
+    (callback,) = callbacks(arguments)
     assert {name: getattr(callback, name) for name in flags} == flags
 
 
@@ -47,9 +46,9 @@ def test_the_batch_grows_only_if_asked_to():
         with pytest.MonkeyPatch.context() as patched:
             seen = {}
             patched.setattr(
-                "ptkeras.methods.prunetrain.PruneTrain", lambda seen=seen, **kw: seen.update(kw)
+                "ptkeras.prunetrain.PruneTrain", lambda seen=seen, **kw: seen.update(kw)
             )
-            methods.callbacks(settings.parse(flags), DATASET)
+            callbacks(flags)
         assert seen["batch_size"] == wanted
 
 

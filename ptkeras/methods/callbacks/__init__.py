@@ -1,0 +1,1 @@
+"""What the methods train with; imported once a training starts, since all of it needs Keras."""

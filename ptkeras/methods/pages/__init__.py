@@ -1,0 +1,1 @@
+"""What methods add to the page of a run; imported once a page is written."""
