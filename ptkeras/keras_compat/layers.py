@@ -11,6 +11,7 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
 from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
 from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
+from keras.src.layers.merging.base_merge import Merge
 from keras.src.layers.pooling.base_global_pooling import BaseGlobalPooling
 from keras.src.layers.pooling.base_pooling import BasePooling
 from keras.src.layers.preprocessing.data_layer import DataLayer
@@ -34,5 +35,6 @@ __all__ = [
     "DataLayer",
     "IndexLookup",
     "LayerScale",
+    "Merge",
     "StochasticDepth",
 ]
