@@ -23,8 +23,9 @@ from ptkeras.surgery.sizes import Attributes, Sizes, register
 
 @register(BaseConv)
 def _conv(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
-    attributes["filters"] = sizes.shape(layer.kernel)[-1]
-    if layer.groups > 1 and layer.kernel.shape[-2] == 1:  # depthwise: a group for each channel
+    # `kernel` is a property, which a subclass may make another tensor of.
+    attributes["filters"] = sizes.shape(layer._kernel)[-1]
+    if layer.groups > 1 and layer._kernel.shape[-2] == 1:  # depthwise: a group for each channel
         attributes["groups"] = attributes["filters"] * layer.groups // layer.filters
 
 
@@ -40,7 +41,7 @@ def _separable_conv(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
 
 @register(layers.Dense)
 def _dense(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
-    attributes["units"] = sizes.shape(layer.kernel)[-1]
+    attributes["units"] = sizes.shape(layer._kernel)[-1]
 
 
 @register(layers.Embedding)

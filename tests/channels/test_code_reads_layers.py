@@ -186,3 +186,19 @@ def test_code_is_tried_with_fewer_channels_in_each_part_of_a_concatenation(seed)
     model = keras.Model(x, layers.Dense(2)(y))
     assert not prunable(model, "before")
     assert_exact(model, keep=lambda channel_map: sparing_keep(channel_map, seed), seed=seed)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Standardized(layers.Dense):
+    """Has a kernel that is made of its variable."""
+
+    @property
+    def kernel(self):
+        return self._kernel / ops.sqrt(ops.sum(self._kernel**2, 0, keepdims=True) + 1.0)
+
+
+def test_a_layer_whose_kernel_is_a_property_says_its_new_size():
+    x, layer = keras.Input((3, 4)), Standardized(6)
+    model = Part(x, layers.Dense(2)(layer(layers.Dense(6)(x))))
+    assert_exact(model, keep=sparing_keep)
+    assert layer.units == layer._kernel.shape[-1] < 6
