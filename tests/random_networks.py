@@ -33,7 +33,7 @@ THRESHOLDS = (
     lambda v: layers.ReLU(max_value=0.8)(v),
     lambda v: layers.ReLU(threshold=0.3)(v),
     lambda v: layers.ReLU(threshold=0.3, negative_slope=0.2)(v),
-    lambda v: layers.ReLU(max_value=1.0, threshold=-0.3, negative_slope=0.2)(v),
+    lambda v: layers.ReLU(max_value=1.0, threshold=0.1, negative_slope=0.2)(v),
     lambda v: layers.Activation(leaky_from)(v),
     lambda v: layers.Activation(lifted)(v),
     lambda v: layers.Activation(stepped)(v),
