@@ -34,7 +34,7 @@ def check_networks(kind, count):
 @pytest.mark.filterwarnings("ignore:No rule says")
 @pytest.mark.parametrize("kind", [Images, Sequences, Vectors])
 def test_any_mask_of_any_network_is_exact_or_refused(kind):
-    check_networks(kind, 10 if TRIES_FEW else 80)
+    check_networks(kind, 10 if TRIES_FEW else 40)
 
 
 @pytest.mark.slow
