@@ -57,7 +57,7 @@ class Labels:
         self._rows: dict[tuple[int, int], Slice] = {}
         self._whole: list[tuple[Cause, tuple[int, int]]] = []
         self._known: dict[int, set[tuple[int, int]]] = {}  # the axes that a layer's rule names
-        self._others: list[tuple[Cause, int, tuple[int, int]]] = []
+        self._others: list[tuple[Cause, list[int], tuple[int, int]]] = []
         self.inner: list[tuple[Any, np.ndarray]] = []
 
     def new(self, size: int, frozen: bool = False) -> np.ndarray:
@@ -175,11 +175,15 @@ class Labels:
     def leave_rest(self, layer: Any) -> None:
         """Says that a layer needs whole what its rule does not name.
 
-        That matters for a variable that it shares with another layer, whose rule does.
+        That matters for a variable that it shares with another layer, whose rule does. The rule of
+        a wrapper names the variables of the layers in it.
         """
-        for variable in getattr(layer, "variables", ()):
+        if not isinstance(layer, keras.layers.Layer):
+            return
+        own = [id(x) for x in layer._flatten_layers()]
+        for variable in layer.variables:
             keys = ((id(variable), axis) for axis in range(len(variable.shape)))
-            self._others += [(self.cause, id(layer), key) for key in keys]
+            self._others += [(self.cause, own, key) for key in keys]
 
     def channels(self) -> tuple[np.ndarray, list[Cause | None], list[Slice]]:
         """Turns labels into channels: tied labels are one.
@@ -192,7 +196,7 @@ class Labels:
         graph = coo_array((np.ones(ties.shape[1], bool), tuple(ties)), shape=(self._count,) * 2)
         count, channel = connected_components(graph, directed=False)
         causes: list[Cause | None] = [None] * count
-        others = (x for x in self._others if x[2] not in self._known.get(x[1], ()))
+        others = (x for x in self._others if not any(x[2] in self._known.get(i, ()) for i in x[1]))
         kept = [*self._whole, *((cause, key) for cause, _, key in others)]
         whole = [(cause, self._rows[k].channels) for cause, k in kept if k in self._rows]
         for cause, labels in sorted([*self._frozen, *whole], key=lambda pair: pair[0].rank()):
