@@ -58,7 +58,9 @@ class Clipped(layers.Layer):
     def call(self, x):
         x = ops.clip(x, ops.cast(self.low, x.dtype), 2.0)
         x = ops.einsum("btc,cd->btd", x, self.dense.kernel) * ops.cast(self.scale, x.dtype)
-        return self.last(ops.clip(x, self.low, 2.0))
+        # Keras on JAX takes no variable for a bound.
+        on_jax = keras.config.backend() == "jax"
+        return self.last(ops.clip(x, ops.cast(self.low, x.dtype) if on_jax else self.low, 2.0))
 
 
 class Experts(layers.Layer):
