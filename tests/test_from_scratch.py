@@ -553,6 +553,7 @@ def test_what_was_found_in_the_data_is_kept():
         np.testing.assert_allclose(model.layers[1](x), norm(x), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow
 def test_gates_are_learned_on_several_devices():
     from tests.two_devices import mirrored_strategy

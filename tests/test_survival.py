@@ -99,7 +99,7 @@ def test_branches_that_died_stay_out(tmp_path):
     assert_same(parts, whole)
 
 
-@pytest.mark.compiles_much
+@pytest.mark.slow
 def test_a_grown_batch_stays_grown(tmp_path):
     whole, pruning, _ = fit(tmp_path / "whole.keras", batch_size=BatchSize(64))
     fit(tmp_path / "parts.keras", stop_at=2, batch_size=BatchSize(64))

@@ -64,6 +64,7 @@ def loss_of(model, images):
     return model.evaluate(*images, batch_size=512, verbose=0)[0]
 
 
+@pytest.mark.slow
 def test_the_least_important_directions_cost_less_than_the_smallest_filters(model, trained, images):
     dense = loss_of(model, images)
     assert dense < 0.2

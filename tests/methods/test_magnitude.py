@@ -74,7 +74,8 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(whole, tmp_path):
 
 
 # Masks change in step 4 of an epoch; 6 make one.
-@pytest.mark.parametrize("step", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 3])
 def test_a_run_that_was_terminated_in_an_epoch_ends_like_one_that_was_not(
     whole, tmp_path, monkeypatch, capsys, step
 ):
