@@ -36,6 +36,7 @@ class Spy(keras.callbacks.Callback):
         self.logs.append(dict(logs))
 
 
+@pytest.mark.compiles_much
 def test_one_fit_returns_the_same_object_smaller():
     x, y = digits()
     model = compiled()
@@ -55,6 +56,7 @@ def test_one_fit_returns_the_same_object_smaller():
     assert "ptkeras" not in json.dumps(model.get_config(), default=str)
 
 
+@pytest.mark.compiles_much
 def test_training_flops_count_every_example_once():
     x, y = digits(250)  # the last batch of an epoch is not a whole one
     model = compiled()
@@ -118,6 +120,7 @@ def test_outputs_change_by_no_more_than_the_removed_weights():
     assert len(spy.differences) == 1 and spy.differences[0] < 1e-3
 
 
+@pytest.mark.compiles_much
 def test_the_callbacks_of_keras_work_beside_it(tmp_path):
     x, y = digits()
     model = compiled()
@@ -141,6 +144,7 @@ def test_the_callbacks_of_keras_work_beside_it(tmp_path):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.compiles_much
 def test_early_stopping_brings_back_the_network_of_the_best_epoch():
     x, y = digits()
     model = compiled()

@@ -31,6 +31,7 @@ def check_networks(kind, count):
     check()
 
 
+@pytest.mark.compiles_much
 @pytest.mark.filterwarnings("ignore:No rule says")
 @pytest.mark.parametrize("kind", [Images, Sequences, Vectors])
 def test_any_mask_of_any_network_is_exact_or_refused(kind):

@@ -167,6 +167,7 @@ def test_a_number_that_says_no_size_is_left_as_it_is():
     assert [(attribute.owner, attribute.name) for attribute in sized] == [(layer, "width")]
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("name", ["Clipped", "Joined", "Mistaken"])
 def test_the_functional_form_loads_without_the_classes(name, tmp_path):
     model = network(BLOCKS[name](name="block"))

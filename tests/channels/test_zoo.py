@@ -17,6 +17,27 @@ from tests.exactness import (
 )
 from tests.zoo import ZOO
 
+# Ten seconds and more on JAX.
+COMPILES_MUCH = {
+    "attention_of_every_kind",
+    "both_directions",
+    "both_ways_in_every_mode",
+    "convolutions_over_time",
+    "convolutions_over_time_of_other_ranks",
+    "embeddings_with_masks",
+    "gated_units_of_both_kinds",
+    "masks_of_features",
+    "masks_through_a_network",
+    "normalisation_of_every_kind",
+    "recurrent_layers",
+    "stacked_cells",
+    "wrappers_in_wrappers",
+}
+NETWORKS = [
+    pytest.param(name, marks=pytest.mark.compiles_much) if name in COMPILES_MUCH else name
+    for name in ZOO
+]
+
 
 def mask(channel_map, seed):
     return random_keep(channel_map, seed, share=(0.3, 0.5, 0.8)[seed % 3])
@@ -33,7 +54,7 @@ def survivable(model, seed):
     return lambda _: keep
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_exact_and_saves_loads_and_clones_as_it_is(name, tmp_path):
     with warnings.catch_warnings():
         if name != "lambda_layer":

@@ -131,6 +131,7 @@ def check_second_moments(model, x, **options):
         np.testing.assert_allclose(moments[id(each.layer)], wanted, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.compiles_much
 def test_second_moments_of_a_small_dense_network_are_those_of_autodiff():
     inputs = keras.Input((6,))
     x = layers.Dense(7, activation="tanh")(inputs)

@@ -36,6 +36,7 @@ def norms(model):
     return lasso.group_norms(trace(model))
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("size", [192, 150])
 def test_it_acts_on_a_loss_without_self_losses_as_on_any_other(size):
     x, y = digits(size)
@@ -156,6 +157,7 @@ def test_the_optimizer_adds_what_the_loss_would(name):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.compiles_much
 @hypothesis.given(
     st.lists(st.integers(1, 4), min_size=2, max_size=4),
     st.data(),
@@ -246,6 +248,7 @@ def test_channels_of_kernels_that_do_not_train_are_named_and_kept():
     assert set(groups[id(model.get_layer("free").kernel)]) == {3}  # none of what it reads
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("policy", ["float64", "bfloat16", "float16"])
 def test_policies_of_one_type(policy):
     x, y = digits(64)

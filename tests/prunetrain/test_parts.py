@@ -184,6 +184,7 @@ def test_both_parts_of_a_gan():
     assert "train_step" not in vars(model)
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("name", PARTS)
 def test_the_part_shrinks_and_the_rest_follows(name):
     model, part = PARTS[name]()

@@ -59,6 +59,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(interval, len
     assert due == decisions(Epochs(interval), 0, length)
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("is_numbered", [True, False])
 def test_fit_one_epoch_at_a_time(is_numbered):
     x, y = digits(32)

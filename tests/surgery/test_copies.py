@@ -46,6 +46,7 @@ def trained(make):
     return model
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("name", NETS)
 def test_the_copy_trains_on_as_the_model_pruned_in_place_would(name):
     model = trained(NETS[name])
@@ -86,6 +87,7 @@ def test_prune_reports_the_copy():
     assert ptkeras.prune(model, 0.1).model is model
 
 
+@pytest.mark.compiles_much
 def test_prune_in_steps_fine_tunes_the_copy():
     model = trained(NETS["subclassed"])
     before = numbers_of(model)

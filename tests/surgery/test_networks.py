@@ -17,6 +17,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_papers_networks(name):
     model = build(name, SHAPES[name], 10)

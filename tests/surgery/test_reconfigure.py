@@ -121,6 +121,7 @@ def test_the_whole_map_kept_changes_nothing():
     assert model.get_layer("stem") is layer
 
 
+@pytest.mark.compiles_much
 def test_saves_and_loads_without_ptkeras(tmp_path):
     model = residual_net()
     dead_branch(model)
