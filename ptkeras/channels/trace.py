@@ -253,11 +253,18 @@ class _Tracer:
             if id(tensor) not in entered:  # a mask
                 self.labels.freeze(self.tensors[id(tensor)])
         return [
-            self.tensors[id(value)]
-            if isinstance(value, keras.KerasTensor)
-            else self.frozen_labels(tensor)
-            for value, tensor in zip(given, graph.inputs, strict=True)
+            self.entered(value, tensor) for value, tensor in zip(given, graph.inputs, strict=True)
         ]
+
+    def entered(self, value: Any, tensor: Any) -> np.ndarray:
+        """The labels of an input of a nested model; Keras adds and takes a last axis of size 1."""
+        if not isinstance(value, keras.KerasTensor):
+            return self.frozen_labels(tensor)
+        labels = self.tensors[id(value)]
+        if labels.ndim == len(tensor.shape):
+            return labels
+        self.labels.freeze(labels)
+        return self.frozen_labels(tensor)
 
     def fitted(self, labels: np.ndarray, tensor: Any) -> np.ndarray:
         """`labels`, unless they lie along an axis without a size, such as the batch: frozen."""

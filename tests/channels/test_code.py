@@ -197,3 +197,12 @@ def test_the_name_of_an_initializer_is_made_for_any_width():
 
     channel_map = trace(network(Scaled()))
     assert channel_map.prunable[channel_map.produced()["before"]].all()
+
+
+def test_a_nested_model_is_called_on_one_axis_less():
+    inner_inputs = keras.Input((1,))
+    inner = keras.Model(inner_inputs, layers.Dense(6, name="inside")(inner_inputs * 2.0))
+    inputs = keras.Input(())
+    model = keras.Model(inputs, layers.Dense(2)(inner(inputs)))
+    channel_map = trace(model)
+    assert channel_map.prunable[channel_map.produced()["inside"]].all()
