@@ -213,7 +213,8 @@ class _Tracer:
     def visit(self, node: Any, within: Any = None) -> None:
         inputs = [self.tensors[id(x)] for x in node.input_tensors]
         if is_graph(node.operation) and getattr(node, "opened", None) is None:
-            outputs = self.walk(node.operation, self.entering(node))
+            inside = self.walk(node.operation, self.entering(node))
+            outputs = [self.of_rank(*pair) for pair in zip(inside, node.outputs, strict=True)]
             zero = all(self.zeros[id(x)] for x in functional_of(node.operation).outputs)
         else:
             outputs, zero = self.apply_rule(node, inputs)
@@ -253,14 +254,17 @@ class _Tracer:
             if id(tensor) not in entered:  # a mask
                 self.labels.freeze(self.tensors[id(tensor)])
         return [
-            self.entered(value, tensor) for value, tensor in zip(given, graph.inputs, strict=True)
+            self.of_rank(self.tensors[id(value)], tensor)
+            if isinstance(value, keras.KerasTensor)
+            else self.frozen_labels(tensor)
+            for value, tensor in zip(given, graph.inputs, strict=True)
         ]
 
-    def entered(self, value: Any, tensor: Any) -> np.ndarray:
-        """The labels of an input of a nested model; Keras adds and takes a last axis of size 1."""
-        if not isinstance(value, keras.KerasTensor):
-            return self.frozen_labels(tensor)
-        labels = self.tensors[id(value)]
+    def of_rank(self, labels: np.ndarray, tensor: Any) -> np.ndarray:
+        """`labels`, or frozen ones if a tensor has another rank.
+
+        Keras adds and takes a last axis of size 1 where it calls a nested model.
+        """
         if labels.ndim == len(tensor.shape):
             return labels
         self.labels.freeze(labels)
