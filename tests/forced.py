@@ -4,6 +4,7 @@ import numpy as np
 
 from ptkeras import PruneTrain
 from ptkeras.importance import channel_magnitudes
+from ptkeras.prunetrain.group_lasso import LassoSparsifier
 
 
 class Forced(PruneTrain):
@@ -11,13 +12,16 @@ class Forced(PruneTrain):
 
     def __init__(self, share=0.3, **kwargs):
         super().__init__(**{"ratio": 0.5, "interval": 1, "verbose": 0} | kwargs)
-        self.share = share
+        self._sparsifier.__class__ = _Weakest
+        self._sparsifier.share = share
 
-    def _decide(self):
-        self._scores = channel_magnitudes(self._map, self.measure)
-        free = np.flatnonzero(~self._map.frozen & np.isfinite(self._scores))
-        weakest = free[np.argsort(self._scores[free])][: int(len(free) * self.share)]
-        self.threshold = float(self._scores[weakest].max(initial=0.0)) + 1e-9
-        keep = np.ones(len(self._map), bool)
+
+class _Weakest(LassoSparsifier):
+    def keep(self, channel_map):
+        self.scores = channel_magnitudes(channel_map, self.measure)
+        free = np.flatnonzero(~channel_map.frozen & np.isfinite(self.scores))
+        weakest = free[np.argsort(self.scores[free])][: int(len(free) * self.share)]
+        self.threshold = float(self.scores[weakest].max(initial=0.0)) + 1e-9
+        keep = np.ones(len(channel_map), bool)
         keep[weakest] = False
-        return self._round_up(keep, dead_ok=self.remove_dead_branches)
+        return self.round_up(channel_map, keep, dead_ok=self.dead_branches)

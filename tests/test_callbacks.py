@@ -61,7 +61,7 @@ def test_training_flops_count_every_example_once():
     x, y = digits(250)  # the last batch of an epoch is not a whole one
     model = compiled()
     per_example = ptkeras.cost.training_flops(model)
-    callback = ptkeras.PruneTrain(interval=2, threshold=1e-9)
+    callback = ptkeras.PruneTrain(ratio=0.2, interval=2, threshold=1e-9)
     history = model.fit(
         x, y, epochs=2, batch_size=64, validation_split=0.2, callbacks=[callback], verbose=0
     )
@@ -321,7 +321,6 @@ def test_the_line_of_a_reconfiguration(capsys):
         {"interval": 1.5},
         {"interval": float("inf")},
         {"interval": "ten"},
-        {"interval": None},
         {"threshold": 0},
         {"threshold": -1},
         {"measure": "median"},
@@ -338,14 +337,18 @@ def test_arguments_out_of_range_are_named(arguments):
 def test_an_interval_longer_than_the_training_is_warned_of():
     x, y = digits(32)
     with pytest.warns(UserWarning, match=r"longer than this fit of 3, .* of 3 at most"):
-        compiled().fit(x, y, epochs=3, callbacks=[ptkeras.PruneTrain(interval=4)], verbose=0)
+        compiled().fit(
+            x, y, epochs=3, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=4)], verbose=0
+        )
 
 
 def test_a_model_with_nothing_to_prune_is_refused():
     x, y = digits(32)
     model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(10)])
     with pytest.raises(ValueError, match="no channels that PruneTrain could remove"):
-        compiled(model).fit(x, y, epochs=9, callbacks=[ptkeras.PruneTrain(interval=2)], verbose=0)
+        compiled(model).fit(
+            x, y, epochs=9, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=2)], verbose=0
+        )
 
 
 def broken():
@@ -358,13 +361,15 @@ def broken():
 def test_a_first_loss_that_is_not_finite_is_refused():
     x, y = digits(32)
     with pytest.raises(ValueError, match="loss of the first batch is nan"):
-        broken().fit(x, y, epochs=2, callbacks=[ptkeras.PruneTrain(interval=2)], verbose=0)
+        broken().fit(
+            x, y, epochs=2, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=2)], verbose=0
+        )
 
 
 def test_a_network_of_nan_is_not_pruned():
     x, y = digits(32)
     model = broken()
-    callback = ptkeras.PruneTrain(interval=1, channel_gating=True)
+    callback = ptkeras.PruneTrain(ratio=0.2, interval=1, channel_gating=True)
     callback.strength = 0.1
     params = model.count_params()
     model.fit(x, y, epochs=2, callbacks=[callback], verbose=0)
@@ -373,7 +378,7 @@ def test_a_network_of_nan_is_not_pruned():
 
 def test_a_strength_that_is_set_stays():
     x, y = digits(64)
-    callback = ptkeras.PruneTrain(interval=1)
+    callback = ptkeras.PruneTrain(ratio=0.2, interval=1)
     callback.strength = 0.125
     history = compiled().fit(x, y, callbacks=[callback], verbose=0)
     assert callback.strength == 0.125

@@ -60,7 +60,7 @@ def test_an_interrupted_fit_does_not_mislead_the_next():
 
 def test_a_callback_starts_anew_on_another_model():
     x, y = digits(64)
-    callback = ptkeras.PruneTrain(interval=1, threshold=1e-9)
+    callback = ptkeras.PruneTrain(ratio=0.2, interval=1, threshold=1e-9)
     strengths = []
     for width in (4, 8):
         model = compiled(network(width))
@@ -96,7 +96,7 @@ def test_weights_of_an_earlier_fit_are_plain_weights():
 
 
 def strong_but_short():
-    return ptkeras.PruneTrain(interval=1, threshold=1e-9)
+    return ptkeras.PruneTrain(ratio=0.2, interval=1, threshold=1e-9)
 
 
 @pytest.mark.parametrize("structure", ["dict", "list"])
@@ -202,7 +202,7 @@ def test_a_schedule_cannot_be_scaled():
     x, y = digits(32)
     rate = keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)
     model = compiled(optimizer=keras.optimizers.SGD(rate))
-    callback = ptkeras.PruneTrain(interval=1, batch_size=np.array(32))
+    callback = ptkeras.PruneTrain(ratio=0.2, interval=1, batch_size=np.array(32))
     with pytest.raises(ValueError, match="is a schedule or a function"):
         model.fit(x, y, callbacks=[callback], verbose=0)
 

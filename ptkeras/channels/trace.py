@@ -74,7 +74,7 @@ def trace(model: keras.Model, *, exact: bool = True, input_shape: Any = None) ->
     """
     check_model(model)
     with held_back(), bar(f"Tracing '{model.name}'", _size(model, set())) as step:
-        return _Tracer(model, exact, input_shape, step).run()
+        return Tracer(model, exact, input_shape, step).run()
 
 
 def _size(model: keras.Model, counted: set[int]) -> int:
@@ -88,7 +88,9 @@ def _size(model: keras.Model, counted: set[int]) -> int:
     return len(nodes) + sum(_size(n.operation, counted) for n in nodes if is_graph(n.operation))
 
 
-class _Tracer:
+class Tracer:
+    """One walk through a model; see `trace` for the arguments."""
+
     def __init__(
         self, model: keras.Model, exact: bool, input_shape: Any, step: Callable[[], None]
     ) -> None:
@@ -109,6 +111,7 @@ class _Tracer:
         self.warned: set[int] = set()
 
     def run(self) -> ChannelMap:
+        """Walks the model, and returns its channels."""
         outputs = self.run_graph() if is_graph(self.model) else self.run_code()
         for output in outputs:
             self.labels.cause = Cause("output", output)

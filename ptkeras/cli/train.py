@@ -114,7 +114,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     test = devices.batches(dataset.test)
     pruning = next((one for one in started.callbacks if hasattr(one, "reconfigurations")), None)
     batch_size = dataset.batch_size
-    record = Record(folder, dense, settings.interval, batch_size, pruning, method.columns)
+    record = Record(folder, dense, settings.interval or INTERVAL, batch_size, pruning, method.columns)
     norms = ChannelNorms(folder, settings.measure)
     stateful = [*(one for one in started.callbacks if hasattr(one, "get_state")), record, norms]
     survival = Survival(folder.last, stateful, dataset)
@@ -229,7 +229,7 @@ def _tensorboard(settings: Settings, folder: RunFolder) -> list[keras.callbacks.
         return []
     return [
         keras.callbacks.TensorBoard(
-            folder.tensorboard, histogram_freq=settings.interval, write_graph=False
+            folder.tensorboard, histogram_freq=settings.interval or INTERVAL, write_graph=False
         )
     ]
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from ptkeras.utils.flagging import Flag, Settings
 
 
+INTERVAL = 10  # epochs, where --interval is left out
+
+
 class Start(NamedTuple):
     """What a run trains, and how.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ptkeras.methods.method import Method, Start
+from ptkeras.methods.method import INTERVAL, Method, Start
 from ptkeras.utils.flagging import (
     COUNT,
     POSITIVE,
@@ -22,22 +22,52 @@ if TYPE_CHECKING:
     from ptkeras.data import Dataset
     from ptkeras.runs.run_folder import RunFolder
 
+_SHARE = Parser(float, "a number over 0 and under 1", lambda share: 0 < share < 1)
 _RATIO = Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda ratio: 0 < ratio < 1)
+
+# The flags of the paper's group lasso, with its values.
+_PAPERS = {
+    "ratio": 0.2,
+    "threshold": 1e-4,
+    "channel_gating": False,
+    "remove_dead_branches": True,
+}
 
 _FLAGS = {
     "PruneTrain": (
-        Flag("ratio", 0.2, _RATIO, "Lasso penalty ratio: the lasso's share of the first loss."),
+        Flag(
+            "target",
+            None,
+            _SHARE,
+            "Share of the cost that is left in the end. Left out, 0.5, or the paper's group lasso "
+            "if one of its flags is given: ratio, threshold, channel_gating, remove_dead_branches.",
+        ),
+        Flag(
+            "of",
+            "flops",
+            choice("flops", "params", "channels"),
+            "What --target is a share of: FLOPs of one image, parameters or channels.",
+        ),
+        Flag(
+            "ratio",
+            None,
+            _RATIO,
+            "Lasso penalty ratio: the lasso's share of the first loss. Left out, 0.2, unless there "
+            "is a target.",
+        ),
         Flag(
             "interval",
-            10,
+            None,
             COUNT,
-            "Reconfiguration interval in epochs. With every method, a checkpoint is kept then.",
+            "Reconfiguration interval in epochs: 10, and what suits the epochs for a target. With "
+            "every method, a checkpoint is kept then.",
         ),
         Flag(
             "threshold",
-            1e-4,
+            None,
             POSITIVE,
-            "Sparsity threshold: a channel goes when all of its groups are under it.",
+            "Sparsity threshold of the lasso: a channel goes when all of its groups are under it. "
+            "Left out, 1e-4.",
         ),
         Flag(
             "measure",
@@ -47,13 +77,13 @@ _FLAGS = {
         ),
         Flag(
             "channel_gating",
-            False,
+            None,
             SWITCH,
             "Whether each layer at a shortcut keeps its own channels only, by selection.",
         ),
         Flag(
             "remove_dead_branches",
-            True,
+            None,
             SWITCH,
             "Whether a residual branch without channels leaves the network.",
         ),
@@ -83,11 +113,29 @@ class PruneTrain(Method):
     threshold = "threshold"
 
     def complete(self, settings: Settings) -> None:
-        """Checks that a reconfiguration comes before the end."""
-        if settings.interval > settings.epochs:
+        """Sets the flags of the way to prune that is meant, and checks the interval."""
+        given = [name for name in _PAPERS if getattr(settings, name) is not None]
+        if given and settings.target is not None:
+            raise SettingsError(
+                f"flag --target={settings.target:g}: is for a budget, and --{given[0]} for the "
+                "paper's group lasso; leave one of them out."
+            )
+        if given:
+            for name, default in _PAPERS.items():
+                if getattr(settings, name) is None:
+                    setattr(settings, name, default)
+            settings.interval = settings.interval or INTERVAL
+        elif settings.target is None:
+            settings.target = 0.5
+        if (settings.interval or 0) > settings.epochs:
             raise SettingsError(
                 f"flag --interval={settings.interval}: must not be longer than "
                 f"--epochs={settings.epochs}, or nothing would be removed before the end."
+            )
+        if settings.target is not None and settings.epochs < 2:
+            raise SettingsError(
+                f"flag --epochs={settings.epochs}: --target needs 2 epochs and more, to choose "
+                "channels and to take them to zero."
             )
 
     def check_devices(self, settings: Settings, replicas: int) -> None:
@@ -107,16 +155,16 @@ class PruneTrain(Method):
         """Returns the network, and the callback; the batch of the data set grows if asked to."""
         from ptkeras import prunetrain
 
+        if settings.target is None:
+            way = {name: getattr(settings, name) for name in (*_PAPERS, "measure")}
+        else:
+            way = {"target": settings.target, "of": settings.of}
         pruning = prunetrain.PruneTrain(
-            ratio=settings.ratio,
             interval=settings.interval,
-            threshold=settings.threshold,
-            measure=settings.measure,
-            channel_gating=settings.channel_gating,
-            remove_dead_branches=settings.remove_dead_branches,
             min_channels=settings.min_channels,
             channel_multiple=settings.channel_multiple,
             batch_size=dataset.batch_size if settings.dynamic_batch else None,
+            **way,
         )
         return Start(model, [pruning])
 

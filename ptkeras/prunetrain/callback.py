@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import keras
 
 from ptkeras.multi_worker.replicas import average_statistics
-from ptkeras.prunetrain import lasso
+from ptkeras.prunetrain.budget import BudgetSparsifier
 from ptkeras.prunetrain.examples import counter_of
+from ptkeras.prunetrain.group_lasso import LassoSparsifier
 from ptkeras.prunetrain.loop import LoopPruning
+from ptkeras.prunetrain.steps import steps_of
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.utils import models
-from ptkeras.utils.trainers import check_model, check_part, optimizers_of
+from ptkeras.utils.trainers import check_model, check_part
 
-_STATE = (
-    "strength",
-    "training_flops",
-    "reconfigurations",
-    "_epoch_examples",
-    "_is_measured",
-)
-_NO_SETTINGS = {"batch_size", "model", "monitor", "verbose", "input_shape"}
+_STATE = ("training_flops", "reconfigurations", "_epoch_examples")
+_PAPERS_INTERVAL = 10
+_TARGET = 0.5
 
 
 class PruneTrain(LoopPruning, keras.callbacks.Callback):
@@ -176,52 +173,77 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def __init__(
         self,
-        ratio: float = 0.2,
-        interval: int = 10,
-        threshold: float = 1e-4,
-        measure: Literal["max", "mean"] = "max",
-        channel_gating: bool = False,
-        remove_dead_branches: bool = True,
+        ratio: float | None = None,
+        interval: int | None = None,
+        threshold: float | None = None,
+        measure: Literal["max", "mean"] | None = None,
+        channel_gating: bool | None = None,
+        remove_dead_branches: bool | None = None,
         min_channels: int = 1,
         channel_multiple: int = 1,
         batch_size: Any = None,
         verbose: int = 1,
         model: keras.Model | None = None,
-        monitor: str = "loss",
+        monitor: str | None = None,
         input_shape: Any = None,
+        *,
+        target: float | None = None,
+        of: str | None = None,
+        leave_alone: Iterable[str] | None = None,
+        overrides: Mapping[str, float] | None = None,
+        epochs: int | None = None,
+        strength: float | None = None,
     ) -> None:
-        super().__init__(
-            ratio=ratio,
-            interval=interval,
-            threshold=threshold,
-            measure=measure,
-            channel_gating=channel_gating,
-            remove_dead_branches=remove_dead_branches,
-            min_channels=min_channels,
-            channel_multiple=channel_multiple,
-            batch_size=batch_size,
-            verbose=verbose,
-        )
-        self.monitor = monitor
+        papers = {
+            "ratio": ratio,
+            "threshold": threshold,
+            "measure": measure,
+            "channel_gating": channel_gating,
+            "remove_dead_branches": remove_dead_branches,
+            "monitor": monitor,
+            "strength": strength,
+        }
+        budgets = {
+            "target": target,
+            "of": of,
+            "leave_alone": leave_alone,
+            "overrides": overrides,
+            "epochs": epochs,
+        }
+        papers = {name: value for name, value in papers.items() if value is not None}
+        budgets = {name: value for name, value in budgets.items() if value is not None}
+        _check_one_way(papers, budgets)
+        self.monitor = papers.pop("monitor", "loss")
+        shared = {"min_channels": min_channels, "channel_multiple": channel_multiple}
+        if papers or monitor is not None:
+            sparsifier = LassoSparsifier(
+                interval=_PAPERS_INTERVAL if interval is None else interval, **shared, **papers
+            )
+        else:
+            sparsifier = BudgetSparsifier(
+                interval=interval,
+                input_shape=input_shape,
+                **shared,
+                **({"target": _TARGET} | budgets),
+            )
+        super().__init__(sparsifier, batch_size, verbose)
+        self.interval = sparsifier.interval
         self._given_shape = self._input_shape = input_shape
         self._part = check_model(self, model)
         self._counter: Any = None
         self._examples_before = 0  # of the epoch at hand, in another process
         self._examples_at_start = 0
-        self._base_loss = 0.0  # what the user's own regularizers add
-        self._probe: lasso.Probe | None = None
         self._is_first_epoch = self._is_checked = False
 
     def get_settings(self) -> dict[str, Any]:
         """Returns what has to be the same when a training is taken up again."""
-        names = sorted({*inspect.signature(PruneTrain).parameters} - _NO_SETTINGS)
-        settings = {name: getattr(self, name) for name in names}
-        return settings | {"adjusts_batch_size": self._adjustment is not None}
+        return self._sparsifier.arguments | {"adjusts_batch_size": self._adjustment is not None}
 
     def get_state(self) -> dict[str, Any]:
         """Returns what has to survive when a training is stopped and taken up again."""
         state = {name: getattr(self, name) for name in _STATE}
         state |= {"epochs": self._epochs.get_state(), "examples": self._examples()}
+        state["sparsifier"] = self._sparsifier.get_state()
         if self._adjustment is not None:
             state["batch"] = [self._adjustment.size, self._adjustment.memory]
         return state
@@ -234,8 +256,9 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         """
         for name in _STATE:
             setattr(self, name, state[name])
-        if self.strength is not None and self._served is not None:
-            self._strength.assign(self.strength)
+        # Before 2.0 there was one sparsifier, whose state was the callback's.
+        former = {"strength": state.get("strength"), "is_measured": state.get("_is_measured")}
+        self._sparsifier.set_state(state.get("sparsifier", former))
         self._epochs.set_state(state["epochs"])
         self._examples_before = state["examples"]
         self._examples_at_start = 0 if self._counter is None else self._counter.total
@@ -255,13 +278,11 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         pruned = self.model if self._part is None else self._part
         self._forget_other_model(pruned)
         check_part(self, pruned, self.model)
-        lasso.detach(pruned)  # what a fit that was interrupted has left
-        self._base_loss = _regularization(self.model)
         self._is_in_fit = True
         self._take(pruned, self.model, getattr(self.model, "optimizer", None))
         self._counter = counter_of(self.model, self)
         self._examples_at_start = self._counter.total
-        # An earlier fit may have compiled a step that knows nothing of the lasso.
+        # An earlier fit may have compiled a step that knows nothing of this one.
         refresh_functions(self.model)
         self._is_first_epoch, self._is_checked = True, False
 
@@ -272,6 +293,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._is_first_epoch = False
         is_new = self._epochs.trained == 0
         self._epochs.begin(epoch, self.params["epochs"])
+        self._plan()
         if is_new and self._epochs.is_piece:
             warnings.warn(
                 f"The interval of PruneTrain, {self.interval} epochs, is longer than this fit of "
@@ -283,13 +305,17 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Sets λ after the first batch, whose loss is that of the initial network."""
-        if self._is_checked and self.strength is not None:
+        is_set = not self._is_lasso or self.strength is not None
+        if self._is_checked and is_set:
             return
         self._learn_sizes()
         try:
             self._check_acts(is_over=False)
-            if self.strength is None:
-                self._set_strength(logs or {})
+            if not is_set:
+                self._sparsifier.set_strength_from_logs(self._map, logs or {}, self.monitor)
+                if keras.config.backend() == "jax":
+                    # A compiled JAX step holds the value of a variable that is not the model's.
+                    self.model.make_train_function(force=True)
         except ValueError:
             self._leave()
             raise
@@ -308,8 +334,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if logs is not None:
             logs.update(self._figures())
         self._epochs.end_epoch(epoch)
-        if self._epochs.is_due:
-            self.reconfigure(self._epochs.trained, always=self._epochs.is_last)
+        self._end_epoch(always=self._epochs.is_last or not self._is_lasso)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Takes the lasso off the finished model.
@@ -320,12 +345,27 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         epochs = self._epochs
         if self._is_first_epoch:  # no epoch was left
             epochs.begin(epochs.trained, self.params["epochs"])
-        if epochs.trained > epochs.reconfigured and not epochs.is_piece:
+        if self._is_lasso and epochs.trained > epochs.reconfigured and not epochs.is_piece:
             self._refresh()  # a callback before this one may have brought an earlier network back
             self.reconfigure(epochs.trained)
+        if not epochs.is_piece:
+            self._say(self._outcome())
         self._leave()
 
     # What they are made of.
+
+    def _plan(self) -> None:
+        try:
+            self._sparsifier.plan(self._epochs)
+        except ValueError:
+            self._leave()
+            raise
+
+    def _outcome(self) -> str | None:
+        """Returns a sentence about the end of the training, if it did not do what was wanted."""
+        if not self._is_lasso:
+            self._refresh()  # a callback before this one may have brought an earlier network back
+        return self._sparsifier.outcome(self._map, bool(self.reconfigurations))
 
     def _learn_sizes(self) -> None:
         """Counts FLOPs at the sizes of the first batch, if the model leaves its own open."""
@@ -334,17 +374,16 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if self._inference_flops is None:
             self._count_flops()
 
-    def _regularize(self) -> None:
+    def _act(self) -> None:
         if self._is_in_fit:
-            self._probe = lasso.Probe() if self.strength is None and self._base_loss else None
-            lasso.attach(self._map, self._strength, self._free, self.model, self._probe)
+            self._sparsifier.attach(self._map, self.model)
         else:
-            super()._regularize()
+            super()._act()
 
     def _leave(self) -> None:
         """Makes the model a plain one again."""
         self._is_in_fit = False
-        lasso.detach(self._pruned)
+        self._sparsifier.detach(self._pruned, self.model)
         self._counter.release(self)
         refresh_functions(self.model)
 
@@ -353,23 +392,6 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         counted = 0 if self._counter is None else self._counter.total - self._examples_at_start
         return self._examples_before + counted
 
-    def _set_strength(self, logs: dict[str, Any]) -> None:
-        if self.monitor not in logs:
-            names = ", ".join(logs) or "none"
-            raise ValueError(
-                f"The logs of the first batch have no '{self.monitor}', which the lasso penalty "
-                f"ratio is a share of, but: {names}. Name one as PruneTrain(monitor=…), or set "
-                "callback.strength, λ, yourself."
-            )
-        # A train_step that leaves out self.losses has no regularization in its loss.
-        base = self._base_loss if self._probe is not None and self._probe.is_in_loss else 0.0
-        loss = float(logs[self.monitor])
-        what = f"The loss of the first batch is {loss}, of which {base:g} is regularization"
-        self._strengthen(loss - base, what)
-        if keras.config.backend() == "jax":
-            # A compiled JAX step holds the value of a variable that is not the model's.
-            self.model.make_train_function(force=True)
-
     def _check_acts(self, is_over: bool) -> None:
         """Checks that an optimizer adds the lasso.
 
@@ -377,23 +399,29 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             is_over: whether the first epoch is over. Until then an optimizer of other weights may
                 be the only one that was used.
         """
-        steps = [lasso.step_of(one) for one in optimizers_of(self.model)]
-        steps = [step for step in steps if step is not None]
-        kernels = {id(kernel) for kernel in lasso.kernels_of(self._pruned)}
-        self._is_checked = any(kernels & step.reached for step in steps)
+        kind = self._sparsifier.step_type
+        steps = [step for step in steps_of(self.model) if isinstance(step, kind)]
+        watched = {id(variable) for variable in self._sparsifier.watched(self._pruned)}
+        self._is_checked = any(watched & step.reached for step in steps)
         if self._is_checked or (not is_over and any(step.was_called for step in steps)):
             return
+        if not steps and not self._is_lasso:  # the target is met
+            return
+        what, remedy = "shrinking of PruneTrain", "PruneTrain.bind"
+        if self._is_lasso:
+            what, remedy = "group lasso of PruneTrain", "PruneTrain.penalty() in the loss"
         raise ValueError(
-            f"The group lasso of PruneTrain does not act on '{self._pruned.name}': no Keras "
-            f"optimizer that '{self.model.name}' holds has updated its kernels. Train them by the "
-            "apply method of one, or in a loop of your own with PruneTrain.penalty() in the loss."
+            f"The {what} does not act on '{self._pruned.name}': no Keras optimizer that "
+            f"'{self.model.name}' holds has updated its weights. Train them by the apply method of "
+            f"one, or in a loop of your own with {remedy}."
         )
 
 
-def _regularization(model: keras.Model) -> float:
-    """Returns what the regularization of weights that a user chose adds to the loss.
-
-    The losses of a model also have what depends on data, of whatever the model was called on last.
-    """
-    penalties = [v.regularizer(v) for v in model.trainable_variables if v.regularizer is not None]
-    return float(sum(float(keras.ops.convert_to_numpy(penalty)) for penalty in penalties))
+def _check_one_way(papers: dict[str, Any], budgets: dict[str, Any]) -> None:
+    """Raises a ValueError if arguments of both ways to prune are given."""
+    if papers and budgets:
+        one, other = next(iter(papers)), next(iter(budgets))
+        raise ValueError(
+            f"PruneTrain takes {other}={budgets[other]!r}, for a budget, or "
+            f"{one}={papers[one]!r}, for the paper's group lasso, not both: leave one out."
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,18 +12,17 @@ import numpy as np
 from ptkeras import cost, multi_worker
 from ptkeras.channels import trace
 from ptkeras.cost.prediction import has_open_sizes
-from ptkeras.importance import channel_magnitudes, kernel_slices, round_up
+from ptkeras.importance import kernel_slices
 from ptkeras.keras_compat.messages import print_msg
-from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.batching import BatchAdjustment
+from ptkeras.prunetrain.budget import BudgetSparsifier
 from ptkeras.prunetrain.epochs import Epochs
-from ptkeras.prunetrain.gating import shortcut_gates
+from ptkeras.prunetrain.group_lasso import LassoSparsifier
 from ptkeras.prunetrain.records import changes, describe, gain
 from ptkeras.surgery.constants import DeadEndError
 from ptkeras.surgery.generations import Generations
-from ptkeras.surgery.reconfigure import remove, scope_of
+from ptkeras.surgery.reconfigure import remove
 from ptkeras.surgery.variables import check_resizable
-from ptkeras.utils.arguments import check_count, check_number
 
 # Below this share of inference FLOPs a reconfiguration does not earn the retrace that it costs: it
 # is put off to the next interval, except at the end of the training, where nothing follows.
@@ -31,50 +30,46 @@ LEAST_GAIN = 0.01
 
 
 class ChannelPruning:
-    """The arguments of `PruneTrain`, and its reconfigurations of a model, without a training.
+    """What `PruneTrain` does to a model, without a training.
 
-    See `PruneTrain` for the arguments.
+    Args:
+        sparsifier: what drives channels to zero.
+        batch_size: see `PruneTrain`.
+        verbose: likewise.
     """
 
     def __init__(
-        self,
-        ratio: float,
-        interval: int,
-        threshold: float,
-        measure: Literal["max", "mean"],
-        channel_gating: bool,
-        remove_dead_branches: bool,
-        min_channels: int,
-        channel_multiple: int,
-        batch_size: Any,
-        verbose: int,
+        self, sparsifier: LassoSparsifier | BudgetSparsifier, batch_size: Any, verbose: int
     ) -> None:
         super().__init__()
-        check_number("ratio of PruneTrain", ratio, lambda x: 0 < x < 1, "over 0 and under 1")
-        check_number("threshold of PruneTrain", threshold, lambda x: x > 0, "over 0 and finite")
-        if measure not in ("max", "mean"):
-            raise ValueError(
-                f'The measure of PruneTrain must be "max" or "mean"; received {measure!r}.'
-            )
-        self.ratio = float(ratio)  # JSON holds no numbers of NumPy
-        self.interval = check_count("interval of PruneTrain", interval)
-        self.threshold = float(threshold)
-        self.measure = measure
-        self.channel_gating = channel_gating
-        self.remove_dead_branches = remove_dead_branches
-        self.min_channels = check_count("min_channels of PruneTrain", min_channels)
-        self.channel_multiple = check_count("channel_multiple of PruneTrain", channel_multiple)
+        self._sparsifier = sparsifier
         self.verbose = verbose
-        self.strength: float | None = None
         self.reconfigurations: list[dict] = []
         self.training_flops = 0
-        self._epochs = Epochs(self.interval)
+        self._epochs = Epochs(sparsifier.interval if self._is_lasso else 1)
         self._epoch_examples = 0
         self._served: keras.Model | None = None  # the model that was pruned last
-        self._is_measured = False  # whether λ is of that model
-        self._is_in_fit = False  # whether Keras calls the hooks, and the lasso is on the model
+        self._is_in_fit = False  # whether Keras calls the hooks
         self._input_shape: Any = None
         self._adjustment = None if batch_size is None else BatchAdjustment(batch_size)
+
+    @property
+    def _is_lasso(self) -> bool:
+        return isinstance(self._sparsifier, LassoSparsifier)
+
+    @property
+    def strength(self) -> float | None:
+        """λ of the group lasso; None before it is set, and for a target."""
+        return getattr(self._sparsifier, "strength", None)
+
+    @strength.setter
+    def strength(self, value: float | None) -> None:
+        if not self._is_lasso:
+            raise ValueError(
+                f"PruneTrain(target={self._sparsifier.target}) has no strength, λ: the target says "
+                "how much goes. PruneTrain(strength=…) is the paper's group lasso."
+            )
+        self._sparsifier.strength = value
 
     @property
     def batch_scale(self) -> float:
@@ -91,25 +86,21 @@ class ChannelPruning:
         """
         check_resizable(model)
         self._pruned, self._trainer = model, trainer
+        self._sparsifier.detach(model, trainer)  # what a fit that was interrupted has left
         self._refresh()
         self._check_free()
-        with scope_of(trainer):
-            self._strength = keras.Variable(
-                0.0 if self.strength is None else self.strength, trainable=False, name="lasso"
-            )
+        self._sparsifier.begin(self._map, trainer)
         self._generations = Generations(model)
-        self._regularize()
+        self._act()
         if self._adjustment is not None:
             self._adjustment.begin(model, optimizer)
 
     def _forget_other_model(self, pruned: keras.Model) -> None:
         """Starts again if the callback served another model before."""
         if self._served not in (None, pruned):
-            if self._is_measured:
-                self.strength = None
+            self._sparsifier.forget()
             self.training_flops, self.reconfigurations = 0, []
-            self._epochs = Epochs(self.interval)
-            self._is_measured = False
+            self._epochs = Epochs(self._epochs.interval)
             if self._adjustment is not None:
                 self._adjustment.memory = None
         self._served = pruned
@@ -150,45 +141,54 @@ class ChannelPruning:
             Whether the model has changed.
         """
         started = time.perf_counter()
-        keep = self._decide()
-        gates = {}
-        if self.channel_gating:
-            gates = shortcut_gates(self._map, keep, self.threshold, self.measure)
+        keep = self._sparsifier.keep(self._map)
+        gates = self._sparsifier.gates(self._map, keep)
         multi_worker.check_decision(self._trainer, epoch, keep, gates)
-        is_vain = not gates and np.array_equal(keep, self._vain)
-        little = not is_vain and gain(self._map, keep, gates) < LEAST_GAIN
-        if little and not always:
+        nothing = not gates and (keep.all() or np.array_equal(keep, self._vain))
+        if nothing:
+            self._epochs.reconfigured = epoch
+            why = self._sparsifier.nothing_removed(self._map)
+            self._say(f"PruneTrain, epoch {epoch}: nothing removed: {why}.")
+            return False
+        if not always and (share := gain(self._map, keep, gates)) < LEAST_GAIN:
+            self._say(
+                f"PruneTrain, epoch {epoch}: nothing removed: the channels at zero are {share:.2%} "
+                f"of the FLOPs, and are left for later until they are {LEAST_GAIN:.0%}."
+            )
             return False
         self._epochs.reconfigured = epoch
-        if is_vain or (keep.all() and not gates):
-            return False
         before, requested = self._summary(), keep.copy()
-        if not self._remove(keep, gates):
-            self._vain = requested
-            return False
+        with self._sparsifier.paused(self._pruned, self._trainer):
+            if not self._remove(keep, gates):
+                self._vain = requested
+                return False
+        self._sparsifier.removed()
         self._refresh()
-        self._regularize()
+        self._act()
         self._record(epoch, before, time.perf_counter() - started)
         if self._adjustment is not None:
             self._adjustment.adjust(self._pruned, self._epoch_examples)
         return True
 
-    def _decide(self) -> np.ndarray:
-        scores = channel_magnitudes(self._map, self.measure)
-        # Written so that what has become NaN counts as large: a broken network is not pruned.
-        keep = self._map.frozen | ~(scores < self.threshold)
-        self._scores = scores
-        return self._round_up(keep, dead_ok=self.remove_dead_branches)
+    def _end_epoch(self, always: bool) -> bool:
+        """Removes and chooses channels after an epoch that was counted.
 
-    def _round_up(self, keep: np.ndarray, dead_ok: bool) -> np.ndarray:
-        return round_up(
-            self._map,
-            keep,
-            self._scores,
-            least=self.min_channels,
-            multiple=self.channel_multiple,
-            dead_ok=dead_ok,
-        )
+        Args:
+            always: whether to remove channels if little would be gained.
+
+        Returns:
+            Whether the model has changed.
+        """
+        self._sparsifier.count_epoch()
+        changed = False
+        if self._sparsifier.removes_after(self._epochs):
+            changed = self.reconfigure(self._epochs.trained, always=always)
+        self._say(self._sparsifier.after_epoch(self._map, self._epochs))
+        return changed
+
+    def _say(self, line: str | None) -> None:
+        if line is not None and self.verbose and multi_worker.is_chief(self._trainer):
+            print_msg("\n" + line)
 
     def _remove(self, keep: np.ndarray, gates: dict) -> bool:
         """Reconfigures; where a tensor may not lose all of its channels, its best one stays.
@@ -204,8 +204,8 @@ class ChannelPruning:
             except DeadEndError as error:
                 channels = self._map.tensors[id(error.tensor)]
                 channels = channels[channels >= 0]
-                keep[channels[np.argmax(self._scores[channels])]] = True
-                keep = self._round_up(keep, dead_ok=True)
+                keep[channels[np.argmax(self._sparsifier.scores[channels])]] = True
+                keep = self._sparsifier.round_up(self._map, keep, dead_ok=True)
         return False
 
     def _refresh(self) -> None:
@@ -215,8 +215,7 @@ class ChannelPruning:
         self._training_flops = 0
         if self._input_shape is not None or not has_open_sizes(self._pruned):
             self._count_flops()
-        self._free = ~self._map.frozen
-        self._free &= ~lasso.held_channels(self._map, self.threshold, self.measure)
+        self._free = self._sparsifier.free(self._map)
         self._vain: np.ndarray | None = None  # a keep mask that came to nothing
 
     def _count_flops(self) -> None:
@@ -224,8 +223,8 @@ class ChannelPruning:
         self._inference_flops = cost.inference_flops(self._pruned, shape)
         self._training_flops = cost.training_flops(self._pruned, shape)
 
-    def _regularize(self) -> None:
-        """Puts the lasso on the channels that the model has now."""
+    def _act(self) -> None:
+        """Drives to zero the channels that the model has now."""
         raise NotImplementedError
 
     def _count(self, examples: int) -> None:
@@ -234,8 +233,7 @@ class ChannelPruning:
         self.training_flops += examples * self._training_flops
 
     def _figures(self) -> dict[str, float]:
-        return {
-            "lasso": (self.strength or 0.0) * lasso.group_norms(self._map, self._free),
+        return self._sparsifier.figures(self._map) | {
             "channels": int((self._map.prunable & self._free).sum()),
             "params": self._pruned.count_params(),
             "inference_flops": self._inference_flops,
@@ -251,5 +249,4 @@ class ChannelPruning:
     def _record(self, epoch: int, before: dict, seconds: float) -> None:
         record = changes(epoch, before, self._summary(), seconds)
         self.reconfigurations.append(record)
-        if self.verbose and multi_worker.is_chief(self._trainer):
-            print_msg("\n" + describe(record))
+        self._say(describe(record))

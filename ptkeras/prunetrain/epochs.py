@@ -58,6 +58,11 @@ class Epochs:
         self._planned = self._offset + epochs
 
     @property
+    def planned(self) -> int:
+        """Number of epochs trained when this call of `fit` ends."""
+        return self._planned
+
+    @property
     def length(self) -> int:
         """Number of epochs that this call of `fit` was to train."""
         return self._planned - self._start

@@ -9,6 +9,7 @@ so it acts even if a `train_step` leaves out `self.losses`, as that of a GAN or 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ from keras import ops
 
 from ptkeras.channels import ChannelMap
 from ptkeras.importance import Measure, group_magnitudes, kernel_slices
+from ptkeras.prunetrain.steps import OptimizerStep, steps_on
 from ptkeras.regularizers import EPSILON, GroupLasso
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.utils.trainers import optimizers_of
@@ -85,32 +87,12 @@ def _zero(values: Any) -> Any:
     return ops.cast(ops.sum(ops.zeros_like(values)), keras.config.floatx())
 
 
-class LassoStep:
-    """The `apply` of an optimizer, which adds the gradient of the lasso to that of the loss.
+class LassoStep(OptimizerStep):
+    """Adds the gradient of the lasso to that of the loss."""
 
-    Args:
-        optimizer: an optimizer, which gets it as an attribute.
-
-    Attributes:
-        reached: the `id` of each variable with a lasso that the optimizer has updated.
-    """
-
-    def __init__(self, optimizer: keras.optimizers.Optimizer) -> None:
-        self.optimizer = optimizer
-        self.replaced = vars(optimizer).get("apply")  # one that the user had set
-        self.plain = optimizer.apply
-        self.reached: set[int] = set()
-        self.was_called = False
-
-    def __call__(self, grads: Any, trainable_variables: Any = None) -> None:
-        self.was_called = True
-        grads = list(grads)
-        if trainable_variables is not None:
-            trainable_variables = list(trainable_variables)
-        variables = trainable_variables or getattr(self.optimizer, "_trainable_variables", ())
-        if len(grads) == len(variables):  # if not, the optimizer says so
-            grads = [self._with_lasso(g, v) for g, v in zip(grads, variables, strict=True)]
-        self.plain(grads, trainable_variables)
+    def before(self, grads: list[Any], variables: Sequence[Any]) -> list[Any]:
+        """Returns the gradients with those of the lasso."""
+        return [self._with_lasso(g, v) for g, v in zip(grads, variables, strict=True)]
 
     def _with_lasso(self, grad: Any, variable: Any) -> Any:
         regularizer = getattr(variable, "regularizer", None)
@@ -159,9 +141,8 @@ def attach(
         probe = None  # one kernel is enough
         variable.regularizer = regularizer
     for optimizer in optimizers_of(trainer):
-        if step_of(optimizer) is None:
-            _remove_step(optimizer)
-            optimizer.apply = LassoStep(optimizer)
+        if not _lasso_steps(optimizer):
+            LassoStep(optimizer)
 
 
 def groups_of(channel_map: ChannelMap, free: np.ndarray) -> dict[int, dict[int, np.ndarray]]:
@@ -196,7 +177,8 @@ def detach(model: keras.Model) -> None:
     for trainer in trainers.values():
         if not is_attached(trainer):
             for optimizer in optimizers_of(trainer):
-                _remove_step(optimizer)
+                for step in _lasso_steps(optimizer):
+                    step.remove()
         refresh_functions(trainer)  # compiled steps have read the lasso
 
 
@@ -210,20 +192,8 @@ def kernels_of(model: keras.Model) -> list[keras.Variable]:
     return [v for v in model.weights if isinstance(v.regularizer, AttachedLasso)]
 
 
-def step_of(optimizer: keras.optimizers.Optimizer) -> LassoStep | None:
-    """Returns what adds the lasso in the steps of an optimizer, None if nothing does."""
-    step = vars(optimizer).get("apply")
-    # An optimizer that was made from this one may have its attributes.
-    return step if isinstance(step, LassoStep) and step.optimizer is optimizer else None
-
-
-def _remove_step(optimizer: keras.optimizers.Optimizer) -> None:
-    step = vars(optimizer).get("apply")
-    if not isinstance(step, LassoStep):
-        return
-    del optimizer.apply
-    if step.replaced is not None:
-        optimizer.apply = step.replaced
+def _lasso_steps(optimizer: keras.optimizers.Optimizer) -> list[LassoStep]:
+    return [step for step in steps_on(optimizer) if isinstance(step, LassoStep)]
 
 
 def _replicas() -> int:

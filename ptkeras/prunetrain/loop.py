@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.channels import ChannelPruning
-from ptkeras.regularizers import GroupLasso
 from ptkeras.utils.arguments import check_number
 
 
@@ -34,13 +31,16 @@ class LoopPruning(ChannelPruning):
                 model was compiled with another optimizer.
         """
         self._check_optimizer(model, optimizer)
-        lasso.detach(model)
         self._is_in_fit = False
+        self._optimizer = optimizer
         self._forget_other_model(model)
         self._take(model, model, optimizer)
-        if self.strength is None and loss is not None:
+        self._is_bound = True
+        self._sparsifier.plan(self._epochs)
+        if self._is_lasso and self.strength is None and loss is not None:
             value = float(ops.convert_to_numpy(loss))
-            self._strengthen(value, f"The loss given to PruneTrain.bind is {value}")
+            what = f"The loss given to PruneTrain.bind is {value}"
+            self._sparsifier.set_strength(self._map, value, what)
         if optimizer is not None and getattr(model, "optimizer", None) is None:
             model.compile(optimizer=optimizer)  # so that reconfigurations see its slots
 
@@ -64,15 +64,7 @@ class LoopPruning(ChannelPruning):
                 f"PruneTrain.penalty takes the values of the {len(variables)} trainable variables "
                 f"of '{self._pruned.name}', in their order; received {len(values)}."
             )
-        strength = self._strength
-        if keras.config.backend() == "jax":
-            strength = self.strength or 0.0  # a compiled step holds the number
-        total = 0.0
-        for variable, value in zip(variables, values, strict=True):
-            groups = self._groups.get(id(variable))
-            if groups is not None:
-                total = total + GroupLasso(strength, groups)(value)
-        return total
+        return self._sparsifier.penalty(variables, values) if self._is_lasso else 0.0
 
     def after_step(self, loss: Any = None) -> bool:
         """Sets λ after the first step, unless it is set.
@@ -89,16 +81,20 @@ class LoopPruning(ChannelPruning):
                 positive and finite.
         """
         self._check_bound("after_step")
+        if not self._is_lasso:
+            self._sparsifier.after_step(self._pruned)
+            return False
         if self.strength is not None:
             return False
         if loss is None:
             raise ValueError(
                 "PruneTrain.after_step needs the loss of the first step, since the lasso penalty "
                 "ratio is a share of it: pass after_step(loss) or bind(model, optimizer, "
-                "loss=loss), or set the strength, λ, before."
+                "loss=loss), or give PruneTrain(strength=…), λ."
             )
         value = float(ops.convert_to_numpy(loss))
-        self._strengthen(value, f"The loss given to PruneTrain.after_step is {value}")
+        what = f"The loss given to PruneTrain.after_step is {value}"
+        self._sparsifier.set_strength(self._map, value, what)
         return True
 
     def end_epoch(self, examples: int, *, last: bool = False) -> bool:
@@ -122,37 +118,24 @@ class LoopPruning(ChannelPruning):
         check_number("examples of PruneTrain.end_epoch", examples, lambda n: n >= 0, "0 or more")
         self._count(int(examples))
         self._epochs.trained += 1
-        if not last and not self._epochs.is_due:
-            return False
-        return self.reconfigure(self._epochs.trained, always=last)
+        if last and self._is_lasso:
+            return self.reconfigure(self._epochs.trained)
+        return self._end_epoch(always=not self._is_lasso)
 
     def figures(self) -> dict[str, float]:
         """Returns what the logs of `fit` get: `lasso`, `channels`, `params` and the FLOPs."""
         self._check_bound("figures")
         return self._figures()
 
-    def _regularize(self) -> None:
-        self._groups = lasso.groups_of(self._map, self._free)
+    def _act(self) -> None:
+        self._sparsifier.bind(self._map, self._optimizer)
 
     def _check_bound(self, method: str) -> None:
-        if getattr(self, "_groups", None) is None:
+        if not getattr(self, "_is_bound", False):
             raise ValueError(
                 f"PruneTrain.{method} belongs to a training loop of your own, and no model is "
                 "bound: call bind(model, optimizer, loss=loss) first."
             )
-
-    def _strengthen(self, data_loss: float, what: str) -> None:
-        """Sets λ from the lasso penalty ratio."""
-        if not 0 < data_loss < math.inf:
-            raise ValueError(
-                f"{what}: the lasso penalty ratio needs a positive, finite loss to be a share of. "
-                "Check the data; for a loss that may be negative set callback.strength, λ, "
-                "yourself."
-            )
-        norms = lasso.group_norms(self._map, self._free)
-        self.strength = lasso.strength_for(self.ratio, data_loss, norms)
-        self._strength.assign(self.strength)
-        self._is_measured = True
 
     def _check_optimizer(self, model: keras.Model, optimizer: Any) -> None:
         if optimizer is None:

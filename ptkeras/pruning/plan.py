@@ -16,6 +16,10 @@ Scope = Literal["global", "layer", "group"]
 # What floating point may make of `share * total`, as a part of the total.
 ROUNDING = 1e-9
 
+# Filling up ends this close to the goal, as a part of it, or after this many channels were tried.
+_CLOSE = 0.002
+_MOST_TRIED = 200
+
 
 class Plan:
     """The keep masks of a model from everything to as little as may be, one channel at a time.
@@ -104,6 +108,29 @@ class Plan:
             else:
                 misses = middle
         return self.keep(meets)
+
+    def filled(
+        self, keep: np.ndarray, remaining: Callable[[np.ndarray], float], goal: float
+    ) -> np.ndarray:
+        """Returns a keep mask with channels back in it for which there is room under the goal.
+
+        The last channel to go may have been a large one, such as that of a shortcut.
+
+        Args:
+            keep: a mask that `fit` has returned.
+            remaining: what a keep mask leaves of the cost.
+            goal: what it may leave.
+        """
+        keep = keep.copy()
+        if self._multiple > 1:  # a channel alone would not suit
+            return keep
+        for channel in self.order[~keep[self.order]][::-1][:_MOST_TRIED]:
+            if remaining(keep) > goal * (1 - _CLOSE):
+                break
+            keep[channel] = True
+            if remaining(keep) > goal:
+                keep[channel] = False
+        return keep
 
 
 def checked_scores(channel_map: ChannelMap, criterion: Criterion) -> np.ndarray:

@@ -80,7 +80,9 @@ class Run:
     def threshold(self) -> float | None:
         """The sparsity threshold, where the method has one."""
         flag = self.method.threshold
-        return None if flag is None else _cell("flags.txt", "threshold", self.flags[flag])
+        if flag is None or flag not in self.flags:
+            return None
+        return _cell("flags.txt", "threshold", self.flags[flag])
 
     @property
     def reconfigurations(self) -> list[dict[str, Any]]:

@@ -420,7 +420,7 @@ def prunable():
 
 
 def test_channels_and_weights_are_not_pruned_in_one_fit():
-    magnitude, train = MagnitudePruning(lambda step: 0.5), ptkeras.PruneTrain(interval=1)
+    magnitude, train = MagnitudePruning(lambda step: 0.5), ptkeras.PruneTrain(ratio=0.2, interval=1)
     model = prunable()
     with pytest.raises(ValueError, match=r"PruneTrain has its lasso on .* one after the other"):
         fit(model, train, others=[magnitude])

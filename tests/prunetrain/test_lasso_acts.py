@@ -64,7 +64,7 @@ def test_a_regularizer_that_is_not_in_the_loss_is_not_taken_from_it():
         keras.utils.set_random_seed(1)
         model = compiled(of_class(MeanWithoutLosses))
         model.get_layer("stem").kernel.regularizer = l2
-        callback = ptkeras.PruneTrain(interval=1, verbose=0)
+        callback = ptkeras.PruneTrain(ratio=0.2, interval=1, verbose=0)
         model.fit(x, y, 64, callbacks=[callback], verbose=0)
         strengths.append(callback.strength)
     assert strengths[0] == pytest.approx(strengths[1], rel=1e-5)
@@ -121,7 +121,9 @@ def test_what_no_optimizer_of_keras_trains_is_refused_after_one_batch():
             steps.append(batch)
 
     with pytest.raises(ValueError, match=r"does not act on .* PruneTrain.penalty\(\) in the loss"):
-        model.fit(x, y, 8, callbacks=[Steps(), ptkeras.PruneTrain(interval=1)], verbose=0)
+        model.fit(
+            x, y, 8, callbacks=[Steps(), ptkeras.PruneTrain(ratio=0.2, interval=1)], verbose=0
+        )
     assert len(steps) == 1
     assert not lasso.is_attached(model) and "apply" not in vars(model.optimizer)
 
@@ -192,7 +194,7 @@ def test_an_apply_of_the_users_own_is_called_and_stays():
         plain(grads, trainable_variables)
 
     model.optimizer.apply = apply
-    model.fit(x, y, callbacks=[ptkeras.PruneTrain(interval=1, verbose=0)], verbose=0)
+    model.fit(x, y, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=1, verbose=0)], verbose=0)
     assert calls and model.optimizer.apply is apply
 
 
@@ -210,7 +212,7 @@ def test_losses_that_depend_on_data_are_measured_on_the_first_batch():
         model.get_layer("head").activity_regularizer = keras.regularizers.L2(0.01)
         compiled(model)
         do(model)
-        callback = ptkeras.PruneTrain(interval=1, verbose=0)
+        callback = ptkeras.PruneTrain(ratio=0.2, interval=1, verbose=0)
         model.fit(x, y, 64, shuffle=False, callbacks=[callback], verbose=0)
         strengths[name] = callback.strength
     assert list(strengths.values()) == pytest.approx([strengths["nothing"]] * 3, rel=1e-5)
@@ -228,7 +230,7 @@ def test_a_network_whose_channels_do_not_train_is_refused_before_the_first_batch
     model = frozen(["stem", "inner", "outer"])
     before = model.get_weights()
     with pytest.raises(ValueError, match=r"kernels that do not train \(stem, inner, outer\)"):
-        model.fit(x, y, epochs=2, callbacks=[ptkeras.PruneTrain(interval=1)], verbose=0)
+        model.fit(x, y, epochs=2, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=1)], verbose=0)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -278,7 +280,7 @@ def test_what_removes_nothing_is_no_reconfiguration(monkeypatch):
         "ptkeras.prunetrain.channels.remove",
         lambda *args, **kwargs: (calls.append(1), whole(*args, **kwargs))[1],
     )
-    callback = ptkeras.PruneTrain(interval=1, threshold=9.0, verbose=0)
+    callback = ptkeras.PruneTrain(ratio=0.2, interval=1, threshold=9.0, verbose=0)
     model.fit(x, y, epochs=5, callbacks=[callback], verbose=0)
     assert [record["epoch"] for record in callback.reconfigurations] == [1]
     assert callback.reconfigurations[0]["channels"][1] > 0

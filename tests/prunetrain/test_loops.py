@@ -162,7 +162,7 @@ def test_it_goes_on_in_another_process():
 
 
 def test_what_a_loop_gets_wrong_is_named():
-    model, pruning = compiled(), ptkeras.PruneTrain()
+    model, pruning = compiled(), ptkeras.PruneTrain(ratio=0.2)
     with pytest.raises(ValueError, match=r"penalty .* no model is bound: call bind"):
         pruning.penalty()
     pruning.bind(model)

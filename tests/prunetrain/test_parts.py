@@ -162,7 +162,7 @@ def test_the_generator_of_a_gan():
 def test_a_loss_of_another_name_is_to_be_named():
     x = digits(64)[0].reshape(64, -1)
     model = gan()
-    callback = ptkeras.PruneTrain(interval=1, model=model.generator, verbose=0)
+    callback = ptkeras.PruneTrain(ratio=0.2, interval=1, model=model.generator, verbose=0)
     with pytest.raises(ValueError, match=r"have no 'loss'.* but: d_loss, g_loss. Name one"):
         model.fit(x, verbose=0, callbacks=[callback])
     callback.strength = 0.01
@@ -204,7 +204,9 @@ def test_a_model_that_is_no_part_is_refused():
     x, y = digits(32)
     model, _ = distiller()
     with pytest.raises(ValueError, match=r"is no part of the one in fit"):
-        model.fit(x, y, callbacks=[ptkeras.PruneTrain(interval=1, model=network())], verbose=0)
+        model.fit(
+            x, y, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=1, model=network())], verbose=0
+        )
     with pytest.raises(ValueError, match=r"is no part of the one in fit"):
         model.fit(
             x, y, callbacks=[ptkeras.MagnitudePruning(lambda s: 0.5, model=network())], verbose=0

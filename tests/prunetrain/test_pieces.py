@@ -64,7 +64,7 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been(interval, len
 def test_fit_one_epoch_at_a_time(is_numbered):
     x, y = digits(32)
     model = compiled()
-    callback, at = ptkeras.PruneTrain(interval=2, verbose=0), []
+    callback, at = ptkeras.PruneTrain(ratio=0.2, interval=2, verbose=0), []
     whole = callback.reconfigure
     callback.reconfigure = lambda epoch, always: (at.append(epoch), whole(epoch, always))[1]
     with warnings.catch_warnings(record=True) as told:
@@ -82,5 +82,5 @@ def test_fit_one_epoch_at_a_time(is_numbered):
 
 def test_no_epochs_are_no_reason_to_complain(recwarn):
     x, y = digits(32)
-    compiled().fit(x, y, epochs=0, callbacks=[ptkeras.PruneTrain(interval=1)], verbose=0)
+    compiled().fit(x, y, epochs=0, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=1)], verbose=0)
     assert not [one for one in recwarn if "interval" in str(one.message)]

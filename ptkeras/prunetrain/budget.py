@@ -1,0 +1,315 @@
+"""PruneTrain by a budget: channels are chosen, taken to exactly zero, and removed without loss."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from ptkeras.channels import ChannelMap
+from ptkeras.prunetrain import shrinking
+from ptkeras.prunetrain.epochs import Epochs
+from ptkeras.prunetrain.schedule import Stage, stages
+from ptkeras.prunetrain.shrinking import Shrinkage
+from ptkeras.prunetrain.zeroing import ZeroingGroups, zeroing_groups
+from ptkeras.pruning.budget import Budget, Request, criterion_of
+from ptkeras.surgery.places import by_place
+from ptkeras.surgery.variables import Gate
+from ptkeras.utils.arguments import check_count, check_number
+from ptkeras.utils.arrays import numbers
+
+_CALLER = "PruneTrain"
+_ZERO_BEFORE = 0.9  # the part of a stage after which its channels are zero: the rest adapts to it
+
+
+class BudgetSparsifier:
+    """Takes to zero the channels that a pruning to the budget would take, and no others.
+
+    See `PruneTrain` for the arguments.
+
+    Attributes:
+        cost: what the model cost before anything was removed, None before a training.
+        stages: the plan of the training, None before it.
+    """
+
+    dead_branches = False
+    step_type = shrinking.ShrinkStep
+
+    def __init__(
+        self,
+        target: float,
+        of: str = "flops",
+        leave_alone: Iterable[str] = (),
+        overrides: Mapping[str, float] | None = None,
+        min_channels: int = 1,
+        channel_multiple: int = 1,
+        interval: int | None = None,
+        epochs: int | None = None,
+        input_shape: Any = None,
+    ) -> None:
+        check_number("target of PruneTrain", target, lambda t: 0 < t < 1, "over 0 and under 1")
+        self.target = float(target)
+        self.interval = (
+            None if interval is None else check_count("interval of PruneTrain", interval)
+        )
+        self.epochs = None if epochs is None else check_count("epochs of PruneTrain", epochs)
+        self._request = Request(
+            caller=_CALLER,
+            model=None,
+            share=1 - self.target,
+            of=of,
+            criterion=criterion_of("l2", _CALLER),
+            scope="global",
+            overrides={} if overrides is None else dict(overrides),
+            leave_alone=leave_alone,
+            channel_multiple=channel_multiple,
+            min_channels=min_channels,
+            input_shape=input_shape,
+        )
+        self.arguments = {
+            "target": self.target,
+            "of": of,
+            "leave_alone": list(self._request.leave_alone),
+            "overrides": dict(self._request.overrides),
+            "min_channels": self._request.min_channels,
+            "channel_multiple": self._request.channel_multiple,
+            "interval": self.interval,
+            "epochs": self.epochs,
+        }
+        self.forget()
+
+    def forget(self) -> None:
+        """Starts again, for another model."""
+        self.cost: float | None = None
+        self.stages: list[Stage] | None = None
+        self.scores = np.zeros(0)
+        self._overridden: dict[str, int] = {}
+        self._done = 0  # stages that are over
+        self._chosen: dict[str, list[int]] = {}  # by place, of what is being taken to zero
+        self._left: list[float] = []  # steps that remain, by optimizer, when last set or saved
+        self._started: list[float] = []  # the same at the start of the epoch
+        self._steps: list[float] = []  # of the last epoch
+        self._shrinkages: list[Shrinkage] = []
+        self._groups: ZeroingGroups | None = None
+        self._budget: Budget | None = None
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns what has to survive when a training is stopped."""
+        return {
+            "cost": self.cost,
+            "overridden": self._overridden,
+            "stages": self.stages,
+            "done": self._done,
+            "chosen": self._chosen,
+            "left": self._read_left(),
+            "started": self._started,
+            "steps": self._steps,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes back what `get_state` returned."""
+        self.cost, self._overridden = state["cost"], state["overridden"]
+        planned = state["stages"]
+        self.stages = None if planned is None else [Stage(*stage) for stage in planned]
+        self._done, self._chosen, self._left = state["done"], state["chosen"], state["left"]
+        self._started, self._steps = state["started"], state["steps"]
+        self._resume()
+
+    def free(self, channel_map: ChannelMap) -> np.ndarray:
+        """Returns the channels that can be brought to zero without loss, a bool per channel."""
+        self._map = channel_map
+        self._groups = zeroing_groups(channel_map)
+        return self._groups.free
+
+    def begin(self, channel_map: ChannelMap, trainer: keras.Model) -> None:
+        """Notes what the budget is a share of, and finds out whether it can be reached.
+
+        Raises:
+            ValueError: If the budget is out of reach.
+        """
+        request = dataclasses.replace(self._request, model=channel_map.model)
+        self._budget = Budget(request, channel_map)
+        if self.cost is None:
+            self.cost, self._overridden = self._budget.cost, self._budget.overridden
+            self._budget.keep(channel_map, held=~self._groups.free)
+        else:
+            self._budget.cost, self._budget.overridden = self.cost, self._overridden
+
+    def plan(self, epochs: Epochs) -> None:
+        """Plans the stages of the training, unless they are planned."""
+        if self.stages is None:
+            last = epochs.planned if self.epochs is None else self.epochs
+            self.stages = stages(epochs.trained, last, self.target, self.interval)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all stages are over."""
+        return self.stages is not None and self._done == len(self.stages)
+
+    def attach(self, channel_map: ChannelMap, trainer: keras.Model) -> None:
+        """Has the optimizers of a `fit` shrink what is chosen."""
+        self.detach(channel_map.model, trainer)
+        if not self.is_over:
+            self._shrinkages = shrinking.attach(self._groups, channel_map.model, trainer)
+            self._resume()
+
+    def bind(self, channel_map: ChannelMap, optimizer: Any) -> None:
+        """Has an optimizer of a loop shrink what is chosen; without one `after_step` does."""
+        model = channel_map.model
+        self.detach(model, model)
+        if self.is_over:
+            return
+        if keras.config.backend() == "jax":
+            if optimizer is None:
+                raise ValueError(
+                    "PruneTrain.bind needs the Keras optimizer of the loop on JAX, for a target: "
+                    "its steps take the channels to zero. Received None."
+                )
+            if not optimizer.built:  # the state that a loop reads has to be whole
+                optimizer.build(model.trainable_variables)
+        self._shrinkages = [Shrinkage(self._groups, model, optimizer)]
+        self._resume()
+
+    def detach(self, model: keras.Model, trainer: keras.Model) -> None:
+        """Shrinks no longer."""
+        if self._shrinkages:
+            self._left = self._read_left()
+        shrinking.detach(model, trainer)
+        for shrinkage in self._shrinkages:
+            shrinkage.remove()
+        self._shrinkages = []
+
+    def watched(self, model: keras.Model) -> list[keras.Variable]:
+        """Returns the variables that are shrunk."""
+        return self._groups.variables()
+
+    def after_step(self, model: keras.Model) -> None:
+        """Shrinks after a step of an optimizer that is not Keras's."""
+        for shrinkage in self._shrinkages:
+            if shrinkage.step is None:
+                shrinkage.shrink(model.trainable_variables)
+
+    def removes_after(self, epochs: Epochs) -> bool:
+        """Returns whether the channels at hand are to be zero after the epoch just trained."""
+        return bool(self._chosen) and epochs.trained >= self.stages[self._done].remove
+
+    def keep(self, channel_map: ChannelMap) -> np.ndarray:
+        """Returns the channels that were not chosen; all of them until all of those are zero."""
+        self.scores = self._request.criterion(channel_map)
+        chosen = self._mask()
+        if (chosen & ~self._groups.zero()).any():
+            return np.ones(len(chosen), bool)
+        return ~chosen
+
+    @contextlib.contextmanager
+    def paused(self, model: keras.Model, trainer: keras.Model) -> Iterator[None]:
+        """Takes what it has added off the optimizers, while the model is changed."""
+        for shrinkage in self._shrinkages:
+            shrinkage.pause()
+        try:
+            yield
+        finally:
+            for shrinkage in self._shrinkages:
+                shrinkage.go_on()
+
+    def round_up(self, channel_map: ChannelMap, keep: np.ndarray, dead_ok: bool) -> np.ndarray:
+        """Returns the keep mask."""
+        return keep
+
+    def removed(self) -> None:
+        """Ends the stage: its channels have just been removed."""
+        self._chosen, self._left, self._done = {}, [], self._done + 1
+
+    def gates(self, channel_map: ChannelMap, keep: np.ndarray) -> dict[int, Gate]:
+        """Returns no selections."""
+        return {}
+
+    def count_epoch(self) -> None:
+        """Counts the steps of an epoch, by which it is known how many the next ones have."""
+        left = self._read_left()
+        if len(left) != len(self._started):  # it acts no longer
+            return
+        self._steps = [before - now for before, now in zip(self._started, left, strict=True)]
+        self._started = left
+
+    def after_epoch(self, channel_map: ChannelMap, epochs: Epochs) -> str | None:
+        """Chooses the channels of the next stage, if it is time, and returns a line about it."""
+        if self.is_over or self._chosen or epochs.trained < self.stages[self._done].choose:
+            return None
+        stage = self.stages[self._done]
+        is_last = self._done == len(self.stages) - 1
+        keep = self._budget.keep(channel_map, stage.progress, ~self._groups.free, fill=is_last)
+        if keep.all():
+            self._done += 1
+            return None
+        self._choose(~keep, max(1, stage.remove - epochs.trained))
+        count, total = int((~keep).sum()), int((self._groups.free & channel_map.prunable).sum())
+        left = self._budget.remaining(channel_map)(keep) / self.cost
+        return (
+            f"PruneTrain, epoch {epochs.trained}: {count} of {total} channels shrink to zero until "
+            f"the end of epoch {max(stage.remove, epochs.trained + 1)}, which leaves {left:.1%} of "
+            f"the {self._request.of}."
+        )
+
+    def figures(self, channel_map: ChannelMap) -> dict[str, float]:
+        """Returns a lasso of 0: nothing is added to the loss."""
+        return {"lasso": 0.0}
+
+    def nothing_removed(self, channel_map: ChannelMap) -> str:
+        """Returns why nothing has been removed, as the end of a sentence."""
+        alive = int((self._mask() & ~self._groups.zero()).sum())
+        return f"{alive} of the channels that are shrunk are not zero yet"
+
+    def outcome(self, channel_map: ChannelMap, has_removed: bool) -> str | None:
+        """Returns a sentence about the end of a training that has not met the budget."""
+        everything = np.ones(len(channel_map), bool)
+        left = self._budget.remaining(channel_map)(everything) / self.cost
+        if left <= self.target * 1.01:
+            return None
+        return (
+            f"PruneTrain has not met its target: {left:.1%} of the {self._request.of} are left, "
+            f"{self.target:.1%} were wanted. The training ended before its planned end, or an "
+            "earlier network was brought back: train on, or prune the rest by ptkeras.prune."
+        )
+
+    def _mask(self) -> np.ndarray:
+        """Returns the channels that are chosen, a bool per channel."""
+        mask = np.zeros(len(self._map), bool)
+        if self._chosen:
+            variables = by_place(self._map.model)
+            for key, positions in self._chosen.items():
+                place, axis = key.rsplit(":", 1)
+                row = self._map.slice_of.get((id(variables[place]), int(axis)))
+                mask[row.channels[positions]] = True
+        return mask
+
+    def _choose(self, chosen: np.ndarray, epochs: int) -> None:
+        places = {id(v): place for place, v in by_place(self._map.model).items()}
+        known = np.zeros(len(chosen), bool)
+        for row in self._map.slices:
+            new = np.flatnonzero(chosen[row.channels] & ~known[row.channels])
+            if new.size and id(row.variable) in places:
+                self._chosen[f"{places[id(row.variable)]}:{row.axis}"] = new.tolist()
+                known[row.channels[new]] = True
+        steps = _ZERO_BEFORE * epochs
+        self._left = [max(1.0, round(steps * own)) for own in self._steps]
+        self._started = list(self._left)
+        self._resume()
+
+    def _read_left(self) -> list[float]:
+        return [float(numbers(shrinkage.left)) for shrinkage in self._shrinkages]
+
+    def _resume(self) -> None:
+        """Has the optimizers at hand go on from the state, if there are any."""
+        if not self._shrinkages:
+            return
+        if len(self._left) != len(self._shrinkages):
+            self._left = self._started = [0.0] * len(self._shrinkages)
+        mask = self._mask().astype("float32")
+        for shrinkage, left in zip(self._shrinkages, self._left, strict=True):
+            shrinkage.chosen.assign(mask)
+            shrinkage.left.assign(left)
