@@ -28,7 +28,7 @@ SMALL = [
     "--ratio=0.3",
 ]
 RUN = [
-    "--model=vgg8",
+    "--model=tests.small_network:build",
     "--epochs=3",
     "--interval=1",
     "--threshold=0.1",

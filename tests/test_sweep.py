@@ -12,7 +12,7 @@ pytestmark = pytest.mark.tensorflow
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    flags = ["--method=dense", "--model=vgg8", "--epochs=2", "--learning_rate=0.02"]
+    flags = ["--method=dense", "--model=tests.small_network:build", "--epochs=2", "--learning_rate=0.02"]
     flags += ["--batch_size=128", "--weight_decay=3e-4"]
     assert train.main([*flags, f"--output_dir={folder}"]) == 0
     return folder

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.tensorflow
 
 ROOT = Path(__file__).parents[1]
 SHORT = [
-    "--model=vgg8",
+    "--model=tests.small_network:build",
     "--epochs=3",
     "--interval=1",
     "--threshold=0.1",

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ptkeras import methods
 from ptkeras.cli import distribution
 from ptkeras.cli.distribution import Devices
+from ptkeras.methods.method import INTERVAL
 from ptkeras.methods.settings import parse, table
 from ptkeras.runs.run_folder import RunFolder
 from ptkeras.utils.flagging import Settings, SettingsError, asks_for_help, fail, is_ours

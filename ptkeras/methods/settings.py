@@ -85,7 +85,9 @@ def _common() -> dict[str, tuple[Flag, ...]]:
                 "resnet20",
                 TEXT,
                 "Network: resnet20, resnet32, resnet56, resnet110, resnet50, vgg8, vgg11, vgg13, "
-                "vgg16, vgg19, mobilenet, or a name of keras.applications, such as MobileNetV2.",
+                "vgg16, vgg19, mobilenet, a name of keras.applications, such as MobileNetV2, or your "
+                "own: package.module:function, called with the shape of an image and the number of "
+                "classes.",
             ),
         ),
         "Training": (

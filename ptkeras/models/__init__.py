@@ -6,6 +6,7 @@ import keras
 
 from ptkeras.models.applications import application, applications
 from ptkeras.models.mobilenet import mobilenet
+from ptkeras.models.own import own_network
 from ptkeras.models.resnet import resnet
 from ptkeras.models.vgg import vgg
 
@@ -46,7 +47,8 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int) -> ker
     Args:
         name: A name out of `names()`, such as "resnet32", "vgg13" or "MobileNetV2". `resnet50`, the
             VGGs and `mobilenet` take their CIFAR form for images under 64 pixels and their ImageNet
-            form otherwise.
+            form otherwise. Or `package.module:function`, a function of the user's that is called
+            with `input_shape` and `num_classes` and returns a model.
         input_shape: `(height, width, channels)` of an image, in pixels.
         num_classes: Number of classes.
 
@@ -66,6 +68,8 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int) -> ker
         )
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1; got {num_classes}.")
+    if ":" in name:
+        return own_network(name, input_shape, num_classes)
     if name in _FAMILIES:
         return _FAMILIES[name](name, input_shape, num_classes)
     if name in applications():

@@ -227,7 +227,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
                 **({"target": _TARGET} | budgets),
             )
         super().__init__(sparsifier, batch_size, verbose)
-        self.interval = sparsifier.interval
+        for name, value in sparsifier.arguments.items():
+            setattr(self, name, value)
         self._given_shape = self._input_shape = input_shape
         self._part = check_model(self, model)
         self._counter: Any = None

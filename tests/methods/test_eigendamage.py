@@ -16,7 +16,7 @@ pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=eigendamage",
-    "--model=vgg8",
+    "--model=tests.small_network:build",
     "--epochs=2",
     "--batch_size=256",
     "--learning_rate=0.05",

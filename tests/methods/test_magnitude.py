@@ -19,7 +19,7 @@ pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=magnitude",
-    "--model=vgg8",
+    "--model=tests.small_network:build",
     "--epochs=4",
     "--batch_size=256",
     "--learning_rate=0.02",

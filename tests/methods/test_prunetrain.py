@@ -6,6 +6,7 @@ import pytest
 import ptkeras
 from ptkeras import methods
 from ptkeras.methods import settings
+from ptkeras.utils.flagging import SettingsError
 
 DATASET = types.SimpleNamespace(batch_size=7, num_train=100)
 
@@ -16,13 +17,20 @@ def callbacks(arguments):
     return methods.get("prunetrain").start(values, DATASET, model=None, folder=None).callbacks
 
 
+# For models of the user's own, and for a training that is not one fit.
+CODE_ONLY = {
+    "verbose",
+    "monitor",
+    "input_shape",
+    "leave_alone",
+    "overrides",
+    "strength",
+}
+
+
 def test_every_option_of_prunetrain_is_a_flag():
     options = set(inspect.signature(ptkeras.PruneTrain).parameters)
-    assert options - set(settings.table().flags) - {"model"} == {
-        "verbose",
-        "monitor",
-        "input_shape",
-    }
+    assert options - set(settings.table().flags) - {"model"} == CODE_ONLY
 
 
 def test_flags_reach_prunetrain():
@@ -52,8 +60,25 @@ def test_the_batch_grows_only_if_asked_to():
         assert seen["batch_size"] == wanted
 
 
-def test_flag_defaults_are_those_of_the_callback():
-    values = settings.parse([])
-    for name, parameter in inspect.signature(ptkeras.PruneTrain).parameters.items():
-        if name not in ("verbose", "batch_size", "model", "monitor", "input_shape"):
-            assert getattr(values, name) == parameter.default, name
+@pytest.mark.parametrize("given", [[], ["--ratio=0.2"], ["--threshold=1e-4"]])
+def test_what_is_left_out_is_as_in_the_callback(given):
+    arguments = dict(flag[2:].split("=") for flag in given)
+    other = ptkeras.PruneTrain(**{name: float(value) for name, value in arguments.items()})
+    assert callbacks(given)[0].get_settings() == other.get_settings()
+
+
+@pytest.mark.parametrize("flag", ["--ratio=0.2", "--threshold=1e-4", "--channel_gating"])
+def test_a_target_and_the_lasso_do_not_go_together(flag):
+    with pytest.raises(SettingsError, match=f"--target=0.3: .*{flag.split('=')[0]} for the paper"):
+        settings.parse(["--target=0.3", flag])
+
+
+def test_a_target_takes_two_epochs():
+    with pytest.raises(SettingsError, match="--epochs=1: --target needs 2 epochs"):
+        settings.parse(["--epochs=1"])
+
+
+def test_a_target_reaches_prunetrain():
+    (callback,) = callbacks(["--target=0.3", "--of=params", "--interval=4", "--min_channels=2"])
+    asked = {"target": 0.3, "of": "params", "interval": 4, "min_channels": 2}
+    assert asked.items() <= callback.get_settings().items()

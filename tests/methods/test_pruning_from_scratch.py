@@ -19,7 +19,7 @@ pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=pruning_from_scratch",
-    "--model=resnet20",
+    "--model=tests.small_network:build",
     "--epochs=2",
     "--batch_size=256",
     "--learning_rate=0.05",

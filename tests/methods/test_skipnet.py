@@ -20,7 +20,7 @@ pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=skipnet",
-    "--model=resnet20",
+    "--model=tests.small_network:build",
     "--epochs=2",
     "--rl_epochs=2",
     "--batch_size=256",

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=static_dynamic",
-    "--model=resnet20",
+    "--model=tests.small_network:build",
     "--epochs=1",
     "--pretraining_epochs=1",
     "--prune_ratio=0.4",
