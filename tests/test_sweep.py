@@ -12,7 +12,12 @@ pytestmark = pytest.mark.tensorflow
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    flags = ["--method=dense", "--model=tests.small_network:build", "--epochs=2", "--learning_rate=0.02"]
+    flags = [
+        "--method=dense",
+        "--model=tests.small_network:build",
+        "--epochs=2",
+        "--learning_rate=0.02",
+    ]
     flags += ["--batch_size=128", "--weight_decay=3e-4"]
     assert train.main([*flags, f"--output_dir={folder}"]) == 0
     return folder
@@ -52,7 +57,7 @@ def test_the_weights_decay_as_in_the_run(finished, monkeypatch):
 def test_kernels_by_themselves(finished, capsys):
     assert sweep.main([f"--run={finished}", "--ratios=0.8", "--sensitivity"]) == 0
     told = json.loads((finished / "sweep.json").read_text())
-    assert "stage1_conv1" in told["sensitivity"]["accuracies"]
+    assert "block1_conv1" in told["sensitivity"]["accuracies"]
     assert "0.3" not in told["rows"]  # those were of other flags
     assert "predictions" in capsys.readouterr().out
 

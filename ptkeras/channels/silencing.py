@@ -107,8 +107,8 @@ class _ScaleTracer(Tracer):
             return super().results(node, inputs, zeros, rule)
         self.labels.reads_zero, self.labels.roles = all(zeros), set()
         outputs, zero = super().results(node, inputs, zeros, rule)
-        if isinstance(node.operation, layers.PReLU):
-            zero = all(zeros)
+        if isinstance(node.operation, layers.PReLU) or self.labels.roles == {"depthwise"}:
+            zero = all(zeros)  # filters and slopes make zero of zero
         elif self.labels.roles and not _scales(node.operation):
             zero = False  # what the layer adds or makes is not
         return outputs, zero

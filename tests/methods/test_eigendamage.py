@@ -46,7 +46,7 @@ def told(folder, name):
 
 
 def test_a_run_trains_prunes_and_fine_tunes(finished):
-    dense = build("vgg8", (8, 8, 1), 10)
+    dense = build("tests.small_network:build", (8, 8, 1), 10)
     model = keras.models.load_model(finished / "model.keras")
     result = told(finished, "result")
     assert result["inference_flops"] == [cost.inference_flops(dense), cost.inference_flops(model)]
@@ -91,7 +91,7 @@ def test_a_finished_run_may_be_asked_for_an_export(finished, tmp_path):
     shutil.copytree(finished, folder)
     assert run(folder, "--export=onnx") == 0
     told = {one.key: one.value for one in onnx.load(folder / "model.onnx").metadata_props}
-    assert (told["method"], told["network"]) == ("eigendamage", "vgg8")
+    assert (told["method"], told["network"]) == ("eigendamage", "tests.small_network:build")
 
 
 def test_the_images_are_as_many_as_asked_for_and_always_the_same():

@@ -47,7 +47,7 @@ def told(folder, name):
 
 
 def test_a_run_meets_its_budget(finished):
-    dense = build("resnet20", (8, 8, 1), 10)
+    dense = build("tests.small_network:build", (8, 8, 1), 10)
     model = keras.models.load_model(finished / "model.keras")
     share = cost.inference_flops(model) / cost.inference_flops(dense)
     assert share == pytest.approx(0.5, rel=0.01)
@@ -114,7 +114,7 @@ def test_a_finished_run_may_be_asked_for_an_export(finished, tmp_path):
     shutil.copytree(finished, folder)
     assert run(folder, "--export=onnx") == 0
     told = {one.key: one.value for one in onnx.load(folder / "model.onnx").metadata_props}
-    assert (told["method"], told["network"]) == ("pruning_from_scratch", "resnet20")
+    assert (told["method"], told["network"]) == ("pruning_from_scratch", "tests.small_network:build")
 
 
 @pytest.mark.parametrize(

@@ -52,9 +52,9 @@ def test_a_run_leaves_a_network_of_plain_keras_and_what_its_gates_decide(finishe
     result = json.loads((finished / "result.json").read_text())
     assert result["accuracy"] == pytest.approx(routing.accuracy)
     assert result["mean_inference_flops"] == round(routing.flops.mean())
-    assert result["gates"] == [7, len(routing.blocks)]
+    assert result["gates"] == [2, len(routing.blocks)]
     by_block = result["blocks_run_by_block"]
-    assert len(by_block) == 7 and np.mean([*by_block.values()]) == pytest.approx(
+    assert len(by_block) == 2 and np.mean([*by_block.values()]) == pytest.approx(
         result["blocks_run"]
     )
     for name, share in zip(routing.blocks, routing.by_block, strict=True):
@@ -62,17 +62,19 @@ def test_a_run_leaves_a_network_of_plain_keras_and_what_its_gates_decide(finishe
     assert len(result["blocks_run_by_class"]) == 10
     shares = {int(n): share for n, share in result["images_by_blocks_run"].items()}
     assert sum(shares.values()) == pytest.approx(1)
-    assert sum(n * share for n, share in shares.items()) == pytest.approx(7 * result["blocks_run"])
+    assert sum(n * share for n, share in shares.items()) == pytest.approx(2 * result["blocks_run"])
     for runtime in ("keras", "onnxruntime"):
         assert all(0 < each < 1e3 for each in result[f"milliseconds_{runtime}"])
-    assert result["inference_flops"][0] == cost.inference_flops(build("resnet20", (8, 8, 1), 10))
+    assert result["inference_flops"][0] == cost.inference_flops(
+        build("tests.small_network:build", (8, 8, 1), 10)
+    )
 
 
 def test_the_page_has_the_gates(finished):
     page = (finished / "report.html").read_text(encoding="utf-8")
     gates, left = json.loads((finished / "result.json").read_text())["gates"]
     assert f"Gates that still decide by the image: {left} of {gates}." in page
-    for says in ("supervised pre-training to epoch 2", "onnxruntime</td>", ">stage3_block1_add<"):
+    for says in ("supervised pre-training to epoch 2", "onnxruntime</td>", ">block2_add<"):
         assert says in page
     assert "Not shown" not in page
 
@@ -103,7 +105,7 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path):
 def test_flags_reach_the_gates():
     flags = ["--method=skipnet", "--alpha=2", "--gamma=0.5", "--rl_weight=4", "--gates=soft"]
     values = settings.parse(flags)
-    network = skipnet.add_gates(build("resnet20", (8, 8, 1), 10), values.gate)
+    network = skipnet.add_gates(build("tests.small_network:build", (8, 8, 1), 10), values.gate)
     gates = Gates(values, types.SimpleNamespace(num_train=9))
     gates.set_model(network)
     assert [gates.stage(epoch) for epoch in (0, 59, 60)] == [
