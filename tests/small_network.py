@@ -8,7 +8,7 @@ from keras import layers
 
 
 def build(input_shape, num_classes):
-    inputs = keras.Input(input_shape)
+    inputs = keras.Input(input_shape, name="image")
     x = _convolution(inputs, 16, "stem")
     for number, width in enumerate((16, 16), 1):
         y = _convolution(x, width, f"block{number}_conv1")
