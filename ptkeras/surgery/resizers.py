@@ -235,10 +235,12 @@ def scale_queries(layer: Any, ratio: float) -> dict[int, float]:
     return {id(v): ratio**0.5 for v in layer._query_dense.weights}
 
 
+_ATTENTIONS = tuple(existing(layers, "MultiHeadAttention", "GroupQueryAttention"))
+
+
 def rescaled(layer: Any, sizes: Sizes) -> dict[int, float]:
     """Returns the factors by which variables change because a layer divides by its own size."""
-    grouped = tuple(existing(layers, "GroupQueryAttention"))
-    if not isinstance(layer, (layers.MultiHeadAttention, *grouped)):
+    if not isinstance(layer, _ATTENTIONS):
         return {}
     old = layer._query_dense._kernel.shape[-1]
     new = sizes.shape(layer._query_dense._kernel)[-1]

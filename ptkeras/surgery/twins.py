@@ -115,7 +115,7 @@ def _copy(old: Any, new: Any, origins: list[int | None], slicer: Slicer) -> None
     """Copies all numbers; `origins` has the position of the old weight for each new one."""
     weights = old._trainable_variables
     for name, value in vars(old).items():
-        other = getattr(new, name, None)
+        other: Any = getattr(new, name, None)
         if isinstance(value, keras.Variable):
             other.assign(value)
         elif isinstance(value, keras.optimizers.Optimizer):
