@@ -181,7 +181,7 @@ def check_same(strategy: Any, what: str, *parts: Any) -> None:
         if isinstance(part, str):
             digest.update(part.encode())
         else:
-            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(part)))
+            digest.update(keras.ops.convert_to_numpy(part).tobytes())
     table = np.zeros((number_of_workers(strategy), _DIGEST_WORDS), np.int64)
     table[index_of_worker(strategy)] = np.frombuffer(digest.digest(), np.int64)
     table = _sum(strategy, table)
