@@ -80,7 +80,7 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
         variables = _kernels_of(layer)
         for variable in variables:
             path = layer.path if len(variables) == 1 else f"{layer.path}/{variable.name}"
-            kind = "conv" if hasattr(layer, "kernel_size") else "dense"
+            kind: Kind = "conv" if hasattr(layer, "kernel_size") else "dense"
             found.setdefault(id(variable), Kernel(path, kind, variable, layer))
     everything = list(found.values())
     if not everything:

@@ -230,7 +230,7 @@ class _Request:
     of: Any
     criterion: Criterion
     scope: Scope
-    overrides: dict[str, float]
+    overrides: Mapping[str, float]
     leave_alone: Any
     channel_multiple: int
     min_channels: int
