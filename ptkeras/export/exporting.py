@@ -202,10 +202,9 @@ def _raise_disk_error(error: Exception) -> None:
 
 def _verified(request: Request, served: Served, new: Path) -> Any:
     own = precision_of(request.model)
-    coarse = max(
-        (own, own if request.precision == "model" else request.precision), key=TOLERANCES.get
-    )
-    sizes = BATCH_SIZES
+    asked = own if request.precision == "model" else request.precision
+    coarse = max((own, asked), key=lambda precision: TOLERANCES[precision])
+    sizes: tuple[int, ...] = BATCH_SIZES
     if request.calibration is not None:
         sizes = (len(next(iter(served.feeds(request.calibration).values()))),)
     try:

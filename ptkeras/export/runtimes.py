@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -139,7 +139,11 @@ class _LiteRT:
         }
 
 
-_RUNTIMES = {"onnx": _Onnx, "saved_model": _SavedModel, "litert": _LiteRT}
+_RUNTIMES: dict[str, Callable[[Path, int | None], Runtime]] = {
+    "onnx": _Onnx,
+    "saved_model": _SavedModel,
+    "litert": _LiteRT,
+}
 
 
 def _interpreter() -> tuple[Any, str]:
