@@ -193,5 +193,5 @@ def read_by(method: str) -> list[str]:
     Args:
         method: its name; of one that is not known, those that all methods read.
     """
-    sections = _common() | methods.find(method).flags
+    sections = {**_common(), **methods.find(method).flags}
     return [flag.name for section in sections.values() for flag in section]
