@@ -165,7 +165,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         strength: λ, or None before it is set. Setting it before `fit` keeps the value.
         reconfigurations: one dict for each reconfiguration: `epoch` (counted from 1), `channels`,
             `params` and `inference_flops` as pairs (before, after), `seconds`, and `layers`, which
-            has for the name of each layer that makes channels their number before and after.
+            has for the name of each layer that makes channels their number before and after. See
+            `ptkeras.prunetrain.Reconfiguration`.
         batch_scale: the batch size over the first one.
 
     Raises:
@@ -377,8 +378,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             is_over: whether the first epoch is over. Until then an optimizer of other weights may
                 be the only one that was used.
         """
-        steps = [lasso.step_of(one) for one in optimizers_of(self.model)]
-        steps = [step for step in steps if step is not None]
+        optimizers = optimizers_of(self.model)
+        steps = [step for one in optimizers if (step := lasso.step_of(one)) is not None]
         kernels = {id(kernel) for kernel in lasso.kernels_of(self._pruned)}
         self._is_checked = any(kernels & step.reached for step in steps)
         if self._is_checked or (not is_over and any(step.was_called for step in steps)):

@@ -18,7 +18,7 @@ from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.batching import BatchAdjustment
 from ptkeras.prunetrain.epochs import Epochs
 from ptkeras.prunetrain.gating import shortcut_gates
-from ptkeras.prunetrain.records import changes, describe, gain
+from ptkeras.prunetrain.records import NetworkSize, Reconfiguration, changes, describe, gain
 from ptkeras.surgery.constants import DeadEndError
 from ptkeras.surgery.generations import Generations
 from ptkeras.surgery.reconfigure import remove, scope_of
@@ -66,7 +66,7 @@ class ChannelPruning:
         self.channel_multiple = check_count("channel_multiple of PruneTrain", channel_multiple)
         self.verbose = verbose
         self.strength: float | None = None
-        self.reconfigurations: list[dict] = []
+        self.reconfigurations: list[Reconfiguration] = []
         self.training_flops = 0
         self._epochs = Epochs(self.interval)
         self._epoch_examples = 0
@@ -74,6 +74,8 @@ class ChannelPruning:
         self._is_measured = False  # whether λ is of that model
         self._is_in_fit = False  # whether Keras calls the hooks, and the lasso is on the model
         self._input_shape: Any = None
+        self._inference_flops: int | None = None
+        self._vain: np.ndarray | None = None  # a keep mask that came to nothing
         self._adjustment = None if batch_size is None else BatchAdjustment(batch_size)
 
     @property
@@ -155,7 +157,7 @@ class ChannelPruning:
         if self.channel_gating:
             gates = shortcut_gates(self._map, keep, self.threshold, self.measure)
         multi_worker.check_decision(self._trainer, epoch, keep, gates)
-        is_vain = not gates and np.array_equal(keep, self._vain)
+        is_vain = not gates and self._vain is not None and np.array_equal(keep, self._vain)
         little = not is_vain and gain(self._map, keep, gates) < LEAST_GAIN
         if little and not always:
             return False
@@ -211,18 +213,19 @@ class ChannelPruning:
     def _refresh(self) -> None:
         """Reads the model as it is now."""
         self._map = trace(self._pruned, input_shape=self._input_shape)
-        self._inference_flops: int | None = None
+        self._inference_flops = None
         self._training_flops = 0
         if self._input_shape is not None or not has_open_sizes(self._pruned):
             self._count_flops()
         self._free = ~self._map.frozen
         self._free &= ~lasso.held_channels(self._map, self.threshold, self.measure)
-        self._vain: np.ndarray | None = None  # a keep mask that came to nothing
+        self._vain = None
 
-    def _count_flops(self) -> None:
+    def _count_flops(self) -> int:
         shape = self._input_shape
-        self._inference_flops = cost.inference_flops(self._pruned, shape)
+        self._inference_flops = flops = cost.inference_flops(self._pruned, shape)
         self._training_flops = cost.training_flops(self._pruned, shape)
+        return flops
 
     def _regularize(self) -> None:
         """Puts the lasso on the channels that the model has now."""
@@ -242,13 +245,16 @@ class ChannelPruning:
             "training_flops": self.training_flops,
         }
 
-    def _summary(self) -> dict[str, Any]:
-        figures = self._figures()
-        layers = {path: len(channels) for path, channels in self._map.produced().items()}
-        names = ("channels", "params", "inference_flops")
-        return {name: figures[name] for name in names} | {"layers": layers}
+    def _summary(self) -> NetworkSize:
+        flops = self._inference_flops
+        return {
+            "channels": int((self._map.prunable & self._free).sum()),
+            "params": self._pruned.count_params(),
+            "inference_flops": self._count_flops() if flops is None else flops,
+            "layers": {path: len(channels) for path, channels in self._map.produced().items()},
+        }
 
-    def _record(self, epoch: int, before: dict, seconds: float) -> None:
+    def _record(self, epoch: int, before: NetworkSize, seconds: float) -> None:
         record = changes(epoch, before, self._summary(), seconds)
         self.reconfigurations.append(record)
         if self.verbose and multi_worker.is_chief(self._trainer):

@@ -121,9 +121,10 @@ def layers(run: Run) -> Figure:
     first, last = run.architecture["initial"], run.architecture["final"]
     names = list(dict.fromkeys([*first["macs"], *first["layers"], *last["macs"], *last["layers"]]))
     figure = Figure((WIDTH, ROW * len(names) + 0.9), layout="constrained")
-    for axes, key in zip(figure.subplots(1, 2, sharey=True), ("layers", "macs"), strict=True):
+    pairs = (first["layers"], last["layers"]), (first["macs"], last["macs"])
+    for axes, pair in zip(figure.subplots(1, 2, sharey=True), pairs, strict=True):
         ys = range(len(names))
-        before, after = ([x[key].get(name, 0) for name in names] for x in (first, last))
+        before, after = ([counts.get(name, 0) for name in names] for counts in pair)
         axes.barh(ys, before, 0.8, fill=False, edgecolor=PAGE.ink, linewidth=0.7, label="before")
         axes.barh(ys, after, 0.8, color=PAGE.blue, label="after")
         axes.grid(axis="y", visible=False)

@@ -10,6 +10,7 @@ import numpy as np
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.importance import Measure, channel_magnitudes
 from ptkeras.runs.run_folder import RunFolder
+from ptkeras.runs.schema import Moment, Norms
 
 # Powers of ten, ten classes to each: thresholds and magnitudes lie decades apart.
 LOWEST, HIGHEST, PER_DECADE = -12, 4, 10
@@ -31,7 +32,7 @@ class ChannelNorms(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
         self.measure = measure
-        self.moments: list[dict[str, Any]] = []
+        self.moments: list[Moment] = []
 
     def get_state(self) -> dict[str, Any]:
         """The histograms so far, for `Survival`."""
@@ -55,7 +56,7 @@ class ChannelNorms(keras.callbacks.Callback):
     def _add(self, epoch: int, name: str) -> None:
         counts = histogram(trace(self.model), self.measure)
         self.moments.append({"name": name, "epoch": epoch, "counts": counts})
-        told = {"lowest": LOWEST, "per_decade": PER_DECADE, "moments": self.moments}
+        told: Norms = {"lowest": LOWEST, "per_decade": PER_DECADE, "moments": self.moments}
         self.folder.write_json(self.folder.norms, told)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from ptkeras import cost
 from ptkeras.channels import trace
 from ptkeras.runs.run_folder import RunFolder
+from ptkeras.runs.schema import Architecture, Network
 
 
 class Record(keras.callbacks.Callback):
@@ -35,7 +36,7 @@ class Record(keras.callbacks.Callback):
     def __init__(
         self,
         folder: RunFolder,
-        initial: dict[str, Any],
+        initial: Network,
         interval: int,
         batch_size: Any,
         pruning: Any = None,
@@ -83,22 +84,24 @@ class Record(keras.callbacks.Callback):
         if (epoch + 1) % self.interval == 0:
             self.folder.save_model(self.model, self.folder.checkpoint(epoch + 1))
 
-    def finish(self, final: dict[str, Any]) -> None:
+    def finish(self, final: Network) -> None:
         """Writes down the last architecture beside the first.
 
         Args:
             final: what `architecture` says of the trained network.
         """
-        self._write({"final": final})
+        self._write(final)
 
-    def _write(self, more: dict[str, Any] | None = None) -> None:
+    def _write(self, final: Network | None = None) -> None:
         self.folder.write_history(self.rows, self.columns)
         changes = getattr(self.pruning, "reconfigurations", [])
-        told = {"initial": self.initial, "reconfigurations": changes}
-        self.folder.write_json(self.folder.architecture, told | (more or {}))
+        told: Architecture = {"initial": self.initial, "reconfigurations": changes}
+        if final is not None:
+            told["final"] = final
+        self.folder.write_json(self.folder.architecture, told)
 
 
-def architecture(model: keras.Model, batch_size: int) -> dict[str, Any]:
+def architecture(model: keras.Model, batch_size: int) -> Network:
     """What a network costs, and the channels and multiply-accumulates of each of its layers.
 
     Args:

@@ -11,6 +11,7 @@ import numpy as np
 from ptkeras import cost, eigendamage
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.keras_compat.messages import print_msg
+from ptkeras.prunetrain import Reconfiguration
 
 # Parts of a fine-tuning after which its learning rate is divided by 10, as in the authors' code.
 DROPS = (0.5, 0.75)
@@ -38,7 +39,7 @@ class EigenDamage(keras.callbacks.Callback):
         super().__init__()
         self.settings = settings
         self.examples = examples
-        self.reconfigurations: list[dict[str, Any]] = []
+        self.reconfigurations: list[Reconfiguration] = []
         self.training_flops = 0
         self._widths: dict[str, int] = {}
 
@@ -113,12 +114,18 @@ class EigenDamage(keras.callbacks.Callback):
         self.training_flops += PASSES * len(images) * self._training_flops
         self._refresh()
         after = self._figures()
-        record = {"epoch": epoch, "seconds": round(time.perf_counter() - started, 3)}
-        record |= {name: [before[name], after[name]] for name in before}
-        record["layers"] = {name: [count, count] for name, count in self._widths.items()}
+        layers = {name: [count, count] for name, count in self._widths.items()}
         for row in report.layers:
-            record["layers"][row.name] = [min(widths[1:]) for widths in row.widths]
-        self._widths = {name: pair[1] for name, pair in record["layers"].items()}
+            layers[row.name] = [min(widths[1:]) for widths in row.widths]
+        self._widths = {name: pair[1] for name, pair in layers.items()}
+        record: Reconfiguration = {
+            "epoch": epoch,
+            "seconds": round(time.perf_counter() - started, 3),
+            "channels": [before["channels"], after["channels"]],
+            "params": [before["params"], after["params"]],
+            "inference_flops": [before["inference_flops"], after["inference_flops"]],
+            "layers": layers,
+        }
         self.reconfigurations.append(record)
         print_msg("\n" + describe(record))
 
@@ -162,7 +169,7 @@ def first_images(settings: Any) -> np.ndarray:
     return np.concatenate(found)[: settings.fisher_images]
 
 
-def describe(record: dict[str, Any]) -> str:
+def describe(record: Reconfiguration) -> str:
     """One line about a pruning, a value of `EigenDamage.reconfigurations`."""
     params, flops = record["params"], record["inference_flops"]
     return (
