@@ -24,6 +24,7 @@ from ptkeras.utils.flagging import Settings, SettingsError, asks_for_help, fail,
 if TYPE_CHECKING:
     import keras
 
+    from ptkeras.runs.record import Reconfiguring
     from ptkeras.runs.schema import Network, Result
 
 
@@ -211,7 +212,9 @@ def _be_deterministic(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _schedule(settings: Settings, started: methods.Start, pruning: Any) -> Callable[[int], float]:
+def _schedule(
+    settings: Settings, started: methods.Start, pruning: Reconfiguring | None
+) -> Callable[[int], float]:
     """The learning rate of an epoch: a tenth after each drop, and more for a larger batch."""
     drops = started.learning_rate_drops
     drops = settings.learning_rate_drops if drops is None else drops

@@ -71,7 +71,7 @@ def _macs(shapes: _Shapes, positions: tuple[float, float]) -> float:
 def form_of(chain: Chain) -> Form:
     """A chain as it is."""
 
-    def kernel(layer: Any) -> np.ndarray:
+    def kernel(layer: keras.layers.Layer) -> np.ndarray:
         values = numbers(layer.kernel).astype("float64")
         return values.reshape(-1, *values.shape[-2:])
 

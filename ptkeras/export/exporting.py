@@ -29,6 +29,7 @@ from ptkeras.export.served import Served, Serving, check_model
 from ptkeras.export.verification import (
     BATCH_SIZES,
     TOLERANCES,
+    Verification,
     compare,
     least_agreement,
     precision_of,
@@ -200,7 +201,7 @@ def _raise_disk_error(error: Exception) -> None:
         raise OSError(errno.ENOSPC, "No space left on device") from error
 
 
-def _verified(request: Request, served: Served, new: Path) -> Any:
+def _verified(request: Request, served: Served, new: Path) -> Verification:
     own = precision_of(request.model)
     asked = own if request.precision == "model" else request.precision
     coarse = max((own, asked), key=lambda precision: TOLERANCES[precision])

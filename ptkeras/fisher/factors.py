@@ -41,7 +41,7 @@ class Factors:
             over all of its calls.
     """
 
-    layer: Any
+    layer: keras.layers.Layer
     inputs: Moment
     gradients: Moment
     positions: tuple[float, float]

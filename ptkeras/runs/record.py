@@ -5,15 +5,26 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 from ptkeras import cost
 from ptkeras.channels import trace
+from ptkeras.prunetrain import Reconfiguration
 from ptkeras.runs.run_folder import RunFolder
 from ptkeras.runs.schema import Architecture, Network
+
+
+class Reconfiguring(Protocol):
+    """A callback that reconfigures the network, as `ptkeras.PruneTrain` does.
+
+    Attributes:
+        reconfigurations: the record of each reconfiguration.
+    """
+
+    reconfigurations: list[Reconfiguration]
 
 
 class Record(keras.callbacks.Callback):
@@ -26,7 +37,7 @@ class Record(keras.callbacks.Callback):
         initial: what `architecture` said of the network before it was pruned.
         interval: the number of epochs between two checkpoints.
         batch_size: the batch size, a variable that may grow.
-        pruning: a callback with `reconfigurations`, as `ptkeras.PruneTrain` has them, or None.
+        pruning: a callback that reconfigures the network, or None.
         columns: figures of the logs that `history.csv` has beside those of every run.
 
     Attributes:
@@ -39,7 +50,7 @@ class Record(keras.callbacks.Callback):
         initial: Network,
         interval: int,
         batch_size: Any,
-        pruning: Any = None,
+        pruning: Reconfiguring | None = None,
         columns: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -94,7 +105,7 @@ class Record(keras.callbacks.Callback):
 
     def _write(self, final: Network | None = None) -> None:
         self.folder.write_history(self.rows, self.columns)
-        changes = getattr(self.pruning, "reconfigurations", [])
+        changes = [] if self.pruning is None else self.pruning.reconfigurations
         told: Architecture = {"initial": self.initial, "reconfigurations": changes}
         if final is not None:
             told["final"] = final

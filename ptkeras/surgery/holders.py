@@ -76,7 +76,7 @@ class Holders:
         self.optimizers = [one for one in self.optimizers if id(one) not in inner]
         self._aligned = [one for one in self.models if _is_aligned(one)]
 
-    def _serves(self, optimizer: Any) -> bool:
+    def _serves(self, optimizer: keras.optimizers.Optimizer) -> bool:
         """Whether an optimizer serves a variable that changes."""
         plans = (self._plan, *self.plans)
         weights = getattr(optimizer, "_trainable_variables", ())

@@ -137,7 +137,7 @@ def _is_slots(value: Any, weights: list[keras.Variable]) -> bool:
 
 
 def _axes(
-    optimizer: Any, name: str, weight: keras.Variable, slot: keras.Variable
+    optimizer: keras.optimizers.Optimizer, name: str, weight: keras.Variable, slot: keras.Variable
 ) -> tuple[int, ...]:
     """The axes of a weight that the axes of its slot stand for.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,6 +12,9 @@ from ptkeras import cost, eigendamage
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.keras_compat.messages import print_msg
 from ptkeras.prunetrain import Reconfiguration
+
+if TYPE_CHECKING:
+    from ptkeras.utils.flagging import Settings
 
 # Parts of a fine-tuning after which its learning rate is divided by 10, as in the authors' code.
 DROPS = (0.5, 0.75)
@@ -35,7 +38,7 @@ class EigenDamage(keras.callbacks.Callback):
         training_flops: the training FLOPs so far, with those of the prunings.
     """
 
-    def __init__(self, settings: Any, examples: int) -> None:
+    def __init__(self, settings: Settings, examples: int) -> None:
         super().__init__()
         self.settings = settings
         self.examples = examples
@@ -144,7 +147,7 @@ class EigenDamage(keras.callbacks.Callback):
         }
 
 
-def first_images(settings: Any) -> np.ndarray:
+def first_images(settings: Settings) -> np.ndarray:
     """Training images, as many as the flags say, always the same ones.
 
     They come from a data set of their own: where the one that is trained with stands depends on

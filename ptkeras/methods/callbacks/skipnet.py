@@ -16,6 +16,7 @@ from ptkeras.skipnet.routing import Watch
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
+    from ptkeras.utils.flagging import Settings
 
 # How many test images latency is measured on, in onnxruntime and in Keras, which takes longer.
 TIMED_IMAGES = 200
@@ -30,7 +31,7 @@ class Gates(Accounts):
         dataset: what is trained with.
     """
 
-    def __init__(self, settings: Any, dataset: Dataset) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset) -> None:
         super().__init__(dataset.num_train)
         self.settings = settings
         self.dataset = dataset
