@@ -116,7 +116,7 @@ def figures(model: keras.Model, metadata: Mapping[str, Any] | None) -> dict[str,
 def request_of(
     kind: str,
     model: keras.Model,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     serving: Serving,
     *,
     precision: str = "model",

@@ -31,7 +31,9 @@ class Runtime(Protocol):
         """Runs one batch: arrays by input name to arrays by output name."""
 
 
-def load(path: str | os.PathLike, threads: int | None = None, kind: str | None = None) -> Runtime:
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, kind: str | None = None
+) -> Runtime:
     """Loads an artifact.
 
     Args:

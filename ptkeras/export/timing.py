@@ -69,7 +69,7 @@ class Timing:
 
 
 def benchmark(
-    paths: Sequence[str | os.PathLike],
+    paths: Sequence[str | os.PathLike[str]],
     *,
     batch_sizes: Sequence[int] = (1, 32),
     threads: Sequence[int] = (1, 2),

@@ -126,7 +126,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         models.check_model(model)
         super().set_model(model)
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts masks on the kernels."""
         if lasso.is_attached(self.model):
             raise ValueError(
@@ -151,7 +151,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         if keras.config.backend() == "jax":
             board(self.model, masks.variables)
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Puts on the masks of a run that goes on, maybe in the middle of an epoch."""
         self._epoch = epoch
         self._is_rest = self._left is not None
@@ -162,7 +162,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         elif epoch > 0 and self.step == 0:
             self._tell_of_lost_masks(epoch)
 
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Prunes where the schedule says so."""
         self._first = batch
         if self._is_rest and self._steps is not None and batch >= self._steps:
@@ -177,7 +177,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         if lifted != self._lifted:
             self._lift(lifted)
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the steps; behind the last of an epoch, leaves zeros for callbacks before it."""
         ends = self._ends_epoch(batch)
         # Keras counts a cut execution as whole.
@@ -186,11 +186,11 @@ class MagnitudePruning(keras.callbacks.Callback):
         if ends:
             self._settle()
 
-    def on_test_begin(self, logs: dict | None = None) -> None:
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Validates with the masks on."""
         self._settle()
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Leaves zeros for whoever saves the model, and adds to the logs."""
         self._settle()
         self._done = 0
@@ -199,7 +199,7 @@ class MagnitudePruning(keras.callbacks.Callback):
             zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in held)
             logs["sparsity"] = zeros / sum(kernel.size for kernel in held)
 
-    def on_train_end(self, logs: dict | None = None) -> None:
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the masks out of the optimiser, and tells of weights that came back."""
         self._sync()
         self._held.take_hold()

@@ -42,14 +42,14 @@ class ChannelNorms(keras.callbacks.Callback):
         """The histograms of the epochs that are not run again."""
         self.moments = list(state["moments"])
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """The start, unless this is a training that goes on."""
         epochs = self.params["epochs"]
         self._names = {epochs: "end", -(-epochs // 2): "middle"} if epochs > 1 else {1: "end"}
         if not self.moments:
             self._add(0, "start")
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch + 1 in self._names:
             self._add(epoch + 1, self._names[epoch + 1])
 

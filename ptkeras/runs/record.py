@@ -74,16 +74,16 @@ class Record(keras.callbacks.Callback):
         self.rows = list(state["rows"])
         self._spent = state["spent"]
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Writes down the first architecture."""
         self._write()
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._started, self._running = time.perf_counter(), True
         self._size = int(self.batch_size)
         self._gradient_bytes = gradient_bytes(self.model)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds a row, and writes everything anew."""
         seconds = round(self._spent + time.perf_counter() - self._started, 3)
         self._running, self._spent = False, 0.0

@@ -74,13 +74,13 @@ class EigenDamage(keras.callbacks.Callback):
 
     # The hooks of Keras.
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Looks at the network."""
         produced = self._refresh().produced()
         if not self.reconfigurations:
             self._widths = {path: len(channels) for path, channels in produced.items()}
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets the learning rate of a fine-tuning."""
         done = epoch - self.trained()
         if 0 <= done < len(self.settings.prune_ratio) * self.settings.finetune_epochs:
@@ -89,7 +89,7 @@ class EigenDamage(keras.callbacks.Callback):
             rate = self.settings.finetune_learning_rate / 10**tenths
             self.model.optimizer.learning_rate = rate
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds to the logs, and prunes where a training or fine-tuning has ended."""
         self.training_flops += self.examples * self._training_flops
         if logs is not None:

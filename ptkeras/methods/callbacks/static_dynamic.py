@@ -46,7 +46,7 @@ class Stages(Gates):
         else:
             super().enter(stage)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds to the logs, and keeps the networks that the last one is compared with."""
         super().on_epoch_end(epoch, logs)
         for name, end in (("dense", self.settings.epochs), ("static", self.finetuned)):
