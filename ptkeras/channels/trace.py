@@ -39,7 +39,7 @@ from ptkeras.channels.opening import (
     outputs_for,
     tensors_in,
 )
-from ptkeras.channels.registry import Call, rule_for
+from ptkeras.channels.registry import Call, Rule, rule_for
 from ptkeras.channels.settling import settle
 from ptkeras.channels.widths import freeze_widths
 from ptkeras.utils.garbage import held_back
@@ -287,7 +287,7 @@ class _Tracer:
         return self.results(node, inputs, zeros, rule)
 
     def results(
-        self, node: Any, inputs: list[np.ndarray], zeros: list[bool], rule: Any
+        self, node: Any, inputs: list[np.ndarray], zeros: list[bool], rule: Rule | None
     ) -> tuple[list[np.ndarray], bool]:
         if rule is not None:
             call = Call(self.labels, node, inputs, zeros, self.exact, self.walk)
