@@ -95,15 +95,17 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ptkeras' has no attribute '{name}'")
-    home = _HOMES[name]
-    if home is None:
-        return importlib.import_module(f"ptkeras.{name}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker knows the names from above, and reports all others
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'ptkeras' has no attribute '{name}'")
+        home = _HOMES[name]
+        if home is None:
+            return importlib.import_module(f"ptkeras.{name}")
+        value = getattr(importlib.import_module(home), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

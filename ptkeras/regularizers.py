@@ -41,7 +41,7 @@ class GroupLasso(keras.regularizers.Regularizer):
     def __init__(
         self,
         strength: float | keras.Variable,
-        groups: Mapping[int, Sequence[int] | None] | None = None,
+        groups: Mapping[int, Sequence[int] | np.ndarray | None] | None = None,
         base: Any = None,
     ) -> None:
         if not isinstance(strength, keras.Variable) and not 0 <= strength < float("inf"):

@@ -17,6 +17,8 @@ from ptkeras.channels.rules_merge import ARITHMETIC
 from ptkeras.channels.rules_moves import CHOOSERS, SPLITS, key_of, slice_key, split_axis
 from ptkeras.keras_compat.operations import keras_core, keras_numpy
 
+_SPLITS: tuple[type[Any], ...] = (keras_numpy.Split, *SPLITS)
+
 
 def parts(node: Any, labels: np.ndarray) -> np.ndarray | None:
     """Returns the labels of what a node chooses from, with a row for each equal part.
@@ -33,7 +35,7 @@ def parts(node: Any, labels: np.ndarray) -> np.ndarray | None:
     if axis is None:
         return None
     vector, op = labels.reshape(-1), node.operation
-    if isinstance(op, (keras_numpy.Split, *SPLITS)):
+    if isinstance(op, _SPLITS):
         count = op.indices_or_sections
         divides = isinstance(count, int) and len(vector) % count == 0
         return (

@@ -102,10 +102,9 @@ def leaf_graph(model: keras.Model, input_shape: Any = None) -> keras.Model:
     """
     if is_graph(model) and not has_composites(model):
         return model
-    key = [(id(v), tuple(v.shape)) for v in model.variables]
-    if is_graph(model):
-        key += [(id(x), 0) for x in functional_of(model).outputs]
-    key.append(str(input_shape))
+    weights = [(id(v), tuple(v.shape)) for v in model.variables]
+    outputs = [id(x) for x in functional_of(model).outputs] if is_graph(model) else []
+    key = weights, outputs, str(input_shape)
     known = _CACHE.get(model)
     if known is None or known[0] != key:
         known = _CACHE[model] = key, as_functional(model, input_shape)
@@ -256,7 +255,7 @@ class _Writer:
             self.nodes(opened)
         except BatchError:
             return keras.tree.flatten(self.call(node))
-        results = outputs_for(opened, node)
+        results = outputs_for(opened, node) or []
         outputs = [None if x is None else self.new[id(x)] for x in results]
         for tensor, output in zip(results, outputs, strict=True):
             if tensor is not None and (mask := self.new.get(id(mask_of(tensor)))) is not None:
@@ -311,7 +310,7 @@ class _Writer:
         args, kwargs = self.arguments(node)
         if isinstance(operation, keras_numpy.Reshape):
             return self.reshape(node, args[0] if args else kwargs["x"])
-        x = args[0] if args else kwargs.get("x")
+        x: Any = args[0] if args else kwargs.get("x")
         if isinstance(operation, keras_numpy.Squeeze) and None in x.shape[1:]:
             return self.reshape(node, x)  # which needs no axis to be known as 1
         if isinstance(operation, keras_numpy.BroadcastTo) and _has_batch(node):
@@ -457,8 +456,10 @@ def _training_settings_of_others(operation: Any) -> dict[str, None]:
 
 
 # Layers whose activation is the last thing that they compute.
-_ACTIVATED = (layers.Activation, layers.Dense, layers.EinsumDense, BaseConv, BaseDepthwiseConv)
-_ACTIVATED += (BaseConvTranspose, BaseSeparableConv)
+_ACTIVATED = (
+    *(layers.Activation, layers.Dense, layers.EinsumDense),
+    *(BaseConv, BaseDepthwiseConv, BaseConvTranspose, BaseSeparableConv),
+)
 
 
 def _activation_of_others(operation: Any) -> Any:
@@ -547,8 +548,9 @@ def _numbers_of(node: OpenedNode) -> list[Any]:
 
 def _one_example(value: Any) -> np.ndarray:
     """An array, with size 1 along axes that have the batch in their size."""
-    array = value if isinstance(value, (int, float)) else keras.ops.convert_to_numpy(value)
-    sizes = enumerate(np.shape(array))
+    number = isinstance(value, (int, float))
+    array = np.asarray(value if number else keras.ops.convert_to_numpy(value))
+    sizes = enumerate(array.shape)
     axes = [axis for axis, n in sizes if n and (n % BATCH == 0 or n % OTHER_BATCH == 0)]
     for axis in axes:
         array = array.take([0], axis)

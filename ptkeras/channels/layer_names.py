@@ -47,7 +47,7 @@ def layers_meant(channel_map: ChannelMap, names: Iterable[str]) -> dict[str, str
     path = paths(channel_map.model)
     known = {path[id(row.layer)]: None for row in channel_map.slices if id(row.layer) in path}
     alone = {p for p in known if not {p, p.rpartition("/")[2]}.isdisjoint(names)}
-    result = {}
+    result: dict[str, str] = {}
     for name in names:
         inner = [] if name in known else [p for p in known if f"/{name}/" in f"/{p}"]
         result |= {p: name for p in inner if p not in alone} if inner else {name: name}

@@ -190,8 +190,8 @@ def _merged(inference: Opened, training: Opened) -> Opened:
     """
     steps, others = ([_identity(n.operation) for n in x.nodes] for x in (inference, training))
     if steps == others:
-        for one, other in zip(inference.nodes, training.nodes, strict=True):
-            _merge_node(one, other)
+        for pair in zip(inference.nodes, training.nodes, strict=True):
+            _merge_node(*pair)
         return inference
     own, other = ({step for step in x if isinstance(step, int)} for x in (steps, others))
     if own != other or _shapes(inference) != _shapes(training):
@@ -346,7 +346,7 @@ class Recorder:
                 set_keras_mask(output, mask_of(copy))
         return self._opened(layer, (args, kwargs), inputs, outputs, self._outermost, training)
 
-    def _closed_shape(self, tensor: Any) -> tuple[int, ...]:
+    def _closed_shape(self, tensor: Any) -> tuple[int | None, ...]:
         sizes = enumerate(tensor.shape)
         return tuple((_LENGTH if axis else self._batch) if n is None else n for axis, n in sizes)
 
@@ -355,7 +355,7 @@ class Recorder:
         found = self._shadows.get(id(original))
         if found is not None:
             return found
-        shadow = object.__new__(_shadow_class(type(original)))
+        shadow: Any = object.__new__(_shadow_class(type(original)))
         own = vars(shadow)
         own.update(vars(original))
         own[_ORIGINAL], own[_RECORDER] = original, self
@@ -415,7 +415,7 @@ class Recorder:
             self._weights[id(variable)] = tensor
         return self._weights[id(variable)]
 
-    def _weight_shape(self, variable: keras.Variable) -> tuple[int, ...]:
+    def _weight_shape(self, variable: keras.Variable) -> tuple[int | None, ...]:
         return tuple(variable.shape)
 
     def constant(self, value: Any) -> Any:
@@ -504,7 +504,8 @@ class Recorder:
         arguments, inputs = copied((args, kwargs), self._closed_shape)
         calls: dict[int, list[LayerCall]] = {}
         masked = [(own, given, mask_of(own)) for own, given in inputs]
-        outputs = self._run_code(shadow, *arguments, calls)
+        args, kwargs = arguments
+        outputs = self._run_code(shadow, args, kwargs, calls)
         for own, given, mask in masked:
             if mask is not None and mask_of(own) is None:
                 set_keras_mask(given, None)
@@ -542,7 +543,7 @@ class Recorder:
         results = results_of(outputs)
         if not results:
             raise OpaqueError("it returns no tensor.")
-        nodes = []
+        nodes: list[OpenedNode] = []
         for node in self._nodes_to(results, {id(own) for own, _ in inputs}):
             operation = vars(node.operation).get(_ORIGINAL, node.operation)
             if operation is node.operation and isinstance(operation, keras.layers.Layer):
@@ -639,7 +640,7 @@ def _shadow_class(cls: type) -> type:
     return found
 
 
-def _new_shadow_class(cls: type) -> type:
+def _new_shadow_class(cls: Any) -> type:
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         call = types.MethodType(cls.__call__, self)
         return vars(self)[_RECORDER].called(self, call, args, kwargs)

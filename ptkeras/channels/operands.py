@@ -71,8 +71,7 @@ def number_per_channel(call: Call, operand: Any, vector: np.ndarray, axis: int =
         if axis >= 0:
             call.vector(operand, vector, axis)
         keep_whole(call, operand, axis if axis >= 0 else None)
-    elif isinstance(operand, keras.KerasTensor):
-        labels = call.labels_of(operand)
+    elif (labels := call.labels_of(operand)) is not None:
         if axis >= 0 and labels.shape[axis] == labels.size == len(vector):
             call.tie(labels.reshape(-1), vector)
         else:

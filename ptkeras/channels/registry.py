@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import numpy as np
@@ -14,11 +14,14 @@ import numpy as np
 if TYPE_CHECKING:
     from ptkeras.channels.labels import Labels
 
-Rule = Callable[["Call"], Any]
+# A label array per output; alone if there is one output; None for a call beyond the rule.
+Outputs = np.ndarray | list[np.ndarray] | None
+Rule = Callable[["Call"], Outputs]
+_Rule = TypeVar("_Rule", bound=Rule)
 _RULES: dict[type, Rule] = {}
 
 
-def register(*types: type) -> Callable[[Rule], Rule]:
+def register(*types: type) -> Callable[[_Rule], _Rule]:
     """Decorator that registers the rule of a layer type (or of a `keras.Operation`).
 
     A rule says which positions of the layer's variables belong to which channel, and returns the
@@ -40,7 +43,7 @@ def register(*types: type) -> Callable[[Rule], Rule]:
         if this call is beyond it: then nothing that touches the layer may go.
     """
 
-    def decorate(rule: Rule) -> Rule:
+    def decorate(rule: _Rule) -> _Rule:
         for cls in types:
             _RULES[cls] = rule
         return rule
@@ -48,7 +51,7 @@ def register(*types: type) -> Callable[[Rule], Rule]:
     return decorate
 
 
-def existing(module: Any, *names: str) -> list[type]:
+def existing(module: Any, *names: str) -> list[type[Any]]:
     """The classes of these names that the installed Keras has: 3.12 lacks a few."""
     return [getattr(module, name) for name in names if hasattr(module, name)]
 
@@ -89,7 +92,8 @@ def _speaks_for(base: type, op: Any) -> bool:
         if not other.__module__.startswith("keras.") and vars(other).keys() - _HARMLESS:
             return False
     own = vars(op)
-    return not any(callable(own[name]) for name in _methods_of(cls) & own.keys())
+    methods = _methods_of(cls)  # type: ignore[arg-type]  # mypy issue 11470: no class is hashable
+    return not any(callable(own[name]) for name in methods & own.keys())
 
 
 @functools.cache
@@ -124,8 +128,8 @@ class Call:
         node: Any,
         inputs: list[np.ndarray],
         zero_inputs: list[bool],
-        exact: bool = True,
-        walk: Callable | None = None,
+        exact: bool,
+        walk: Callable[[keras.Model, list[np.ndarray]], list[np.ndarray]],
     ) -> None:
         self._labels = labels
         self._walk = walk

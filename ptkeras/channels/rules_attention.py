@@ -45,14 +45,16 @@ def _outputs(call: Call, result: np.ndarray, heads: np.ndarray) -> list[np.ndarr
     return [result, call.spread(heads, 1, len(call.output_shapes[1]))]  # the scores of each head
 
 
-def _operands(call: Call) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Query, key and value; freezes the masks."""
+def _operands(call: Call) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Query, key and value, or None if an array is among them; freezes the masks."""
     query, value = (call.labels_of(call.argument(name)) for name in ("query", "value"))
     key = call.labels_of(call.argument("key"))
     for name in ("attention_mask", "query_mask", "value_mask", "key_mask"):
         mask = call.labels_of(call.argument(name))
         if mask is not None:
             call.freeze(mask)
+    if query is None or value is None:
+        return None
     return query, value if key is None else key, value
 
 
@@ -70,9 +72,10 @@ def _multi_head_attention(call: Call) -> list[np.ndarray] | None:
     attention, know no other.
     """
     layer = call.op
-    query, key, value = _operands(call)
-    if query is None or value is None:
+    operands = _operands(call)
+    if operands is None:
         return None
+    query, key, value = operands
     heads, width = _project(call, layer._query_dense, query, [None, None])
     _project(call, layer._key_dense, key, [heads, width])
     shared = width if layer.value_dim == layer.key_dim else None
@@ -90,9 +93,10 @@ def _multi_head_attention(call: Call) -> list[np.ndarray] | None:
 def _grouped_query_attention(call: Call) -> list[np.ndarray] | None:
     """A head of keys and values goes along with the query heads that it serves."""
     layer = call.op
-    query, key, value = _operands(call)
-    if query is None or value is None:
+    operands = _operands(call)
+    if operands is None:
         return None
+    query, key, value = operands
     # Keras wants the query as wide as the value, and makes the output so.
     call.tie(call.along(query, -1, call.shapes[0][-1]), call.along(value, -1, call.shapes[0][-1]))
     served, width = _project(call, layer._key_dense, key, [None, None])
@@ -138,12 +142,13 @@ def _attention(call: Call) -> list[np.ndarray] | None:
 @register(keras_nn.DotProductAttention)
 def _dot_product_attention(call: Call) -> np.ndarray | None:
     """Queries, keys and values of (batch, time, heads, width): the widths of all are one."""
-    operands = [call.labels_of(call.argument(name)) for name in ("query", "key", "value")]
+    given = [call.labels_of(call.argument(name)) for name in ("query", "key", "value")]
     for name in ("bias", "mask", "scale"):
         labels = call.labels_of(call.argument(name))
         if labels is not None:
             call.freeze(labels)
-    if any(labels is None for labels in operands) or len({s[-1] for s in call.shapes[:3]}) > 1:
+    operands = [labels for labels in given if labels is not None]
+    if len(operands) < 3 or len({s[-1] for s in call.shapes[:3]}) > 1:
         return None
     widths = [call.along(labels, -1, call.shapes[0][-1]) for labels in operands]
     for other in widths[1:]:

@@ -21,7 +21,7 @@ from ptkeras.channels.operands import (
     operands_of,
     reads_one_tensor,
 )
-from ptkeras.channels.registry import Call, existing, register
+from ptkeras.channels.registry import Call, Outputs, existing, register
 from ptkeras.channels.rules import activate, channel_axis
 from ptkeras.keras_compat.operations import keras_linalg, keras_math, keras_nn, keras_numpy
 
@@ -150,7 +150,7 @@ def _segment(call: Call) -> np.ndarray | None:
 
 
 @register(keras_math.TopK)
-def _top_k(call: Call) -> list[np.ndarray]:
+def _top_k(call: Call) -> Outputs:
     labels = call.inputs[0]
     if labels.shape[-1] == 1:
         return [labels, labels]
@@ -197,11 +197,12 @@ def contract(call: Call, terms: list[Term], out: str) -> np.ndarray:
         wide = [t for t in terms if t.has(letter)]
         varying = [t for t in terms if t.letter() == letter]
         kernels = [t for t in wide if t.variable is not None]
-        for term in varying[1:]:
-            call.tie(varying[0].labels.reshape(-1), term.labels.reshape(-1))
-        if not varying:
+        vectors = [t.labels.reshape(-1) for t in varying if t.labels is not None]
+        for other in vectors[1:]:
+            call.tie(vectors[0], other)
+        if not vectors:
             continue
-        vector = varying[0].labels.reshape(-1)
+        vector = vectors[0]
         alone = any(
             t.letters.count(letter) > 1 or (t.variable is None and t.letter() != letter)
             for t in wide
@@ -346,7 +347,7 @@ def _summed_axes(op: keras.Operation, first: int, second: int) -> list[tuple[int
 
 
 @register(layers.Dot)
-def _dot(call: Call) -> np.ndarray | None:
+def _dot(call: Call) -> Outputs:
     ranks = [len(s) for s in call.shapes]
     axes = call.op.axes if isinstance(call.op.axes, (list, tuple)) else [call.op.axes] * 2
     if len(call.inputs) != 2 or any(isinstance(a, (list, tuple)) for a in axes):
@@ -372,7 +373,7 @@ def _dot(call: Call) -> np.ndarray | None:
 
 
 @register(layers.EinsumDense)
-def _einsum_dense(call: Call) -> np.ndarray | None:
+def _einsum_dense(call: Call) -> Outputs:
     """A kernel whose axes read channels, make them, or (in both tensors) belong to one each."""
     layer, labels = call.op, call.inputs[0]
     kernel = layer._kernel

@@ -56,17 +56,15 @@ def _tied(call: Call, operands: list[tuple[np.ndarray, tuple]]) -> np.ndarray:
     """The labels of the result of arithmetic, which are those of its widest operands."""
     shape = call.output_shapes[0]
     size = max(labels.size for labels, _ in operands)
-    result = None
     for labels, own in operands:
         axis = _channel_axis(labels)
         if labels.size < size or (axis is None and _stretched(own, shape)):
             # A tensor of one channel that is stretched over many is part of every one of them.
             call.freeze(labels)
-        if labels.size == size and result is None:
-            result = labels
-        elif labels.size == size:
-            call.tie(result, labels)
-            result = np.where(result >= 0, result, labels)
+    result, *others = (labels for labels, _ in operands if labels.size == size)
+    for labels in others:
+        call.tie(result, labels)
+        result = np.where(result >= 0, result, labels)
     if (axis := _channel_axis(result)) is not None:
         for labels, own in operands:
             # One channel that lies at many positions already keeps all of them, or none.
@@ -311,9 +309,9 @@ def _stack(call: Call) -> np.ndarray | None:
 def _scatter_update(call: Call) -> np.ndarray | None:
     """Puts positions of one tensor in places of another: both have the same channels."""
     data, indices, updates = map(call.argument, ("inputs", "indices", "updates"))
-    both = [call.labels_of(x) for x in (data, updates)]
+    both = [labels for x in (data, updates) if (labels := call.labels_of(x)) is not None]
     rank = len(data.shape)
-    if any(labels is None for labels in both) or indices.shape[-1] >= rank:
+    if len(both) < 2 or indices.shape[-1] >= rank:
         return None
     places = call.labels_of(indices)
     if places is not None:

@@ -14,7 +14,7 @@ import numpy as np
 from keras import layers
 
 from ptkeras.channels.operands import data_of, keep_whole, number_per_channel, reads_one_tensor
-from ptkeras.channels.registry import Call, existing, register
+from ptkeras.channels.registry import Call, Outputs, existing, register
 from ptkeras.keras_compat.operations import keras_core, keras_nn, keras_numpy
 
 Mover = Callable[[Any, np.ndarray, tuple, dict], Any]
@@ -52,7 +52,7 @@ _MOVERS |= {
     cls: lambda op, x, *_: np.rot90(x, op.k, op.axes) for cls in existing(keras_numpy, "Rot90")
 }
 # Splits by the axis that is in their name, or that is theirs to say.
-SPLITS = {
+SPLITS: dict[type[Any], int | None] = {
     cls: axis
     for name, axis in (("Vsplit", 0), ("Hsplit", 1), ("Dsplit", 2), ("ArraySplit", None))
     for cls in existing(keras_numpy, name)
@@ -230,7 +230,7 @@ def _rescaling(call: Call) -> np.ndarray | list[np.ndarray]:
 
 
 @register(keras_numpy.Clip)
-def _clip(call: Call) -> np.ndarray | None:
+def _clip(call: Call) -> Outputs:
     """Bounds are part of the operation: an array of them keeps the channels that it lies along."""
     labels, bounds = call.inputs[0], (call.op.x_min, call.op.x_max)
     for bound in bounds:
@@ -252,7 +252,7 @@ def _clip(call: Call) -> np.ndarray | None:
 
 
 @register(keras_numpy.Take)
-def _take(call: Call) -> np.ndarray | None:
+def _take(call: Call) -> Outputs:
     """Selection of positions: constant indices may select channels, as channel gating does it."""
     data, axis, indices = data_of(call), call.op.axis, call.argument("indices")
     labels = call.labels_of(data)

@@ -86,8 +86,8 @@ def _keep(call: Call, values: Any) -> None:
     """Numbers that do not lie along the channels, which nothing may be taken from."""
     if isinstance(values, keras.Variable):
         keep_whole(call, values)
-    elif isinstance(values, keras.KerasTensor):
-        call.freeze(call.labels_of(values))
+    elif (labels := call.labels_of(values)) is not None:
+        call.freeze(labels)
 
 
 @register(keras_nn.BatchNorm)

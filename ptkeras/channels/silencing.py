@@ -100,7 +100,7 @@ class _ScaleTracer(Tracer):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.labels = _RecordingLabels()
+        self.labels: _RecordingLabels = _RecordingLabels()
 
     def results(self, node: Any, inputs: list, zeros: list[bool], rule: Any) -> tuple:
         if rule is None:

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import keras
@@ -38,7 +39,7 @@ from ptkeras.channels.opening import (
     outputs_for,
     tensors_in,
 )
-from ptkeras.channels.registry import Call, rule_for
+from ptkeras.channels.registry import Call, Rule, rule_for
 from ptkeras.channels.settling import settle
 from ptkeras.channels.widths import freeze_widths
 from ptkeras.utils.garbage import held_back
@@ -176,7 +177,7 @@ class Tracer:
     def channel_map(self) -> ChannelMap:
         channel, causes, slices = self.labels.channels()
         tensors = {key: channel[labels] for key, labels in self.tensors.items()}
-        inner = []
+        inner: list[Inner] = []
         for layer, vector in self.labels.inner:
             count = sum(other.layer is layer for other in inner)
             inner.append(Inner(layer, count, (len(vector),)))
@@ -289,7 +290,7 @@ class Tracer:
         return self.results(node, inputs, zeros, rule)
 
     def results(
-        self, node: Any, inputs: list[np.ndarray], zeros: list[bool], rule: Any
+        self, node: Any, inputs: list[np.ndarray], zeros: list[bool], rule: Rule | None
     ) -> tuple[list[np.ndarray], bool]:
         if rule is not None:
             call = Call(self.labels, node, inputs, zeros, self.exact, self.walk)
@@ -301,7 +302,7 @@ class Tracer:
             return inputs, all(zeros) and nature.keeps_zero
         elif (opened := self.see_through(node)) is not None:
             self.visit_opened(opened)
-            results = outputs_for(opened, node)
+            results = outputs_for(opened, node) or []
             if is_graph(node.operation):  # made for other shapes, which get smaller all the same
                 self.walk(node.operation, self.entering(node))
             pairs = zip(node.outputs, results, strict=True)
@@ -374,7 +375,8 @@ def _check_rule(node: Any, outputs: list[np.ndarray]) -> None:
 def _level_of_the_caller() -> int:
     """The `stacklevel` of a warning for the code that has called into this package."""
     home = str(Path(__file__).parents[1])
-    level, frame = 1, sys._getframe(1)
+    level = 1
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(home):
         level, frame = level + 1, frame.f_back
     return level

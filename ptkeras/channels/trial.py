@@ -43,7 +43,7 @@ class MismatchError(Exception):
 def run_smaller(
     opened: Opened,
     shapes: Shapes,
-    attributes: Mapping[tuple[int, str], int],
+    attributes: Mapping[tuple[int, str], int | None],
     kind: type[Smaller] | None = None,
 ) -> list[OpenedNode]:
     """Runs the code of a layer with tensors of other sizes.
@@ -80,7 +80,7 @@ class Smaller(Recorder):
         self._shapes = shapes
         self._new_values = attributes
 
-    def _closed_shape(self, tensor: Any) -> tuple[int, ...]:
+    def _closed_shape(self, tensor: Any) -> tuple[int | None, ...]:
         return self._shapes(tensor)
 
     def _open_attributes(self, original: Any, own: dict) -> None:
@@ -96,7 +96,7 @@ class Smaller(Recorder):
             vars(shadow).update(self._sizes_of_leaf(original))
         return shadow
 
-    def _sizes_of_leaf(self, original: Any) -> dict[str, int]:
+    def _sizes_of_leaf(self, original: Any) -> dict[str, int | None]:
         """Attributes of a leaf that seem to say a size that changes, such as its `units`.
 
         Code may read them. One that only happens to be as large costs compression at most.
@@ -114,7 +114,7 @@ class Smaller(Recorder):
             if type(value) is int and value in changed and name not in ("axis", "rank")
         }
 
-    def _weight_shape(self, variable: keras.Variable) -> tuple[int, ...]:
+    def _weight_shape(self, variable: keras.Variable) -> tuple[int | None, ...]:
         return self._shapes(variable)
 
     def inner_call(

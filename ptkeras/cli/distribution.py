@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ptkeras import methods
 from ptkeras.utils.flagging import Settings, SettingsError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import keras
 
     from ptkeras.data import Dataset, Shard
+
+_Answer = TypeVar("_Answer")
 
 _BACKENDS = {"data_parallel": "jax"}  # of all others, tensorflow
 _PARTS = ("cluster", "task")
@@ -57,7 +59,7 @@ class Devices:
 
         return Shard(self.worker, self.workers, self.replicas)
 
-    def scope(self) -> Any:
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
         """What a model has to be built and compiled in."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
@@ -93,7 +95,7 @@ class Devices:
         parts._cardinality = dataset.cardinality()
         return parts
 
-    def from_chief(self, ask: Callable[[], Any]) -> Any:
+    def from_chief(self, ask: Callable[[], _Answer]) -> _Answer:
         """What the chief finds out, or does, while other workers wait; see `multi_worker`."""
         if self.workers == 1:
             return ask()
@@ -101,7 +103,7 @@ class Devices:
 
         return multi_worker.from_chief(self.strategy, ask)
 
-    def telling_of_losses(self) -> Any:
+    def telling_of_losses(self) -> contextlib.AbstractContextManager[None]:
         """Where a worker stops, the others say so in one sentence."""
         if self.workers == 1:
             return contextlib.nullcontext()

@@ -25,6 +25,9 @@ from ptkeras.utils.flagging import Settings, SettingsError, asks_for_help, fail,
 if TYPE_CHECKING:
     import keras
 
+    from ptkeras.runs.record import Reconfiguring
+    from ptkeras.runs.schema import Network, Result
+
 
 def train(settings: Settings) -> dict[str, Any]:
     """Trains one network.
@@ -115,7 +118,9 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     test = devices.batches(dataset.test)
     pruning = next((one for one in started.callbacks if hasattr(one, "reconfigurations")), None)
     batch_size = dataset.batch_size
-    record = Record(folder, dense, settings.interval or INTERVAL, batch_size, pruning, method.columns)
+    record = Record(
+        folder, dense, settings.interval or INTERVAL, batch_size, pruning, method.columns
+    )
     norms = ChannelNorms(folder, settings.measure)
     stateful = [*(one for one in started.callbacks if hasattr(one, "get_state")), record, norms]
     survival = Survival(folder.last, stateful, dataset)
@@ -151,7 +156,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     now = architecture(model, settings.batch_size)
     record.finish(now)
     result = _result(settings, scores, dataset.num_train, (dense, now), record.rows)
-    folder.write_result(result | started.result())
+    folder.write_result({**result, **started.result()})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -210,7 +215,9 @@ def _be_deterministic(seed: int) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def _schedule(settings: Settings, started: methods.Start, pruning: Any) -> Callable[[int], float]:
+def _schedule(
+    settings: Settings, started: methods.Start, pruning: Reconfiguring | None
+) -> Callable[[int], float]:
     """The learning rate of an epoch: a tenth after each drop, and more for a larger batch."""
     drops = started.learning_rate_drops
     drops = settings.learning_rate_drops if drops is None else drops
@@ -239,15 +246,13 @@ def _result(
     settings: Settings,
     scores: dict[str, float],
     num_train: int,
-    architectures: tuple[dict[str, Any], dict[str, Any]],
+    networks: tuple[Network, Network],
     rows: list[dict[str, Any]],
-) -> dict[str, Any]:
+) -> Result:
     """The figures of the whole run; pairs are those of the dense network and of this one."""
     from ptkeras.runs.record import gradient_traffic
 
-    dense, now = architectures
-    names = ("inference_flops", "params", "channels", "training_memory", "gradient_bytes")
-    pairs = {name: [dense[name], now[name]] for name in names}
+    dense, now = networks
     dense_training = dense["training_flops"] * num_train * settings.epochs
     steps = -(-num_train // settings.batch_size) * settings.epochs
     return {
@@ -261,7 +266,11 @@ def _result(
         "loss": scores["loss"],
         "training_flops": [dense_training, rows[-1]["training_flops"]],
         "gradient_traffic": [dense["gradient_bytes"] * steps, gradient_traffic(rows, num_train)],
-        **pairs,
+        "inference_flops": [dense["inference_flops"], now["inference_flops"]],
+        "params": [dense["params"], now["params"]],
+        "channels": [dense["channels"], now["channels"]],
+        "training_memory": [dense["training_memory"], now["training_memory"]],
+        "gradient_bytes": [dense["gradient_bytes"], now["gradient_bytes"]],
         "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
 

@@ -40,7 +40,9 @@ def state_bytes(model: keras.Model) -> int:
     """Bytes of weights, gradients and optimizer slots."""
     gradients = variable_bytes(model.trainable_variables)
     optimizer = getattr(model, "optimizer", None)
-    slots = variable_bytes(optimizer.variables) if getattr(optimizer, "built", False) else gradients
+    slots = gradients
+    if optimizer is not None and getattr(optimizer, "built", False):
+        slots = variable_bytes(optimizer.variables)
     return variable_bytes(model.weights) + gradients + slots
 
 

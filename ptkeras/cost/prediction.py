@@ -82,7 +82,7 @@ def kept_elements(channel_map: ChannelMap, keep: np.ndarray) -> dict[int, int]:
     result: dict[int, int] = {}
     for row in channel_map.slices:
         key, shape = id(row.variable), shape_of(row.variable)
-        elements = result.get(key) if key in result else math.prod(shape)
+        elements = result[key] if key in result else math.prod(shape)
         result[key] = elements // shape[row.axis] * int(np.count_nonzero(keep[row.channels]))
     return result
 

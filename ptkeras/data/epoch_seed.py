@@ -1,6 +1,7 @@
 """The callback that tells a dataset which epoch it is."""
 
 import warnings
+from typing import Any
 
 import keras
 
@@ -29,7 +30,7 @@ class EpochSeed(keras.callbacks.Callback):
         self._steps = 0
         self._quiet: warnings.catch_warnings | None = None
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Counts the steps of an epoch, as Keras has done.
 
         Args:
@@ -47,7 +48,7 @@ class EpochSeed(keras.callbacks.Callback):
                 f"{self._steps_at_start} steps; got {steps}."
             )
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets the epoch; Keras starts the epoch's iterator right after this.
 
         Args:
@@ -56,7 +57,7 @@ class EpochSeed(keras.callbacks.Callback):
         """
         self.dataset.epoch.assign(epoch)
 
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Ends an epoch whose batches have grown, since Keras goes by its old number of steps.
 
         Were it left to find the iterator empty, TensorFlow would run what does not depend on data
@@ -77,7 +78,7 @@ class EpochSeed(keras.callbacks.Callback):
         if batch >= self._steps and keras.backend.backend() == "tensorflow":
             raise StopIteration
 
-    def on_train_end(self, logs: dict | None = None) -> None:
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Lets Keras warn again.
 
         Args:

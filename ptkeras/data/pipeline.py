@@ -132,9 +132,10 @@ def _check_batch_size(batch_size: int, name: str, num_train: int) -> None:
 
 
 def _fits_in_memory(source: Source) -> bool:
-    if None in source.image_shape:
+    sides = [n for n in source.image_shape if n is not None]
+    if len(sides) < len(source.image_shape):
         return False
-    return (source.num_train + source.num_test) * math.prod(source.image_shape) < _MEMORY_LIMIT
+    return (source.num_train + source.num_test) * math.prod(sides) < _MEMORY_LIMIT
 
 
 def _from_memory(
@@ -184,10 +185,10 @@ def _from_files(
 ) -> Dataset:
     size = image_size or _DEFAULT_IMAGE_SIZE
     channels = source.image_shape[-1]
-    # Other channels than red, green and blue are taken for grey.
-    statistics = _IMAGENET
-    if channels != 3:
-        statistics = tuple((sum(values) / 3,) * channels for values in _IMAGENET)
+    mean, std = _IMAGENET
+    if channels != 3:  # Other channels than red, green and blue are taken for grey.
+        mean, std = ((sum(values) / 3,) * channels for values in _IMAGENET)
+    statistics = mean, std
     return _dataset(
         streaming.train_batches(
             source.train_files,
@@ -209,8 +210,8 @@ def _from_files(
         input_shape=(size, size, channels),
         num_train=source.num_train,
         num_test=source.num_test,
-        mean=statistics[0],
-        std=statistics[1],
+        mean=mean,
+        std=std,
         files=(*source.train_files, *source.test_files),
     )
 

@@ -24,7 +24,7 @@ def train_batches(
     statistics: Statistics,
     seed: int,
     augmented: bool,
-    num_examples: int | None = None,
+    num_examples: int,
     shard: Shard = WHOLE,
 ) -> EpochBatches:
     """Shuffled batches, every random number a function of seed, epoch and place in the epoch.
@@ -72,7 +72,7 @@ def test_batches(
     size: int,
     statistics: Statistics,
     batch_size: int,
-    num_examples: int | None = None,
+    num_examples: int,
     shard: Shard = WHOLE,
 ) -> tf.data.Dataset:
     """Batches in an order that is always the same, the middle of each image.

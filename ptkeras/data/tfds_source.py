@@ -160,7 +160,7 @@ def _keys(name: str, features: "tfds.features.FeaturesDict") -> tuple[str, str]:
 
     image = only(tfds.features.Image, "image") if hasattr(features, "items") else None
     label = only(tfds.features.ClassLabel, "label") if image else None
-    if not label or not features[label].num_classes:
+    if not image or not label or not features[label].num_classes:
         raise ValueError(
             f"Dataset {name!r} has no image and class label to learn from (its features are "
             f"{', '.join(features)}); choose an image classification dataset."

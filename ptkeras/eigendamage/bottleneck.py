@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -43,22 +42,36 @@ class Form(NamedTuple):
             positions: how many an example has in what the chain reads, and in what it makes. The
                 stride of a 1x1 core is that of the first layer.
         """
-        return _macs([x if x is None else x.shape for x in self], positions)
+        return _macs(_shapes(self), positions)
 
 
-def _macs(shapes: Sequence[tuple[int, ...] | None], positions: tuple[float, float]) -> float:
+class _Shapes(NamedTuple):
+    """The shapes of what a `Form` has."""
+
+    before: tuple[int, ...] | None
+    core: tuple[int, int, int]
+    behind: tuple[int, ...] | None
+
+
+def _shapes(form: Form) -> _Shapes:
+    sides = [x if x is None else x.shape for x in (form.before, form.behind)]
+    places, reads, makes = form.core.shape
+    return _Shapes(sides[0], (places, reads, makes), sides[1])
+
+
+def _macs(shapes: _Shapes, positions: tuple[float, float]) -> float:
     """`Form.macs` of a form whose matrices have these shapes."""
     read, made = positions
-    before, core, behind = (x if x is None else math.prod(x) for x in shapes)
+    before, behind = (0 if x is None else math.prod(x) for x in (shapes.before, shapes.behind))
     # A rotation ahead of a 1x1 core takes over its stride.
-    read = made if shapes[1][0] == 1 else read
-    return read * (before or 0) + made * (core + (behind or 0))
+    read = made if shapes.core[0] == 1 else read
+    return read * before + made * (math.prod(shapes.core) + behind)
 
 
 def form_of(chain: Chain) -> Form:
     """A chain as it is."""
 
-    def kernel(layer: Any) -> np.ndarray:
+    def kernel(layer: keras.layers.Layer) -> np.ndarray:
         values = numbers(layer.kernel).astype("float64")
         return values.reshape(-1, *values.shape[-2:])
 
@@ -86,15 +99,15 @@ def pruned(
         right: likewise of the side that it makes.
     """
     before, core, behind = form
-    if left == "prune":
+    if left == "prune" and reads is not None:
         before = reads if before is None else before @ reads
         core = reads.T @ core
-    elif left == "merge":
+    elif left == "merge" and before is not None:
         before, core = None, before @ core
-    if right == "prune":
+    if right == "prune" and makes is not None:
         behind = makes.T if behind is None else makes.T @ behind
         core = core @ makes
-    elif right == "merge":
+    elif right == "merge" and behind is not None:
         core, behind = core @ behind, None
     return Form(before, core, behind)
 
@@ -117,28 +130,29 @@ def cheapest(
     Returns:
         The `left` and `right` of `pruned`.
     """
-    best, least = None, form.macs(positions)
+    best: tuple[str, str] | None = None
+    least = form.macs(positions)
     for ways in itertools.product(_ways(form.before), _ways(form.behind)):
-        macs = _macs(_shapes(form, kept, *ways), positions)
+        macs = _macs(_shapes_pruned(form, kept, *ways), positions)
         if macs < least:
             best, least = ways, macs
     return best
 
 
-def _shapes(form: Form, kept: tuple[int, int], left: str, right: str) -> list[tuple | None]:
+def _shapes_pruned(form: Form, kept: tuple[int, int], left: str, right: str) -> _Shapes:
     """Those of what `pruned` makes: a rotation that is not worth it may be too large to compute."""
-    before, (places, reads, makes), behind = (x if x is None else x.shape for x in form)
+    before, (places, reads, makes), behind = _shapes(form)
     if left == "prune":
         before = (before[0] if before else reads, kept[0])
         reads = kept[0]
-    elif left == "merge":
-        before, reads = None, before[0]
+    elif left == "merge" and before:
+        reads, before = before[0], None
     if right == "prune":
         behind = (kept[1], behind[1] if behind else makes)
         makes = kept[1]
-    elif right == "merge":
-        behind, makes = None, behind[1]
-    return [before, (places, reads, makes), behind]
+    elif right == "merge" and behind:
+        makes, behind = behind[1], None
+    return _Shapes(before, (places, reads, makes), behind)
 
 
 def _ways(rotation: np.ndarray | None) -> tuple[str, ...]:
@@ -170,14 +184,14 @@ def stages(chain: Chain, form: Form, taken: set[str]) -> dict[int, list[Stage]]:
         taken: the names that the model has; new ones are added.
     """
     core, last = chain.core, chain.last
-    former, kernels = form_of(chain), (form.before, form.core, form.behind)
-    present = [i for i, kernel in enumerate(kernels) if kernel is not None]
-    first, end = present[0], present[-1]
+    kernels = {i: kernel for i, kernel in enumerate(form) if kernel is not None}
+    first, end = min(kernels), max(kernels)
     own = (chain.before, None if last is core else core, None)
+    former = form_of(chain)
     made, kept = [], set()
-    for i in present:
-        layer, kernel = (chain.before, core, chain.behind)[i], kernels[i]
-        if i != 1 and layer is not None and np.array_equal(kernel, former[i]):
+    for i, kernel in kernels.items():
+        layer, old = (chain.before, core, chain.behind)[i], former[i]
+        if i != 1 and layer is not None and old is not None and np.array_equal(kernel, old):
             kept.add(id(layer))
             continue
         like = last if i == end else own[i] or core

@@ -97,17 +97,17 @@ def chains(model: keras.Model) -> list[Chain]:
     ]
 
 
-def places(layer: Any) -> int:
+def places(layer: keras.layers.Layer) -> int:
     """The number of places in the kernel of a layer."""
     return math.prod(layer.kernel.shape[:-2])
 
 
-def is_linear(layer: Any) -> bool:
+def is_linear(layer: keras.layers.Layer) -> bool:
     """Whether a layer's activation changes nothing."""
     return layer.activation in (None, keras.activations.linear)
 
 
-def _rotates(layer: Any) -> bool:
+def _rotates(layer: keras.layers.Layer) -> bool:
     """Whether a layer maps channels to channels, position by position."""
     return layer is not None and places(layer) == 1 and set(getattr(layer, "strides", (1,))) == {1}
 
@@ -162,7 +162,7 @@ def _read_graph(
             _read_graph(node.operation, readers, nodes, outputs, visited)
 
 
-def _same_kind(layer: Any, other: Any) -> bool:
+def _same_kind(layer: keras.layers.Layer, other: keras.layers.Layer) -> bool:
     """Whether two layers are turned alike: a dense layer and a convolution have other axes."""
     return (
         type(layer) is type(other)

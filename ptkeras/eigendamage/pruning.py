@@ -17,7 +17,7 @@ from ptkeras.eigendamage.chains import Chain, chains
 from ptkeras.eigendamage.report import EigenDamageReport, LayerChange
 from ptkeras.fisher.basis import Basis
 from ptkeras.prunetrain import lasso
-from ptkeras.surgery.replace import replace
+from ptkeras.surgery.replace import Stage, replace
 from ptkeras.surgery.variables import check_resizable
 from ptkeras.utils.arguments import check_number
 
@@ -116,7 +116,8 @@ def prune(
     measured = importances(model, x, found, loss=loss, batch_size=batch_size, seed=seed)
     counts = _survivors([each.damage for each in measured], ratio, ratio_limit)
     params = model.count_params()
-    rows, changes = [], {}
+    rows: list[LayerChange] = []
+    changes: dict[int, list[Stage]] = {}
     taken = {layer.name for layer in model._flatten_layers()}
     for each, (reads, makes) in zip(measured, counts, strict=True):
         new = _in_fewer(each, (reads, makes))
@@ -124,8 +125,8 @@ def prune(
             changes |= stages(each.chain, new, taken)
         rows.append(_row(each, new, (reads, makes), names))
     replace(model, changes)
-    macs = tuple(sum(row.macs[i] for row in rows) for i in (0, 1))
-    return EigenDamageReport(tuple(rows), (params, model.count_params()), macs)
+    before, after = (sum(row.macs[i] for row in rows) for i in (0, 1))
+    return EigenDamageReport(tuple(rows), (params, model.count_params()), (before, after))
 
 
 class Importances(NamedTuple):
@@ -222,19 +223,21 @@ def _in_fewer(each: Importances, stay: tuple[int, int]) -> Form:
     ways = cheapest(each.form, stay, each.positions)
     if ways is None:
         return each.form
-    sides = [
+    reads, makes = (
         directions(basis, damage, count) if way == "prune" else None
         for basis, damage, count, way in zip(each.bases, each.damage, stay, ways, strict=True)
-    ]
-    return pruned(each.form, *sides, *ways)
+    )
+    return pruned(each.form, reads, makes, *ways)
 
 
 def _row(each: Importances, new: Form, stay: tuple[int, int], names: dict[int, str]) -> LayerChange:
     sizes = [basis.size for basis in each.bases]
+    reads, makes = ((size - left, size) for size, left in zip(sizes, stay, strict=True))
+    before, after = (round(form.macs(each.positions)) for form in (each.form, new))
     return LayerChange(
         name=names.get(id(each.chain.last), each.chain.last.name),
         kind=type(each.chain.core).__name__,
-        directions=tuple((size - left, size) for size, left in zip(sizes, stay, strict=True)),
+        directions=(reads, makes),
         widths=(each.form.widths, new.widths),
-        macs=tuple(round(form.macs(each.positions)) for form in (each.form, new)),
+        macs=(before, after),
     )

@@ -61,9 +61,9 @@ class EigenDamageReport:
         return table
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=140, color_system=None)
-        console.print(self)
-        return console.file.getvalue()
+        text = io.StringIO()
+        Console(file=text, width=140, color_system=None).print(self)
+        return text.getvalue()
 
 
 def _cells(figures: tuple[int, int]) -> list[str]:

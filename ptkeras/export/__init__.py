@@ -54,12 +54,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ptkeras.export' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"ptkeras.export.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker knows the names from above, and reports all others
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'ptkeras.export' has no attribute '{name}'")
+        value = getattr(importlib.import_module(f"ptkeras.export.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -54,7 +54,7 @@ class Artifact:
         return f"{TITLES[self.format]} '{self.path}', {size_text(self.size)}: {proof}"
 
 
-def format_of(path: str | os.PathLike) -> str:
+def format_of(path: str | os.PathLike[str]) -> str:
     """The format of an artifact, from its name.
 
     Raises:
@@ -87,7 +87,7 @@ def size_text(size: int) -> str:
     return f"{size} bytes"
 
 
-def check_output(path: str | os.PathLike, kind: str) -> Path:
+def check_output(path: str | os.PathLike[str], kind: str) -> Path:
     """Finds out, before any work is done, whether an artifact can be written.
 
     Raises:

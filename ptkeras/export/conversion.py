@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -26,7 +27,8 @@ def main(folder: Path) -> None:
     calibration = None
     if (folder / "calibration.npz").exists():
         with np.load(folder / "calibration.npz", allow_pickle=False) as archive:
-            calibration = dict(archive)
+            names = enumerate(asked["calibration"])
+            calibration = {name: archive[f"arr_{i}"] for i, name in names}
     path = Path(asked["path"])
     try:
         # The file comes from the process that started this one: a Lambda may be made from it.
@@ -53,7 +55,7 @@ def main(folder: Path) -> None:
         )
 
 
-def _tuple(value: object) -> object:
+def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -32,14 +32,17 @@ def convert(request: Request, path: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         request.model.save(folder / "model.keras")
+        feeds: dict[str, np.ndarray] = {}
         if request.calibration is not None:
             feeds = Served(request.model, request.serving).feeds(request.calibration)
-            np.savez(folder / "calibration.npz", **feeds)
+            # In order: by name, an input called "file" would be taken for the file.
+            np.savez(folder / "calibration.npz", *feeds.values())
         asked = {
             "kind": request.kind,
             "path": str(path.absolute()),
             "serving": vars(request.serving),
             "precision": request.precision,
+            "calibration": list(feeds),
             "metadata": dict(request.metadata),
             "check": request.check,
             "options": dict(request.options),

@@ -29,6 +29,7 @@ from ptkeras.export.served import Served, Serving, check_model
 from ptkeras.export.verification import (
     BATCH_SIZES,
     TOLERANCES,
+    Verification,
     compare,
     least_agreement,
     precision_of,
@@ -115,7 +116,7 @@ def figures(model: keras.Model, metadata: Mapping[str, Any] | None) -> dict[str,
 def request_of(
     kind: str,
     model: keras.Model,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     serving: Serving,
     *,
     precision: str = "model",
@@ -200,12 +201,11 @@ def _raise_disk_error(error: Exception) -> None:
         raise OSError(errno.ENOSPC, "No space left on device") from error
 
 
-def _verified(request: Request, served: Served, new: Path) -> Any:
+def _verified(request: Request, served: Served, new: Path) -> Verification:
     own = precision_of(request.model)
-    coarse = max(
-        (own, own if request.precision == "model" else request.precision), key=TOLERANCES.get
-    )
-    sizes = BATCH_SIZES
+    asked = own if request.precision == "model" else request.precision
+    coarse = max((own, asked), key=lambda precision: TOLERANCES[precision])
+    sizes: tuple[int, ...] = BATCH_SIZES
     if request.calibration is not None:
         sizes = (len(next(iter(served.feeds(request.calibration).values()))),)
     try:

@@ -23,7 +23,7 @@ from ptkeras.export.served import Served, Serving
 
 def to_litert(
     model: keras.Model,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     precision: str = "float32",
     calibration: Any = None,

@@ -12,7 +12,7 @@ from ptkeras.export.artifact import ExportError
 from ptkeras.export.runtimes import first_line
 
 
-def load_model(path: str | os.PathLike) -> keras.Model:
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
     """Loads a model to export it: without its optimiser, and in Keras's safe mode.
 
     Args:

@@ -27,7 +27,7 @@ OPSET = 17
 
 def to_onnx(
     model: keras.Model,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     opset: int = OPSET,
     precision: str = "float32",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +31,9 @@ class Runtime(Protocol):
         """Runs one batch: arrays by input name to arrays by output name."""
 
 
-def load(path: str | os.PathLike, threads: int | None = None, kind: str | None = None) -> Runtime:
+def load(
+    path: str | os.PathLike[str], threads: int | None = None, kind: str | None = None
+) -> Runtime:
     """Loads an artifact.
 
     Args:
@@ -139,7 +141,11 @@ class _LiteRT:
         }
 
 
-_RUNTIMES = {"onnx": _Onnx, "saved_model": _SavedModel, "litert": _LiteRT}
+_RUNTIMES: dict[str, Callable[[Path, int | None], Runtime]] = {
+    "onnx": _Onnx,
+    "saved_model": _SavedModel,
+    "litert": _LiteRT,
+}
 
 
 def _interpreter() -> tuple[Any, str]:

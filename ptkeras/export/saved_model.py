@@ -23,7 +23,7 @@ METADATA = Path("assets.extra", "metadata.json")
 
 def to_saved_model(
     model: keras.Model,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     softmax: bool = False,
     mean: Sequence[float] | None = None,

@@ -46,8 +46,8 @@ class Serving:
     """
 
     softmax: bool = False
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
     input_shape: Any = None
     batch_size: int | None = None
 
@@ -305,7 +305,8 @@ def _scaling(serving: Serving, inputs: list[Port]) -> tuple[np.ndarray, np.ndarr
         )
     shape = [1] * len(sizes)
     shape[axis] = channels
-    return tuple(np.broadcast_to(values, channels).reshape(shape) for values in (mean, std))
+    mean, std = (np.broadcast_to(values, channels).reshape(shape) for values in (mean, std))
+    return mean, std
 
 
 def _in_dtype(port: Port, array: np.ndarray) -> np.ndarray:

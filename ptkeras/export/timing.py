@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ptkeras.export.artifact import ExportError, bytes_on_disk, format_of
 from ptkeras.utils.progress import track
@@ -69,7 +69,7 @@ class Timing:
 
 
 def benchmark(
-    paths: Sequence[str | os.PathLike],
+    paths: Sequence[str | os.PathLike[str]],
     *,
     batch_sizes: Sequence[int] = (1, 32),
     threads: Sequence[int] = (1, 2),
@@ -109,7 +109,7 @@ def benchmark(
     with contextlib.ExitStack() as stack:
         workers = {
             (str(path), count): stack.enter_context(_worker(str(path), count))
-            for path in dict.fromkeys(map(os.fspath, paths))
+            for path in dict.fromkeys(os.fspath(path) for path in paths)
             for count in threads
         }
         turns = [(key, size) for key in workers for size in batch_sizes]
@@ -137,21 +137,23 @@ def benchmark(
 
 
 class _Worker:
-    def __init__(self, process: subprocess.Popen) -> None:
-        self._process = process
+    def __init__(self, path: str, requests: IO[str], answers: IO[str]) -> None:
+        self._path = path
+        self._requests = requests
+        self._answers = answers
         self.memory = 0
         self.runtime = self._answer()["runtime"]
 
     def ask(self, command: list[int]) -> dict[str, Any]:
-        print(json.dumps(command), file=self._process.stdin, flush=True)
+        print(json.dumps(command), file=self._requests, flush=True)
         answer = self._answer()
         self.memory = answer["memory"]
         return answer
 
     def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
-            raise ExportError(f"The process that runs '{self._process.args[-2]}' has ended.")
+            raise ExportError(f"The process that runs '{self._path}' has ended.")
         answer = json.loads(line)
         if "error" in answer:
             raise ExportError(answer["error"])
@@ -171,11 +173,13 @@ def _worker(path: str, threads: int) -> Iterator[_Worker]:
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    requests, answers = process.stdin, process.stdout
+    assert requests is not None and answers is not None  # they are pipes
     try:
-        yield _Worker(process)
+        yield _Worker(path, requests, answers)
     finally:
-        process.stdin.close()
-        process.stdout.close()
+        requests.close()
+        answers.close()
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:

@@ -73,7 +73,7 @@ class Verification:
 
 
 def verify(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     model: keras.Model,
     *,
     inputs: Any = None,

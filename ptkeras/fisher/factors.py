@@ -41,7 +41,7 @@ class Factors:
             over all of its calls.
     """
 
-    layer: Any
+    layer: keras.layers.Layer
     inputs: Moment
     gradients: Moment
     positions: tuple[float, float]
@@ -204,7 +204,8 @@ def _rows(values: np.ndarray) -> np.ndarray:
 
 def _places_first(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """The shape of a kernel with its spatial axes as one."""
-    return (math.prod(shape[:-2]), *shape[-2:])
+    *places, read, made = shape
+    return math.prod(places), read, made
 
 
 def _finished(found: Factors, seen: list[float], size: int) -> Factors:
@@ -212,7 +213,7 @@ def _finished(found: Factors, seen: list[float], size: int) -> Factors:
     places = _places_first(found.layer.kernel.shape)[0]
     for block in found.inputs.blocks:
         block /= seen[1] * size * places
-    return dataclasses.replace(found, positions=tuple(seen))
+    return dataclasses.replace(found, positions=(seen[0], seen[1]))
 
 
 def _by_example(parts: list[np.ndarray], examples: int) -> np.ndarray:

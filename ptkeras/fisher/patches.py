@@ -5,13 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
 
 
-def patches(layer: Any, inputs: np.ndarray) -> Iterator[np.ndarray]:
+def patches(layer: keras.layers.Layer, inputs: np.ndarray) -> Iterator[np.ndarray]:
     """What a layer reads at each place of its kernel.
 
     With W[k] the weights at place k of the kernel, a matrix of inputs by outputs,
@@ -36,7 +35,7 @@ def patches(layer: Any, inputs: np.ndarray) -> Iterator[np.ndarray]:
         yield part.reshape(len(part), -1, part.shape[-1])
 
 
-def uses(layer: Any, sizes: tuple[int, ...]) -> np.ndarray:
+def uses(layer: keras.layers.Layer, sizes: tuple[int, ...]) -> np.ndarray:
     """How often a layer reads each position of its input, over all places of its kernel.
 
     Args:
@@ -55,7 +54,7 @@ def uses(layer: Any, sizes: tuple[int, ...]) -> np.ndarray:
     return counts[tuple(slice(w[0], w[0] + n) for w, n in zip(widths, sizes, strict=True))]
 
 
-def _windows(layer: Any, sizes: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+def _windows(layer: keras.layers.Layer, sizes: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """For each place of the kernel the positions of the padded input that it reads."""
     for place in itertools.product(*map(range, layer.kernel_size)):
         key = []
@@ -67,19 +66,19 @@ def _windows(layer: Any, sizes: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
         yield tuple(key)
 
 
-def channels_last(layer: Any, values: np.ndarray) -> np.ndarray:
+def channels_last(layer: keras.layers.Layer, values: np.ndarray) -> np.ndarray:
     """What a layer reads or makes, with its channels along the last axis."""
     if getattr(layer, "data_format", None) == "channels_first":
         return np.moveaxis(values, 1, -1)
     return values
 
 
-def reach(layer: Any, axis: int) -> int:
+def reach(layer: keras.layers.Layer, axis: int) -> int:
     """How many positions of its input a kernel spans along one axis."""
     return (layer.kernel_size[axis] - 1) * layer.dilation_rate[axis] + 1
 
 
-def _padding(layer: Any, axis: int, size: int) -> tuple[int, int]:
+def _padding(layer: keras.layers.Layer, axis: int, size: int) -> tuple[int, int]:
     if layer.padding == "valid":
         return 0, 0
     if layer.padding == "causal":

@@ -31,7 +31,7 @@ class Tap(NamedTuple):
         examples: the number of examples in the mini-batch.
     """
 
-    layer: Any
+    layer: keras.layers.Layer
     inputs: np.ndarray
     outputs: np.ndarray
     gradients: np.ndarray
@@ -181,7 +181,7 @@ class _Listening:
         calls, self._calls, self._shifts = self._calls, [], None
         return calls
 
-    def _called(self, layer: Any) -> Callable:
+    def _called(self, layer: keras.layers.Layer) -> Callable:
         call = layer.call
 
         def called(inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -190,7 +190,7 @@ class _Listening:
 
         return called
 
-    def _activated(self, layer: Any) -> Callable:
+    def _activated(self, layer: keras.layers.Layer) -> Callable:
         activation = layer.activation
 
         def activated(outputs: Any) -> Any:

@@ -23,6 +23,7 @@ def accuracies(model: keras.Model, loss: Any) -> Any:
         ValueError: there is none, so that no epoch is better than another.
     """
     outputs = outputs_of(model)._outputs_struct
+    found: Any
     if not isinstance(outputs, (list, tuple, dict)):
         found = [_accuracy(one) for one in keras.tree.flatten(loss)]
     elif isinstance(loss, dict):

@@ -146,6 +146,11 @@ def learn_gates(
         callbacks=[*callbacks, best, *survival],
         **fit_options,
     )
+    if best.gates is None:
+        raise ValueError(
+            "No epoch of the gate search of Pruning from Scratch has ended, so there are no gates: "
+            "check x, and the callbacks that stop the training."
+        )
     return Search(
         channel_map=channel_map,
         flops=flops,
@@ -166,10 +171,10 @@ class _Best(keras.callbacks.Callback):
         self.gates: np.ndarray | None = None
         self.epoch = 0
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
         _check_finite("loss", logs["loss"])
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
         gates = self.model.gates_by_channel()
         _check_finite("loss of the validation data", logs["val_loss"])
         _check_finite("sum of the gates", np.sum(gates[~np.isposinf(gates)]))
@@ -190,8 +195,8 @@ class _Best(keras.callbacks.Callback):
 
 def _gateable(channel_map: ChannelMap) -> ChannelMap:
     """The map of a network of the same channels in which every batch norm has a scale to gate."""
-    norms = (row.layer for row in channel_map.slices)
-    norms = [n for n in norms if isinstance(n, keras.layers.BatchNormalization)]
+    layers = (row.layer for row in channel_map.slices)
+    norms = (x for x in layers if isinstance(x, keras.layers.BatchNormalization))
     if all(norm.scale for norm in norms):
         return channel_map
     return trace(scaled_norms(channel_map))

@@ -138,7 +138,7 @@ class Search:
         return grown(epochs, self.flops, flops_of(self.channel_map)(self.keep(budget)))
 
 
-def grown(epochs: int, model_flops: int, network_flops: int) -> int:
+def grown(epochs: int, model_flops: float, network_flops: float) -> int:
     """The formula of `Search.budget_epochs`.
 
     Args:
@@ -150,7 +150,7 @@ def grown(epochs: int, model_flops: int, network_flops: int) -> int:
 
 
 def _filled_up(
-    keep: np.ndarray, order: np.ndarray, flops: Callable[[np.ndarray], int], goal: float
+    keep: np.ndarray, order: np.ndarray, flops: Callable[[np.ndarray], float], goal: float
 ) -> np.ndarray:
     """The mask without those channels, first to go first, that leave `goal · (1 - NEAR)` or more.
 
@@ -170,7 +170,7 @@ def _filled_up(
     return keep
 
 
-def flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
+def flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], float]:
     """A function that tells the FLOPs of a forward pass of the model that a keep mask would leave.
 
     Args:
@@ -179,9 +179,9 @@ def flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
     prediction = Prediction(channel_map)
     if prediction.exact:
         return lambda keep: 2 * sum(prediction.macs(keep))
-    known: dict[bytes, int] = {}
+    known: dict[bytes, float] = {}
 
-    def flops(keep: np.ndarray) -> int:
+    def flops(keep: np.ndarray) -> float:
         """Products without a kernel (attention scores) are counted on the graph as it would be."""
         key = keep.tobytes()
         if key not in known:
@@ -192,7 +192,9 @@ def flops_of(channel_map: ChannelMap) -> Callable[[np.ndarray], int]:
     return flops
 
 
-def _guess_of(channel_map: ChannelMap, near: np.ndarray, flops: int) -> Callable[[np.ndarray], int]:
+def _guess_of(
+    channel_map: ChannelMap, near: np.ndarray, flops: float
+) -> Callable[[np.ndarray], float]:
     """FLOPs of masks close to one whose FLOPs are known, without building any graph."""
     prediction = Prediction(channel_map)
     missing = flops - 2 * sum(prediction.macs(near))  # 0 if the prediction is exact

@@ -277,10 +277,11 @@ def taylor(
         scores = np.zeros(len(channel_map))
         size = len(keras.tree.flatten(x)[0])
         for i in track(range(0, size, batch_size), "Measuring the channels' importance"):
-            part = keras.tree.map_structure(lambda v, i=i: v[i : i + batch_size], (x, y))
-            objective = loss or _compiled_loss(model, *part)
+            inputs, targets = keras.tree.map_structure(lambda v, i=i: v[i : i + batch_size], (x, y))
+            objective = loss or _compiled_loss(model, inputs, targets)
             weight = min(batch_size, size - i) / size  # the last one may be smaller
-            scores += weight * _first_order(channel_map, rows, objective, *part, signed)
+            part = _first_order(channel_map, rows, objective, inputs, targets, signed)
+            scores += weight * part
         if not np.isfinite(scores).all():
             raise ValueError(
                 f"The loss of '{model.name}' on the examples given to taylor has no finite "

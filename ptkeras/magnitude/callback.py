@@ -13,7 +13,7 @@ import numpy as np
 
 from ptkeras.magnitude import thresholds
 from ptkeras.magnitude.held_mask import mask_of
-from ptkeras.magnitude.kernels import kernels, names_of
+from ptkeras.magnitude.kernels import Kernel, kernels, names_of
 from ptkeras.magnitude.masks import Masks, averages_of, board, leave
 from ptkeras.magnitude.pruning import Scope, check_scope, groups, m_by_n_kernels
 from ptkeras.prunetrain import lasso
@@ -126,7 +126,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         models.check_model(model)
         super().set_model(model)
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Puts masks on the kernels."""
         if lasso.is_attached(self.model):
             raise ValueError(
@@ -142,30 +142,30 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._kernels = kernels(pruned, self.leave_alone)
         if self.sparsity_m_by_n is not None:
             self._kernels = m_by_n_kernels(pruned, self._kernels)
-        self._masks = Masks(self.model, self._kernels)
+        masks = self._masks = Masks(self.model, self._kernels)
         self._lifted = False
         if self._saved is None:
-            self._masks.take_hold()
+            masks.take_hold()
         else:  # those that a fit which broke off has left are not for the weights of the file
-            self._put_on_saved()
+            self._put_on(*self._saved)
         if keras.config.backend() == "jax":
-            board(self.model, self._masks.variables)
+            board(self.model, masks.variables)
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Puts on the masks of a run that goes on, maybe in the middle of an epoch."""
         self._epoch = epoch
         self._is_rest = self._left is not None
         self._steps = self._left if self._is_rest else self.params["steps"]
         self._done, self._left = 0, None
         if self._saved is not None:  # set behind on_train_begin
-            self._put_on_saved()
+            self._put_on(*self._saved)
         elif epoch > 0 and self.step == 0:
             self._tell_of_lost_masks(epoch)
 
-    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Prunes where the schedule says so."""
         self._first = batch
-        if self._is_rest and batch >= self._steps:
+        if self._is_rest and self._steps is not None and batch >= self._steps:
             return  # Keras, which knows of whole epochs alone, asks for data that is not there
         due = self._dues(self.step + 1)
         if due is not None:
@@ -177,19 +177,20 @@ class MagnitudePruning(keras.callbacks.Callback):
         if lifted != self._lifted:
             self._lift(lifted)
 
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Counts the steps; behind the last of an epoch, leaves zeros for callbacks before it."""
         ends = self._ends_epoch(batch)
-        self._done = self._steps if ends else batch + 1  # Keras counts a cut execution as whole
+        # Keras counts a cut execution as whole.
+        self._done = self._steps if ends and self._steps is not None else batch + 1
         self.step += self._done - self._first
         if ends:
             self._settle()
 
-    def on_test_begin(self, logs: dict | None = None) -> None:
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Validates with the masks on."""
         self._settle()
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Leaves zeros for whoever saves the model, and adds to the logs."""
         self._settle()
         self._done = 0
@@ -198,10 +199,10 @@ class MagnitudePruning(keras.callbacks.Callback):
             zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in held)
             logs["sparsity"] = zeros / sum(kernel.size for kernel in held)
 
-    def on_train_end(self, logs: dict | None = None) -> None:
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Takes the masks out of the optimiser, and tells of weights that came back."""
         self._sync()
-        self._masks.take_hold()
+        self._held.take_hold()
         self._saved = self._left = None  # where no epoch was left
         leave(self.model)
 
@@ -210,14 +211,15 @@ class MagnitudePruning(keras.callbacks.Callback):
     def get_state(self) -> dict[str, Any]:
         """What a run that goes on in another process needs: the step and the masks, for JSON."""
         self._sync()
+        steps = self._steps or 0
         return {
             "step": self.step,
             "looked_at": self._looked_at,
             "sparsity": self._sparsity,
             "thresholds": self.thresholds,
-            "masks": [_packed(mask) for mask in self._masks.read()],
+            "masks": [_packed(mask) for mask in self._held.read()],
             "lifted": self._lifted,
-            "left": self._steps - self._done if 0 < self._done < (self._steps or 0) else None,
+            "left": steps - self._done if 0 < self._done < steps else None,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -234,17 +236,23 @@ class MagnitudePruning(keras.callbacks.Callback):
     def _pruned(self) -> keras.Model:
         return self.model if self._part is None else self._part
 
-    def _put_on_saved(self) -> None:
-        masks, lifted = self._saved
+    @property
+    def _held(self) -> Masks:
+        """The masks, once a training has begun."""
+        if self._masks is None:
+            raise ValueError("MagnitudePruning has no masks yet: fit makes them when it begins.")
+        return self._masks
+
+    def _put_on(self, masks: list[np.ndarray], lifted: bool) -> None:
         self._saved = None
         self._lift(lifted)
-        self._masks.write(masks, apply=not lifted)
+        self._held.write(masks, apply=not lifted)
 
     def _tell_of_lost_masks(self, epoch: int) -> None:
         """Warns of a run that goes on without its masks, as far as that can be seen."""
         zeros = sum(np.count_nonzero(kernel.values == 0) for kernel in self._kernels)
         share = zeros / sum(kernel.size for kernel in self._kernels)
-        if share > MANY and all(mask.all() for mask in self._masks.read()):
+        if share > MANY and all(mask.all() for mask in self._held.read()):
             warnings.warn(
                 f"The training goes on with epoch {epoch + 1}, and {share:.1%} of the weights are "
                 "zeros that no mask holds, while MagnitudePruning counts its steps from 1: Keras's "
@@ -274,7 +282,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         return self._coming[1]
 
     def _asked(self, step: int) -> float | None:
-        answer = self.schedule(step)
+        answer = None if self.schedule is None else self.schedule(step)
         if answer is None:
             return None
         try:
@@ -295,7 +303,7 @@ class MagnitudePruning(keras.callbacks.Callback):
         self._sync()
         self._sparsity = sparsity
         if self.sparsity_m_by_n is not None:
-            self._masks.write([self._m_by_n(k.is_transposed, k.values) for k in self._kernels])
+            self._held.write([_m_by_n(kernel, *self.sparsity_m_by_n) for kernel in self._kernels])
             return
         values = [kernel.values for kernel in self._kernels]
         masks: list[Any] = [None] * len(values)
@@ -304,12 +312,7 @@ class MagnitudePruning(keras.callbacks.Callback):
             for i in members:
                 masks[i] = thresholds.mask(values[i], threshold)
                 self.thresholds[self._kernels[i].path] = threshold
-        self._masks.write(masks)
-
-    def _m_by_n(self, transposed: bool, values: np.ndarray) -> np.ndarray:
-        values = np.swapaxes(values, -1, -2) if transposed else values
-        mask = thresholds.m_by_n_mask(values, *self.sparsity_m_by_n)
-        return np.swapaxes(mask, -1, -2) if transposed else mask
+        self._held.write(masks)
 
     def _settle(self) -> None:
         """Brings the masks to where the steps done have them, and the weights to the masks."""
@@ -324,13 +327,20 @@ class MagnitudePruning(keras.callbacks.Callback):
 
     def _lift(self, lifted: bool) -> None:
         self._sync()
-        self._masks.lift(lifted)
+        self._held.lift(lifted)
         self._lifted = lifted
 
     def _sync(self) -> None:
         """On JAX the steps leave the variables in a state apart until it is asked for."""
         if hasattr(self.model, "jax_state_sync"):
             self.model.jax_state_sync()
+
+
+def _m_by_n(kernel: Kernel, m: int, n: int) -> np.ndarray:
+    """The weights of a kernel that stay, along its input channels."""
+    values = np.swapaxes(kernel.values, -1, -2) if kernel.is_transposed else kernel.values
+    mask = thresholds.m_by_n_mask(values, m, n)
+    return np.swapaxes(mask, -1, -2) if kernel.is_transposed else mask
 
 
 def _read(answer: Any) -> tuple[bool | None, float | None]:

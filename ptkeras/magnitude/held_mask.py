@@ -54,3 +54,18 @@ def mask_of(variable: Any) -> HeldMask | None:
     """The constraint that holds zeros of a variable, None if there is none."""
     constraint = getattr(variable, "constraint", None)
     return constraint if isinstance(constraint, HeldMask) else None
+
+
+def known_mask_of(variable: Any) -> HeldMask:
+    """The constraint that holds zeros of a variable.
+
+    Raises:
+        ValueError: there is none.
+    """
+    constraint = mask_of(variable)
+    if constraint is None:
+        raise ValueError(
+            f"Something has taken the mask of MagnitudePruning off '{variable.path}': call "
+            "ptkeras.magnitude.strip(model) after the training, not within it."
+        )
+    return constraint

@@ -29,7 +29,7 @@ class Kernel(NamedTuple):
     path: str
     kind: Kind
     variable: keras.Variable
-    layer: Any
+    layer: keras.layers.Layer
 
     @property
     def size(self) -> int:
@@ -80,7 +80,7 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
         variables = _kernels_of(layer)
         for variable in variables:
             path = layer.path if len(variables) == 1 else f"{layer.path}/{variable.name}"
-            kind = "conv" if hasattr(layer, "kernel_size") else "dense"
+            kind: Kind = "conv" if hasattr(layer, "kernel_size") else "dense"
             found.setdefault(id(variable), Kernel(path, kind, variable, layer))
     everything = list(found.values())
     if not everything:
@@ -130,7 +130,7 @@ def check_names(model: keras.Model, among: list[Kernel], names: Iterable[str]) -
             )
 
 
-def _kernels_of(layer: Any) -> list[keras.Variable]:
+def _kernels_of(layer: keras.layers.Layer) -> list[keras.Variable]:
     if hasattr(layer, "get_prunable_weights"):
         return list(layer.get_prunable_weights())
     own = [*layer._trainable_variables, *layer._non_trainable_variables]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ptkeras.magnitude.held_mask import HeldMask, mask_of
+from ptkeras.magnitude.held_mask import HeldMask, known_mask_of, mask_of
 from ptkeras.magnitude.kernels import Kernel
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.surgery.holders import refresh_holders
@@ -41,9 +41,9 @@ class Masks:
     def _shared_switch(self) -> keras.Variable | None:
         """What lifts masks that these kernels have, unless it would lift those of others too."""
         mine = {id(kernel.variable) for kernel in self.kernels}
-        held = [v for v in self.model.variables if mask_of(v) is not None]
-        others = {id(mask_of(v).lifted) for v in held if id(v) not in mine}
-        free = (mask_of(v).lifted for v in held if id(v) in mine)
+        held = _held(self.model)
+        others = {id(mask.lifted) for v, mask in held if id(v) not in mine}
+        free = (mask.lifted for v, mask in held if id(v) in mine)
         return next((lifted for lifted in free if id(lifted) not in others), None)
 
     def _hold(self, kernel: Kernel) -> bool:
@@ -60,7 +60,7 @@ class Masks:
     @property
     def variables(self) -> list[keras.Variable]:
         """All that the constraints read."""
-        return [mask_of(k.variable).mask for k in self.kernels] + [self.lifted]
+        return [known_mask_of(k.variable).mask for k in self.kernels] + [self.lifted]
 
     def read(self) -> list[np.ndarray]:
         """A bool array for each kernel: the weights that stay."""
@@ -69,7 +69,7 @@ class Masks:
     def write(self, masks: Sequence[np.ndarray], apply: bool = True) -> None:
         """Sets the masks, and, with `apply`, the weights that they drop to zero."""
         for kernel, mask in zip(self.kernels, masks, strict=True):
-            mask_of(kernel.variable).mask.assign(mask)
+            known_mask_of(kernel.variable).mask.assign(mask)
         if apply:
             self.apply(masks)
 
@@ -118,16 +118,15 @@ def strip(model: keras.Model) -> keras.Model:
     Returns:
         `model`.
     """
-    held = [v for v in model.variables if mask_of(v) is not None]
-    trainers = _trainers(model, held)
-    averages = {}
+    held = _held(model)
+    trainers = _trainers(model, [mask for _, mask in held])
+    averages: dict[int, keras.Variable] = {}
     for trainer in trainers:
         if hasattr(trainer, "jax_state_sync"):
             trainer.jax_state_sync()
         averages |= averages_of(trainer)
     whole = []
-    for variable in held:
-        constraint = mask_of(variable)
+    for variable, constraint in held:
         # A fit that broke off, in a step before masks change, has left other numbers there, and
         # one that ended with averages too.
         if ops.convert_to_numpy(constraint.lifted.value) or id(variable) in averages:
@@ -135,8 +134,8 @@ def strip(model: keras.Model) -> keras.Model:
         else:
             whole.append(variable)
     _tell_of_comeback(model, whole)
-    for variable in held:
-        variable.constraint = mask_of(variable).base
+    for variable, constraint in held:
+        variable.constraint = constraint.base
     if held:
         for trainer in trainers:
             leave(trainer)
@@ -144,9 +143,15 @@ def strip(model: keras.Model) -> keras.Model:
     return model
 
 
-def _trainers(model: keras.Model, held: Iterable[keras.Variable]) -> list[keras.Model]:
+def _held(model: keras.Model) -> list[tuple[keras.Variable, HeldMask]]:
+    """Returns the masked kernels of a model, each with what holds its zeros."""
+    pairs = ((variable, mask_of(variable)) for variable in model.variables)
+    return [(variable, mask) for variable, mask in pairs if mask is not None]
+
+
+def _trainers(model: keras.Model, masks: Iterable[HeldMask]) -> list[keras.Model]:
     """Returns a model and those that train its masked kernels, which it may be a part of."""
-    references = (mask_of(variable).trainer for variable in held)
+    references = (mask.trainer for mask in masks)
     trainers = [model, *(reference() for reference in references if reference is not None)]
     return list({id(trainer): trainer for trainer in trainers if trainer is not None}.values())
 
@@ -170,12 +175,12 @@ def _tell_of_comeback(model: keras.Model, variables: Iterable[keras.Variable]) -
 
 
 def _mask(variable: keras.Variable) -> np.ndarray:
-    return ops.convert_to_numpy(mask_of(variable).mask.value) != 0
+    return ops.convert_to_numpy(known_mask_of(variable).mask.value) != 0
 
 
 def averages_of(model: keras.Model) -> dict[int, keras.Variable]:
     """The average over the steps (`use_ema`) of each variable that has one, by its `id`."""
-    averages = {}
+    averages: dict[int, keras.Variable] = {}
     for optimizer in optimizers_of(model):
         if optimizer.use_ema and optimizer.built:
             weights = optimizer._trainable_variables

@@ -65,10 +65,10 @@ def prune(
     """
     check_scope(scope)
     chosen = kernels(model, leave_alone)
-    shares = _shares(model, chosen, sparsity)
+    asked = _shares(model, chosen, sparsity)
     if isinstance(sparsity, Mapping) and not set(sparsity) <= {"conv", "dense"}:
         scope = "layer"
-    pairs = [(k, s) for k, s in zip(chosen, shares, strict=True) if s is not None]
+    pairs = [(k, s) for k, s in zip(chosen, asked, strict=True) if s is not None]
     chosen, shares = [k for k, _ in pairs], [s for _, s in pairs]
     values = [kernel.values for kernel in chosen]
     found = {}

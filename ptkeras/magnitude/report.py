@@ -139,6 +139,6 @@ def report(model: keras.Model, thresholds: Mapping[str, float] | None = None) ->
 
 def printed(table: Any) -> str:
     """What `rich.print` would show, as plain text."""
-    console = Console(file=io.StringIO(), width=120, color_system=None)
-    console.print(table)
-    return console.file.getvalue()
+    text = io.StringIO()
+    Console(file=text, width=120, color_system=None).print(table)
+    return text.getvalue()

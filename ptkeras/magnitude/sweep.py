@@ -169,7 +169,8 @@ def swept(
             finetuned = float(evaluate(model))
     means = {}
     for kind in ("conv", "dense"):
-        found = [row.threshold for row in report.kernels if row.kind == kind]
+        of_kind = [row.threshold for row in report.kernels if row.kind == kind]
+        found = [threshold for threshold in of_kind if threshold is not None]
         means[kind] = sum(found) / len(found) if found else None
     return SweepRow(
         ratio=ratio,

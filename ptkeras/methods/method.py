@@ -125,6 +125,18 @@ class Method:
         """
         raise NotImplementedError
 
+    def stages(self, flags: Mapping[str, str]) -> dict[str, int]:
+        """Returns the stages of the training, and the epochs of each; nothing if it has one stage.
+
+        Args:
+            flags: the flags of a finished run, as text.
+
+        Raises:
+            LookupError: If one is missing.
+            ValueError: If one is no number.
+        """
+        return {}
+
     def figures(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what its runs are compared by, if it differs from the figures of all methods.
 

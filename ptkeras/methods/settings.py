@@ -85,9 +85,9 @@ def _common() -> dict[str, tuple[Flag, ...]]:
                 "resnet20",
                 TEXT,
                 "Network: resnet20, resnet32, resnet56, resnet110, resnet50, vgg8, vgg11, vgg13, "
-                "vgg16, vgg19, mobilenet, a name of keras.applications, such as MobileNetV2, or your "
-                "own: package.module:function, called with the shape of an image and the number of "
-                "classes.",
+                "vgg16, vgg19, mobilenet, a name of keras.applications, such as MobileNetV2, or "
+                "your own: package.module:function, called with the shape of an image and the "
+                "number of classes.",
             ),
         ),
         "Training": (
@@ -195,5 +195,5 @@ def read_by(method: str) -> list[str]:
     Args:
         method: its name; of one that is not known, those that all methods read.
     """
-    sections = _common() | methods.find(method).flags
+    sections = {**_common(), **methods.find(method).flags}
     return [flag.name for section in sections.values() for flag in section]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ptkeras.methods.method import Method, Start
 from ptkeras.runs.schema import (
@@ -89,9 +89,9 @@ class SkipNet(Method):
     """Trains a network with gates: by its loss, and then by reinforcement too."""
 
     name = "skipnet"
-    flags = _FLAGS
+    flags: ClassVar[Mapping[str, tuple[Flag, ...]]] = _FLAGS
     columns = ("blocks_run",)
-    fields = (
+    fields: ClassVar[tuple[Field, ...]] = (
         Field(
             "mean_inference_flops",
             is_number,
@@ -135,15 +135,7 @@ class SkipNet(Method):
         return Start(network, [gates], epochs, finish=gates.finish, result=gates.result)
 
     def stages(self, flags: Mapping[str, str]) -> dict[str, int]:
-        """Returns the stages of the training, and the epochs of each.
-
-        Args:
-            flags: the flags of a finished run, as text.
-
-        Raises:
-            LookupError: If one is missing.
-            ValueError: If one is no number.
-        """
+        """Returns the stages of the training, and the epochs of each."""
         return {
             "supervised pre-training": int(flags["epochs"]),
             "hybrid reinforcement learning": int(flags["rl_epochs"]),

@@ -15,7 +15,7 @@ What a stage is, the number of the epoch says, and so a run that was killed goes
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ptkeras.methods.eigendamage import EigenDamage
 from ptkeras.methods.method import Start
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ptkeras.data import Dataset
     from ptkeras.report.runs import Run
     from ptkeras.runs.run_folder import RunFolder
-    from ptkeras.utils.flagging import Settings
+    from ptkeras.utils.flagging import Flag, Settings
 
 
 def _is_network(row: Any) -> bool:
@@ -43,7 +43,7 @@ class StaticDynamic(SkipNet):
     """Trains with gates, prunes the layers between them, and reinforces the gates."""
 
     name = "static_dynamic"
-    flags = EigenDamage.flags | SkipNet.flags
+    flags: ClassVar[Mapping[str, tuple[Flag, ...]]] = {**EigenDamage.flags, **SkipNet.flags}
     packages = ("onnx", "onnxruntime", "tf2onnx")
     fields = (*SkipNet.fields, *EigenDamage.fields, Field("comparison", list_of(_is_network)))
 

@@ -60,20 +60,19 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int) -> ker
         ValueError: If the name is unknown, or the shape or number of classes is not one that the
             network takes.
     """
-    input_shape = tuple(input_shape)
-    if len(input_shape) != 3 or not all(isinstance(n, int) and n > 0 for n in input_shape):
+    shape = tuple(input_shape)
+    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(
-            "input_shape must be three positive integers (height, width, channels); "
-            f"got {input_shape}."
+            f"input_shape must be three positive integers (height, width, channels); got {shape}."
         )
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1; got {num_classes}.")
     if ":" in name:
         return own_network(name, input_shape, num_classes)
     if name in _FAMILIES:
-        return _FAMILIES[name](name, input_shape, num_classes)
+        return _FAMILIES[name](name, shape, num_classes)
     if name in applications():
-        return application(name, input_shape, num_classes)
+        return application(name, shape, num_classes)
     close = difflib.get_close_matches(name, names(), n=3)
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     raise ValueError(f"Unknown network {name!r}{hint}; the networks are {', '.join(names())}.")

@@ -15,12 +15,14 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 
 from ptkeras.multi_worker.replicas import per_replica
+
+_Answer = TypeVar("_Answer")
 
 _DIGEST_WORDS = 4  # a SHA-256, as int64
 _BLOCK = 2**26  # bytes of one message
@@ -80,7 +82,7 @@ def _addresses(strategy: Any) -> list[str]:
 # What the workers tell each other.
 
 
-def from_chief(strategy: Any, ask: Callable[[], Any]) -> Any:
+def from_chief(strategy: Any, ask: Callable[[], _Answer]) -> _Answer:
     """Has the chief find something out, or do it, and tells all workers what came of it.
 
     Args:
@@ -92,7 +94,8 @@ def from_chief(strategy: Any, ask: Callable[[], Any]) -> Any:
     """
     if number_of_workers(strategy) == 1:
         return ask()
-    answer, failure = {}, None
+    answer: dict[str, Any] = {}
+    failure: BaseException | None = None
     if index_of_worker(strategy) == 0:
         try:
             answer = {"value": ask()}
@@ -181,7 +184,7 @@ def check_same(strategy: Any, what: str, *parts: Any) -> None:
         if isinstance(part, str):
             digest.update(part.encode())
         else:
-            digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(part)))
+            digest.update(keras.ops.convert_to_numpy(part).tobytes())
     table = np.zeros((number_of_workers(strategy), _DIGEST_WORDS), np.int64)
     table[index_of_worker(strategy)] = np.frombuffer(digest.digest(), np.int64)
     table = _sum(strategy, table)

@@ -1,5 +1,6 @@
 """PruneTrain (Lym et al., SC'19): pruning by group lasso from the first step of a training."""
 
 from ptkeras.prunetrain.callback import PruneTrain
+from ptkeras.prunetrain.records import Reconfiguration
 
-__all__ = ["PruneTrain"]
+__all__ = ["PruneTrain", "Reconfiguration"]

@@ -69,6 +69,8 @@ class BatchAdjustment:
             model: the model.
             examples: the number of examples in an epoch, which a batch does not outgrow.
         """
+        if self.memory is None:  # no training has begun
+            return
         step = min(GRANULARITY, self.first)
         one, two = (cost.training_memory(model, n) for n in (1, 2))
         fits = int((self.memory - one) // max(two - one, 1)) + 1

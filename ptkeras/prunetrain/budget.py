@@ -33,7 +33,7 @@ class BudgetSparsifier:
 
     Attributes:
         cost: what the model cost before anything was removed, None before a training.
-        stages: the plan of the training, None before it.
+        stages: the plan of the training, empty before it.
     """
 
     dead_branches = False
@@ -85,7 +85,7 @@ class BudgetSparsifier:
     def forget(self) -> None:
         """Starts again, for another model."""
         self.cost: float | None = None
-        self.stages: list[Stage] | None = None
+        self.stages: list[Stage] = []
         self.scores = np.zeros(0)
         self._overridden: dict[str, int] = {}
         self._done = 0  # stages that are over
@@ -94,8 +94,7 @@ class BudgetSparsifier:
         self._started: list[float] = []  # the same at the start of the epoch
         self._steps: list[float] = []  # of the last epoch
         self._shrinkages: list[Shrinkage] = []
-        self._groups: ZeroingGroups | None = None
-        self._budget: Budget | None = None
+        self._groups = ZeroingGroups([], np.zeros(0, bool))
 
     def get_state(self) -> dict[str, Any]:
         """Returns what has to survive when a training is stopped."""
@@ -113,8 +112,7 @@ class BudgetSparsifier:
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes back what `get_state` returned."""
         self.cost, self._overridden = state["cost"], state["overridden"]
-        planned = state["stages"]
-        self.stages = None if planned is None else [Stage(*stage) for stage in planned]
+        self.stages = [Stage(*stage) for stage in state["stages"]]
         self._done, self._chosen, self._left = state["done"], state["chosen"], state["left"]
         self._started, self._steps = state["started"], state["steps"]
         self._resume()
@@ -141,14 +139,14 @@ class BudgetSparsifier:
 
     def plan(self, epochs: Epochs) -> None:
         """Plans the stages of the training, unless they are planned."""
-        if self.stages is None:
+        if not self.stages:
             last = epochs.planned if self.epochs is None else self.epochs
             self.stages = stages(epochs.trained, last, self.target, self.interval)
 
     @property
     def is_over(self) -> bool:
         """Whether all stages are over."""
-        return self.stages is not None and self._done == len(self.stages)
+        return 0 < len(self.stages) == self._done
 
     def attach(self, channel_map: ChannelMap, trainer: keras.Model) -> None:
         """Has the optimizers of a `fit` shrink what is chosen."""
@@ -248,7 +246,7 @@ class BudgetSparsifier:
             return None
         self._choose(~keep, max(1, stage.remove - epochs.trained))
         count, total = int((~keep).sum()), int((self._groups.free & channel_map.prunable).sum())
-        left = self._budget.remaining(channel_map)(keep) / self.cost
+        left = self._budget.remaining(channel_map)(keep) / self._budget.cost
         return (
             f"PruneTrain, epoch {epochs.trained}: {count} of {total} channels shrink to zero until "
             f"the end of epoch {max(stage.remove, epochs.trained + 1)}, which leaves {left:.1%} of "
@@ -267,7 +265,7 @@ class BudgetSparsifier:
     def outcome(self, channel_map: ChannelMap, has_removed: bool) -> str | None:
         """Returns a sentence about the end of a training that has not met the budget."""
         everything = np.ones(len(channel_map), bool)
-        left = self._budget.remaining(channel_map)(everything) / self.cost
+        left = self._budget.remaining(channel_map)(everything) / self._budget.cost
         if left <= self.target * 1.01:
             return None
         return (
@@ -283,7 +281,7 @@ class BudgetSparsifier:
             variables = by_place(self._map.model)
             for key, positions in self._chosen.items():
                 place, axis = key.rsplit(":", 1)
-                row = self._map.slice_of.get((id(variables[place]), int(axis)))
+                row = self._map.slice_of[id(variables[place]), int(axis)]
                 mask[row.channels[positions]] = True
         return mask
 

@@ -162,7 +162,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         strength: λ, or None before it is set. Setting it before `fit` keeps the value.
         reconfigurations: one dict for each reconfiguration: `epoch` (counted from 1), `channels`,
             `params` and `inference_flops` as pairs (before, after), `seconds`, and `layers`, which
-            has for the name of each layer that makes channels their number before and after.
+            has for the name of each layer that makes channels their number before and after. See
+            `ptkeras.prunetrain.Reconfiguration`.
         batch_scale: the batch size over the first one.
 
     Raises:
@@ -194,38 +195,31 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         epochs: int | None = None,
         strength: float | None = None,
     ) -> None:
-        papers = {
-            "ratio": ratio,
-            "threshold": threshold,
-            "measure": measure,
-            "channel_gating": channel_gating,
-            "remove_dead_branches": remove_dead_branches,
-            "monitor": monitor,
-            "strength": strength,
-        }
-        budgets = {
-            "target": target,
-            "of": of,
-            "leave_alone": leave_alone,
-            "overrides": overrides,
-            "epochs": epochs,
-        }
-        papers = {name: value for name, value in papers.items() if value is not None}
-        budgets = {name: value for name, value in budgets.items() if value is not None}
+        papers = _given(
+            ratio=ratio,
+            threshold=threshold,
+            measure=measure,
+            channel_gating=channel_gating,
+            remove_dead_branches=remove_dead_branches,
+            strength=strength,
+            monitor=monitor,
+        )
+        budgets = _given(
+            target=target, of=of, leave_alone=leave_alone, overrides=overrides, epochs=epochs
+        )
         _check_one_way(papers, budgets)
         self.monitor = papers.pop("monitor", "loss")
-        shared = {"min_channels": min_channels, "channel_multiple": channel_multiple}
+        shared: dict[str, Any] = {
+            "min_channels": min_channels,
+            "channel_multiple": channel_multiple,
+        }
+        sparsifier: LassoSparsifier | BudgetSparsifier
         if papers or monitor is not None:
-            sparsifier = LassoSparsifier(
-                interval=_PAPERS_INTERVAL if interval is None else interval, **shared, **papers
-            )
+            shared["interval"] = _PAPERS_INTERVAL if interval is None else interval
+            sparsifier = LassoSparsifier(**shared, **papers)
         else:
-            sparsifier = BudgetSparsifier(
-                interval=interval,
-                input_shape=input_shape,
-                **shared,
-                **({"target": _TARGET} | budgets),
-            )
+            shared |= {"interval": interval, "input_shape": input_shape}
+            sparsifier = BudgetSparsifier(**{"target": _TARGET} | shared | budgets)
         super().__init__(sparsifier, batch_size, verbose)
         for name, value in sparsifier.arguments.items():
             setattr(self, name, value)
@@ -306,14 +300,14 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Sets λ after the first batch, whose loss is that of the initial network."""
-        is_set = not self._is_lasso or self.strength is not None
+        is_set = self._lasso is None or self.strength is not None
         if self._is_checked and is_set:
             return
         self._learn_sizes()
         try:
             self._check_acts(is_over=False)
-            if not is_set:
-                self._sparsifier.set_strength_from_logs(self._map, logs or {}, self.monitor)
+            if self._lasso is not None and not is_set:
+                self._lasso.set_strength_from_logs(self._map, logs or {}, self.monitor)
                 if keras.config.backend() == "jax":
                     # A compiled JAX step holds the value of a variable that is not the model's.
                     self.model.make_train_function(force=True)
@@ -335,7 +329,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if logs is not None:
             logs.update(self._figures())
         self._epochs.end_epoch(epoch)
-        self._end_epoch(always=self._epochs.is_last or not self._is_lasso)
+        self._end_epoch(always=self._epochs.is_last or self._lasso is None)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Takes the lasso off the finished model.
@@ -346,7 +340,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         epochs = self._epochs
         if self._is_first_epoch:  # no epoch was left
             epochs.begin(epochs.trained, self.params["epochs"])
-        if self._is_lasso and epochs.trained > epochs.reconfigured and not epochs.is_piece:
+        if self._lasso is not None and epochs.trained > epochs.reconfigured and not epochs.is_piece:
             self._refresh()  # a callback before this one may have brought an earlier network back
             self.reconfigure(epochs.trained)
         if not epochs.is_piece:
@@ -364,7 +358,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def _outcome(self) -> str | None:
         """Returns a sentence about the end of the training, if it did not do what was wanted."""
-        if not self._is_lasso:
+        if self._lasso is None:
             self._refresh()  # a callback before this one may have brought an earlier network back
         return self._sparsifier.outcome(self._map, bool(self.reconfigurations))
 
@@ -406,16 +400,21 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._is_checked = any(watched & step.reached for step in steps)
         if self._is_checked or (not is_over and any(step.was_called for step in steps)):
             return
-        if not steps and not self._is_lasso:  # the target is met
+        if not steps and self._lasso is None:  # the target is met
             return
         what, remedy = "shrinking of PruneTrain", "PruneTrain.bind"
-        if self._is_lasso:
+        if self._lasso is not None:
             what, remedy = "group lasso of PruneTrain", "PruneTrain.penalty() in the loss"
         raise ValueError(
             f"The {what} does not act on '{self._pruned.name}': no Keras optimizer that "
             f"'{self.model.name}' holds has updated its weights. Train them by the apply method of "
             f"one, or in a loop of your own with {remedy}."
         )
+
+
+def _given(**arguments: Any) -> dict[str, Any]:
+    """Returns the arguments that are not None."""
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _check_one_way(papers: dict[str, Any], budgets: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from ptkeras.prunetrain.batching import BatchAdjustment
 from ptkeras.prunetrain.budget import BudgetSparsifier
 from ptkeras.prunetrain.epochs import Epochs
 from ptkeras.prunetrain.group_lasso import LassoSparsifier
-from ptkeras.prunetrain.records import changes, describe, gain
+from ptkeras.prunetrain.records import NetworkSize, Reconfiguration, changes, describe, gain
 from ptkeras.surgery.constants import DeadEndError
 from ptkeras.surgery.generations import Generations
 from ptkeras.surgery.reconfigure import remove
@@ -44,32 +44,35 @@ class ChannelPruning:
         super().__init__()
         self._sparsifier = sparsifier
         self.verbose = verbose
-        self.reconfigurations: list[dict] = []
+        self.reconfigurations: list[Reconfiguration] = []
         self.training_flops = 0
-        self._epochs = Epochs(sparsifier.interval if self._is_lasso else 1)
+        self._epochs = Epochs(1 if self._lasso is None else self._lasso.interval)
         self._epoch_examples = 0
         self._served: keras.Model | None = None  # the model that was pruned last
         self._is_in_fit = False  # whether Keras calls the hooks
         self._input_shape: Any = None
+        self._inference_flops: int | None = None
+        self._vain: np.ndarray | None = None  # a keep mask that came to nothing
         self._adjustment = None if batch_size is None else BatchAdjustment(batch_size)
 
     @property
-    def _is_lasso(self) -> bool:
-        return isinstance(self._sparsifier, LassoSparsifier)
+    def _lasso(self) -> LassoSparsifier | None:
+        """The sparsifier, if it is the paper's."""
+        return self._sparsifier if isinstance(self._sparsifier, LassoSparsifier) else None
 
     @property
     def strength(self) -> float | None:
         """λ of the group lasso; None before it is set, and for a target."""
-        return getattr(self._sparsifier, "strength", None)
+        return None if self._lasso is None else self._lasso.strength
 
     @strength.setter
     def strength(self, value: float | None) -> None:
-        if not self._is_lasso:
+        if self._lasso is None:
             raise ValueError(
-                f"PruneTrain(target={self._sparsifier.target}) has no strength, λ: the target says "
-                "how much goes. PruneTrain(strength=…) is the paper's group lasso."
+                "PruneTrain has no strength, λ, for a target, which says how much goes: "
+                "PruneTrain(strength=…) is the paper's group lasso."
             )
-        self._sparsifier.strength = value
+        self._lasso.strength = value
 
     @property
     def batch_scale(self) -> float:
@@ -144,7 +147,9 @@ class ChannelPruning:
         keep = self._sparsifier.keep(self._map)
         gates = self._sparsifier.gates(self._map, keep)
         multi_worker.check_decision(self._trainer, epoch, keep, gates)
-        nothing = not gates and (keep.all() or np.array_equal(keep, self._vain))
+        nothing = not gates and (
+            keep.all() or (self._vain is not None and np.array_equal(keep, self._vain))
+        )
         if nothing:
             self._epochs.reconfigured = epoch
             why = self._sparsifier.nothing_removed(self._map)
@@ -211,17 +216,18 @@ class ChannelPruning:
     def _refresh(self) -> None:
         """Reads the model as it is now."""
         self._map = trace(self._pruned, input_shape=self._input_shape)
-        self._inference_flops: int | None = None
+        self._inference_flops = None
         self._training_flops = 0
         if self._input_shape is not None or not has_open_sizes(self._pruned):
             self._count_flops()
         self._free = self._sparsifier.free(self._map)
-        self._vain: np.ndarray | None = None  # a keep mask that came to nothing
+        self._vain = None
 
-    def _count_flops(self) -> None:
+    def _count_flops(self) -> int:
         shape = self._input_shape
-        self._inference_flops = cost.inference_flops(self._pruned, shape)
+        self._inference_flops = flops = cost.inference_flops(self._pruned, shape)
         self._training_flops = cost.training_flops(self._pruned, shape)
+        return flops
 
     def _act(self) -> None:
         """Drives to zero the channels that the model has now."""
@@ -240,13 +246,16 @@ class ChannelPruning:
             "training_flops": self.training_flops,
         }
 
-    def _summary(self) -> dict[str, Any]:
-        figures = self._figures()
-        layers = {path: len(channels) for path, channels in self._map.produced().items()}
-        names = ("channels", "params", "inference_flops")
-        return {name: figures[name] for name in names} | {"layers": layers}
+    def _summary(self) -> NetworkSize:
+        flops = self._inference_flops
+        return {
+            "channels": int((self._map.prunable & self._free).sum()),
+            "params": self._pruned.count_params(),
+            "inference_flops": self._count_flops() if flops is None else flops,
+            "layers": {path: len(channels) for path, channels in self._map.produced().items()},
+        }
 
-    def _record(self, epoch: int, before: dict, seconds: float) -> None:
+    def _record(self, epoch: int, before: NetworkSize, seconds: float) -> None:
         record = changes(epoch, before, self._summary(), seconds)
         self.reconfigurations.append(record)
         self._say(describe(record))

@@ -75,7 +75,7 @@ class LassoSparsifier:
         self.is_measured = False
         self.scores = np.zeros(0)
         self.groups: dict[int, dict[int, np.ndarray]] = {}
-        self._variable: keras.Variable | None = None
+        self._variable: Any = None  # of λ
         self._base_loss = 0.0  # what the user's own regularizers add
         self._probe: lasso.Probe | None = None
 

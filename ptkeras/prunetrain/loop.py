@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from ptkeras.prunetrain.budget import BudgetSparsifier
 from ptkeras.prunetrain.channels import ChannelPruning
 from ptkeras.utils.arguments import check_number
 
@@ -37,10 +38,10 @@ class LoopPruning(ChannelPruning):
         self._take(model, model, optimizer)
         self._is_bound = True
         self._sparsifier.plan(self._epochs)
-        if self._is_lasso and self.strength is None and loss is not None:
+        if self._lasso is not None and self.strength is None and loss is not None:
             value = float(ops.convert_to_numpy(loss))
             what = f"The loss given to PruneTrain.bind is {value}"
-            self._sparsifier.set_strength(self._map, value, what)
+            self._lasso.set_strength(self._map, value, what)
         if optimizer is not None and getattr(model, "optimizer", None) is None:
             model.compile(optimizer=optimizer)  # so that reconfigurations see its slots
 
@@ -64,7 +65,7 @@ class LoopPruning(ChannelPruning):
                 f"PruneTrain.penalty takes the values of the {len(variables)} trainable variables "
                 f"of '{self._pruned.name}', in their order; received {len(values)}."
             )
-        return self._sparsifier.penalty(variables, values) if self._is_lasso else 0.0
+        return 0.0 if self._lasso is None else self._lasso.penalty(variables, values)
 
     def after_step(self, loss: Any = None) -> bool:
         """Sets λ after the first step, unless it is set.
@@ -81,7 +82,7 @@ class LoopPruning(ChannelPruning):
                 positive and finite.
         """
         self._check_bound("after_step")
-        if not self._is_lasso:
+        if isinstance(self._sparsifier, BudgetSparsifier):
             self._sparsifier.after_step(self._pruned)
             return False
         if self.strength is not None:
@@ -118,9 +119,9 @@ class LoopPruning(ChannelPruning):
         check_number("examples of PruneTrain.end_epoch", examples, lambda n: n >= 0, "0 or more")
         self._count(int(examples))
         self._epochs.trained += 1
-        if last and self._is_lasso:
+        if last and self._lasso is not None:
             return self.reconfigure(self._epochs.trained)
-        return self._end_epoch(always=not self._is_lasso)
+        return self._end_epoch(always=self._lasso is None)
 
     def figures(self) -> dict[str, float]:
         """Returns what the logs of `fit` get: `lasso`, `channels`, `params` and the FLOPs."""

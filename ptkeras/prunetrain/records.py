@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -31,24 +31,65 @@ def gain(channel_map: ChannelMap, keep: np.ndarray, gates: dict) -> float:
     return removed / total if total else 0.0
 
 
-def changes(epoch: int, before: dict[str, Any], after: dict[str, Any], seconds: float) -> dict:
+class NetworkSize(TypedDict):
+    """The size of a network.
+
+    Attributes:
+        channels: the number of channels that may be removed.
+        params: the number of parameters.
+        inference_flops: the FLOPs of one forward pass of one example.
+        layers: the number of channels of each layer that makes some, by its path.
+    """
+
+    channels: int
+    params: int
+    inference_flops: int
+    layers: dict[str, int]
+
+
+class Reconfiguration(TypedDict):
+    """The record of a reconfiguration; pairs are of the network before and after it.
+
+    Attributes:
+        epoch: the number of the epoch after which it was, from 1.
+        seconds: how long it took.
+        channels: the pair of the channels that may be removed.
+        params: the pair of the parameters.
+        inference_flops: the pair of the FLOPs of one forward pass of one example.
+        layers: the pair of the channels of each layer that made some, by its path.
+    """
+
+    epoch: int
+    seconds: float
+    channels: list[int]
+    params: list[int]
+    inference_flops: list[int]
+    layers: dict[str, list[int]]
+
+
+def changes(epoch: int, before: NetworkSize, after: NetworkSize, seconds: float) -> Reconfiguration:
     """Returns a value of `PruneTrain.reconfigurations`.
 
     Args:
         epoch: the number of the epoch after which it was, from 1.
-        before: channels, params and inference_flops of the network; and layers, the number of
-            channels of each by its path.
-        after: the same after it. Layers that were removed are not there.
+        before: the size of the network before it.
+        after: the size after it. Layers that were removed are not there.
         seconds: how long it took.
     """
-    figures = {n: [before[n], after[n]] for n in ("channels", "params", "inference_flops")}
     layers = {path: [n, after["layers"].get(path, 0)] for path, n in before["layers"].items()}
-    return {"epoch": epoch, "seconds": seconds, **figures, "layers": layers}
+    return {
+        "epoch": epoch,
+        "seconds": seconds,
+        "channels": [before["channels"], after["channels"]],
+        "params": [before["params"], after["params"]],
+        "inference_flops": [before["inference_flops"], after["inference_flops"]],
+        "layers": layers,
+    }
 
 
-def describe(record: dict) -> str:
+def describe(record: Reconfiguration) -> str:
     """Returns one line about a reconfiguration, a value of `PruneTrain.reconfigurations`."""
-    channels, params, flops = (record[k] for k in ("channels", "params", "inference_flops"))
+    channels, params, flops = record["channels"], record["params"], record["inference_flops"]
     return (
         f"PruneTrain, epoch {record['epoch']}: channels {channels[0]} → {channels[1]}, "
         f"inference MFLOPs {flops[0] / 1e6:.2f} → {flops[1] / 1e6:.2f}, "

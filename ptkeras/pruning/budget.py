@@ -43,7 +43,7 @@ class Request:
     of: Any
     criterion: Criterion
     scope: Scope
-    overrides: dict[str, float]
+    overrides: Mapping[str, float]
     leave_alone: Any
     channel_multiple: int
     min_channels: int

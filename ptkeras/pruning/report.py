@@ -80,9 +80,9 @@ class PruneReport:
         return table
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=120, color_system=None)
-        console.print(self)
-        return console.file.getvalue()
+        text = io.StringIO()
+        Console(file=text, width=120, color_system=None).print(self)
+        return text.getvalue()
 
 
 class Survey:
@@ -116,6 +116,7 @@ class Survey:
         self.params = params(channel_map, keep)
         self.macs: int | None = None
         self.exact = True
+        calls: list[tuple[str, Any, int | None]]
         with_rows = {id(row.layer): row.layer for row in channel_map.slices if row.role != "vector"}
         if input_shape is None and has_open_sizes(channel_map.model):
             path = paths(channel_map.model)
@@ -151,17 +152,22 @@ class Survey:
         layers = []
         for name, (kind, channels, macs) in self.rows.items():
             _, left, macs_left = after.rows.get(name, (kind, 0, 0))
-            both = None if macs is None else (macs, macs_left)
-            change = LayerChange(name, kind, (channels, left), both, self.frozen[name])
+            pair = _pair(macs, macs_left)
+            change = LayerChange(name, kind, (channels, left), pair, self.frozen[name])
             layers.append(change)
+        channels, channels_left = (sum(layer.channels[i] for layer in layers) for i in (0, 1))
         return PruneReport(
             layers=tuple(layers),
-            channels=tuple(sum(layer.channels[i] for layer in layers) for i in (0, 1)),
+            channels=(channels, channels_left),
             params=(self.params, after.params),
-            macs=None if self.macs is None else (self.macs, after.macs),
+            macs=_pair(self.macs, after.macs),
             keep=keep,
             model=model,
         )
+
+
+def _pair(before: int | None, after: int | None) -> tuple[int, int] | None:
+    return None if before is None or after is None else (before, after)
 
 
 def _frozen(channel_map: ChannelMap, made: np.ndarray) -> str:

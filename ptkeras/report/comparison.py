@@ -90,9 +90,9 @@ class Comparison:
         yield table
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=140, color_system=None)
-        console.print(self)
-        return console.file.getvalue()
+        text = io.StringIO()
+        Console(file=text, width=140, color_system=None).print(self)
+        return text.getvalue()
 
     def figure(self) -> Figure:
         """The test accuracy against inference and training FLOPs, a point a run."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -91,18 +91,20 @@ def heat_map(run: Run) -> Figure:
     figure = Figure((WIDTH, ROW * len(layers) + 0.7), layout="constrained")
     axes = figure.subplots()
     for y, (name, full) in enumerate(layers.items()):
-        cells: list[list[float]] = []
+        cells: list[tuple[float, float, int]] = []
         for stretch in stretches:
             count = stretch.channels.get(name, 0)
             if cells and cells[-1][2] == count:
-                cells[-1][1] = stretch.end
+                cells[-1] = (cells[-1][0], stretch.end, count)
             elif stretch.end > stretch.begin:
-                cells.append([stretch.begin, stretch.end, count])
-        cells.append([behind, end, stretches[-1].channels.get(name, 0)])
+                cells.append((stretch.begin, stretch.end, count))
+        cells.append((behind, end, stretches[-1].channels.get(name, 0)))
         for begin, stop, count in cells:
             share = min(1.0, count / full) if full else 0.0  # some methods widen a layer
-            look = {"color": PAGE.blue, "alpha": STRONGEST * share, "linewidth": 0}
-            axes.barh(y, stop - begin, 0.9, left=begin, **look)
+            strength = STRONGEST * share
+            axes.barh(
+                y, stop - begin, 0.9, left=begin, color=PAGE.blue, alpha=strength, linewidth=0
+            )
             if (stop - begin) / end > _DIGIT * len(str(count)):  # a number has to fit its cell
                 axes.text((begin + stop) / 2, y, f"{count}", size=6.5, ha="center", va="center")
     name_rows(axes, list(layers))
@@ -119,9 +121,10 @@ def layers(run: Run) -> Figure:
     first, last = run.architecture["initial"], run.architecture["final"]
     names = list(dict.fromkeys([*first["macs"], *first["layers"], *last["macs"], *last["layers"]]))
     figure = Figure((WIDTH, ROW * len(names) + 0.9), layout="constrained")
-    for axes, key in zip(figure.subplots(1, 2, sharey=True), ("layers", "macs"), strict=True):
+    pairs = (first["layers"], last["layers"]), (first["macs"], last["macs"])
+    for axes, pair in zip(figure.subplots(1, 2, sharey=True), pairs, strict=True):
         ys = range(len(names))
-        before, after = ([x[key].get(name, 0) for name in names] for x in (first, last))
+        before, after = ([counts.get(name, 0) for name in names] for counts in pair)
         axes.barh(ys, before, 0.8, fill=False, edgecolor=PAGE.ink, linewidth=0.7, label="before")
         axes.barh(ys, after, 0.8, color=PAGE.blue, label="after")
         axes.grid(axis="y", visible=False)
@@ -136,6 +139,8 @@ def layers(run: Run) -> Figure:
 def norms(run: Run) -> Figure:
     """How many channels have which magnitude, at the start, in the middle and at the end."""
     told = run.norms
+    if told is None:
+        raise ValueError(f"The run in '{run.path}' has no norms.json.")
     figure = Figure((WIDTH, 3.0), layout="constrained")
     axes = figure.subplots()
     lowest, step = told["lowest"], 1 / told["per_decade"]
@@ -145,8 +150,8 @@ def norms(run: Run) -> Figure:
         edges = [10 ** (lowest + step * k) for k in range(first, last + 2)]
         counts = moment["counts"][first : last + 1]
         label = f"{moment['name']} (epoch {moment['epoch']}, {sum(moment['counts']):,} channels)"
-        look = {"color": _SERIES[i % 3], "linestyle": DASHES[i % 3]}
-        axes.stairs(counts, edges, label=label, linewidth=1.6, **look)
+        color, dash = _SERIES[i % 3], DASHES[i % 3]
+        axes.stairs(counts, edges, label=label, linewidth=1.6, color=color, linestyle=dash)
     if run.threshold is not None:
         axes.axvline(run.threshold, color=PAGE.ink, linewidth=1.0)
         axes.annotate(
@@ -168,14 +173,14 @@ def _over_epochs(axes: Axes, run: Run, columns: dict[str, str]) -> None:
     for i, (label, name) in enumerate(columns.items()):
         values = run.history.get(name, [])
         if any(map(math.isfinite, values)):
-            look = {"color": _SERIES[i], "linestyle": DASHES[i], "marker": marker(run)}
-            axes.plot(run.history["epoch"], values, label=label, **look)
+            look: dict[str, Any] = {"linestyle": DASHES[i], "marker": marker(run)}
+            axes.plot(run.history["epoch"], values, label=label, color=_SERIES[i], **look)
     _mark_reconfigurations(axes, run)
 
 
 def _mark_reconfigurations(axes: Axes, run: Run) -> None:
-    look = {"color": PAGE.ink, "linewidth": 0.7, "zorder": 1}
-    look["alpha"] = 0.5 if len(run.reconfigurations) < 40 else 0.15  # curves show through
+    alpha = 0.5 if len(run.reconfigurations) < 40 else 0.15  # curves show through
+    look: dict[str, Any] = {"color": PAGE.ink, "linewidth": 0.7, "zorder": 1, "alpha": alpha}
     for i, change in enumerate(run.reconfigurations):
         axes.axvline(change["epoch"] + 0.5, label=None if i else "reconfiguration", **look)
     axes.set_xlabel("epoch")

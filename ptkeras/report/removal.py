@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ptkeras.report import plots
 from ptkeras.report.elements import figure, section, table
-from ptkeras.utils.text import large
+from ptkeras.utils.text import large, whole
 
 if TYPE_CHECKING:
     from ptkeras.report.runs import Run
@@ -34,12 +34,14 @@ def sections(run: Run) -> Iterator[str]:
 
 
 def _reconfigurations(run: Run) -> str:
-    def both(change: dict, key: str) -> str:
-        return " → ".join(large(n) if key == "inference_flops" else f"{n:,}" for n in change[key])
-
-    keys = ("channels", "params", "inference_flops")
     rows = [
-        (str(c["epoch"]), *(both(c, key) for key in keys), f"{c['seconds']:.2f}")
-        for c in run.reconfigurations
+        (
+            str(change["epoch"]),
+            " → ".join(map(whole, change["channels"])),
+            " → ".join(map(whole, change["params"])),
+            " → ".join(map(large, change["inference_flops"])),
+            f"{change['seconds']:.2f}",
+        )
+        for change in run.reconfigurations
     ]
     return table(("epoch", "channels", "parameters", "inference FLOPs", "seconds"), rows)

@@ -12,13 +12,17 @@ import reprlib
 import statistics
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ptkeras import methods
 from ptkeras.report import summary
 from ptkeras.runs import schema
 from ptkeras.runs.run_folder import RunFolder
+from ptkeras.runs.schema import Architecture, Norms
 from ptkeras.utils.files import fault_of, read_text
+
+if TYPE_CHECKING:
+    from ptkeras.prunetrain import Reconfiguration
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Run:
     path: Path
     flags: dict[str, str]
     history: dict[str, list[float]]
-    architecture: dict[str, Any]
-    norms: dict[str, Any] | None
+    architecture: Architecture
+    norms: Norms | None
     result: dict[str, Any]
 
     @property
@@ -85,7 +89,7 @@ class Run:
         return _cell("flags.txt", "threshold", self.flags[flag])
 
     @property
-    def reconfigurations(self) -> list[dict[str, Any]]:
+    def reconfigurations(self) -> list[Reconfiguration]:
         """What `PruneTrain.reconfigurations` held."""
         return self.architecture["reconfigurations"]
 
@@ -201,8 +205,8 @@ def _check(run: Run) -> None:
     for file, there, names in _needed(run):
         _check_names(file, there, names)
     schema.check_history(run.history, run.result["epochs"])
-    for end in ("initial", "final"):
-        schema.check("architecture.json", run.architecture.get(end, {}), schema.NETWORK)
+    for network in (run.architecture["initial"], run.architecture.get("final", {})):
+        schema.check("architecture.json", network, schema.NETWORK)
     for change in run.reconfigurations:
         schema.check("architecture.json", change, schema.CHANGE)
     schema.check("norms.json", run.norms or {}, schema.NORMS)
@@ -239,7 +243,8 @@ def _needed(run: Run) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
         yield "norms.json", run.norms, ("lowest", "per_decade", "moments")
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path) -> Any:
+    """The object that a file holds; `_check` finds out whether it is one of a run."""
     try:
         told = json.loads(_text(path))
     except (ValueError, RecursionError) as error:

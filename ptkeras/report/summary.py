@@ -84,6 +84,7 @@ def _row(field: Field, result: dict[str, Any]) -> Iterator[Row]:
     if field.dense:
         now = [result[field.dense][0], now]
     if isinstance(now, list):
-        yield field.row, *map(field.text, now), removed(*now)
+        before, after = now
+        yield field.row, field.text(before), field.text(after), removed(before, after)
     else:
         yield field.row, "", field.text(now), ""

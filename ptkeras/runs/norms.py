@@ -10,6 +10,7 @@ import numpy as np
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.importance import Measure, channel_magnitudes
 from ptkeras.runs.run_folder import RunFolder
+from ptkeras.runs.schema import Moment, Norms
 
 # Powers of ten, ten classes to each: thresholds and magnitudes lie decades apart.
 LOWEST, HIGHEST, PER_DECADE = -12, 4, 10
@@ -31,7 +32,7 @@ class ChannelNorms(keras.callbacks.Callback):
         super().__init__()
         self.folder = folder
         self.measure = measure
-        self.moments: list[dict[str, Any]] = []
+        self.moments: list[Moment] = []
 
     def get_state(self) -> dict[str, Any]:
         """The histograms so far, for `Survival`."""
@@ -41,21 +42,21 @@ class ChannelNorms(keras.callbacks.Callback):
         """The histograms of the epochs that are not run again."""
         self.moments = list(state["moments"])
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """The start, unless this is a training that goes on."""
         epochs = self.params["epochs"]
         self._names = {epochs: "end", -(-epochs // 2): "middle"} if epochs > 1 else {1: "end"}
         if not self.moments:
             self._add(0, "start")
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch + 1 in self._names:
             self._add(epoch + 1, self._names[epoch + 1])
 
     def _add(self, epoch: int, name: str) -> None:
         counts = histogram(trace(self.model), self.measure)
         self.moments.append({"name": name, "epoch": epoch, "counts": counts})
-        told = {"lowest": LOWEST, "per_decade": PER_DECADE, "moments": self.moments}
+        told: Norms = {"lowest": LOWEST, "per_decade": PER_DECADE, "moments": self.moments}
         self.folder.write_json(self.folder.norms, told)
 
 

@@ -5,14 +5,26 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 
 from ptkeras import cost
 from ptkeras.channels import trace
+from ptkeras.prunetrain import Reconfiguration
 from ptkeras.runs.run_folder import RunFolder
+from ptkeras.runs.schema import Architecture, Network
+
+
+class Reconfiguring(Protocol):
+    """A callback that reconfigures the network, as `ptkeras.PruneTrain` does.
+
+    Attributes:
+        reconfigurations: the record of each reconfiguration.
+    """
+
+    reconfigurations: list[Reconfiguration]
 
 
 class Record(keras.callbacks.Callback):
@@ -25,7 +37,7 @@ class Record(keras.callbacks.Callback):
         initial: what `architecture` said of the network before it was pruned.
         interval: the number of epochs between two checkpoints.
         batch_size: the batch size, a variable that may grow.
-        pruning: a callback with `reconfigurations`, as `ptkeras.PruneTrain` has them, or None.
+        pruning: a callback that reconfigures the network, or None.
         columns: figures of the logs that `history.csv` has beside those of every run.
 
     Attributes:
@@ -35,10 +47,10 @@ class Record(keras.callbacks.Callback):
     def __init__(
         self,
         folder: RunFolder,
-        initial: dict[str, Any],
+        initial: Network,
         interval: int,
         batch_size: Any,
-        pruning: Any = None,
+        pruning: Reconfiguring | None = None,
         columns: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -62,16 +74,16 @@ class Record(keras.callbacks.Callback):
         self.rows = list(state["rows"])
         self._spent = state["spent"]
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Writes down the first architecture."""
         self._write()
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._started, self._running = time.perf_counter(), True
         self._size = int(self.batch_size)
         self._gradient_bytes = gradient_bytes(self.model)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds a row, and writes everything anew."""
         seconds = round(self._spent + time.perf_counter() - self._started, 3)
         self._running, self._spent = False, 0.0
@@ -83,22 +95,24 @@ class Record(keras.callbacks.Callback):
         if (epoch + 1) % self.interval == 0:
             self.folder.save_model(self.model, self.folder.checkpoint(epoch + 1))
 
-    def finish(self, final: dict[str, Any]) -> None:
+    def finish(self, final: Network) -> None:
         """Writes down the last architecture beside the first.
 
         Args:
             final: what `architecture` says of the trained network.
         """
-        self._write({"final": final})
+        self._write(final)
 
-    def _write(self, more: dict[str, Any] | None = None) -> None:
+    def _write(self, final: Network | None = None) -> None:
         self.folder.write_history(self.rows, self.columns)
-        changes = getattr(self.pruning, "reconfigurations", [])
-        told = {"initial": self.initial, "reconfigurations": changes}
-        self.folder.write_json(self.folder.architecture, told | (more or {}))
+        changes = [] if self.pruning is None else self.pruning.reconfigurations
+        told: Architecture = {"initial": self.initial, "reconfigurations": changes}
+        if final is not None:
+            told["final"] = final
+        self.folder.write_json(self.folder.architecture, told)
 
 
-def architecture(model: keras.Model, batch_size: int) -> dict[str, Any]:
+def architecture(model: keras.Model, batch_size: int) -> Network:
     """What a network costs, and the channels and multiply-accumulates of each of its layers.
 
     Args:

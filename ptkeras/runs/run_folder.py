@@ -28,7 +28,7 @@ import re
 import reprlib
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -302,7 +302,7 @@ class RunFolder:
             self._note({path.name: _digest(text)})
         write_text(path, text)
 
-    def write_result(self, figures: dict[str, Any]) -> None:
+    def write_result(self, figures: Mapping[str, Any]) -> None:
         """Writes `result.json`, which ends the run, and before it the checksums of the files."""
         if not self.writes:
             return

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from ptkeras.utils.text import in_bytes, large, whole
+
+if TYPE_CHECKING:
+    from ptkeras.prunetrain import Reconfiguration
 
 Form = Callable[[Any], bool]
 
@@ -116,6 +119,115 @@ def _moments(value: Any) -> bool:
 # What is in the files.
 
 
+class Network(TypedDict):
+    """What a network costs, and its layers: an entry of `architecture.json`.
+
+    Attributes:
+        channels: the number of channels that may be removed.
+        params: the number of parameters.
+        inference_flops: the FLOPs of one forward pass of one image.
+        training_flops: the FLOPs of a training step, per image.
+        training_memory: the bytes that a training step needs.
+        gradient_bytes: the bytes of gradient that devices exchange in a step.
+        layers: the number of channels of each layer that makes some, by its path.
+        macs: the multiply-accumulates of each layer that has some, by its path.
+    """
+
+    channels: int
+    params: int
+    inference_flops: int
+    training_flops: int
+    training_memory: int
+    gradient_bytes: int
+    layers: dict[str, int]
+    macs: dict[str, int]
+
+
+class _Changes(TypedDict):
+    initial: Network
+    reconfigurations: list[Reconfiguration]
+
+
+class Architecture(_Changes, total=False):
+    """What is in `architecture.json`.
+
+    Attributes:
+        initial: the first network.
+        reconfigurations: the record of each reconfiguration.
+        final: the last network, once the training is finished.
+    """
+
+    final: Network
+
+
+class Moment(TypedDict):
+    """The magnitudes of the channels at one time.
+
+    Attributes:
+        name: `"start"`, `"middle"` or `"end"`.
+        epoch: the number of epochs trained.
+        counts: the number of channels in each class of magnitudes.
+    """
+
+    name: str
+    epoch: int
+    counts: list[int]
+
+
+class Norms(TypedDict):
+    """What is in `norms.json`.
+
+    Attributes:
+        lowest: the power of ten that the first class begins with.
+        per_decade: the number of classes to a power of ten.
+        moments: the histograms, in the order of time.
+    """
+
+    lowest: float
+    per_decade: float
+    moments: list[Moment]
+
+
+class Result(TypedDict):
+    """What `result.json` has of every method; pairs are of the dense network and of the run's.
+
+    Attributes:
+        dataset: the name of the data set.
+        model: the name of the network.
+        method: the name of the method.
+        seed: the seed of the run.
+        epochs: the number of epochs trained.
+        dense_epochs: the number of epochs of a dense training.
+        accuracy: the accuracy on the test images.
+        loss: the loss on the test images.
+        training_flops: the pair of the FLOPs of the whole training.
+        gradient_traffic: the pair of the bytes of gradient that devices exchange in it.
+        inference_flops: the pair of the FLOPs of one forward pass of one image.
+        params: the pair of the parameters.
+        channels: the pair of the channels that may be removed.
+        training_memory: the pair of the bytes that a training step needs.
+        gradient_bytes: the pair of the bytes of gradient that devices exchange in a step.
+        seconds: the seconds of all epochs.
+    """
+
+    dataset: str
+    model: str
+    method: str
+    seed: int
+    epochs: int
+    dense_epochs: int
+    accuracy: float
+    loss: float
+    training_flops: list[int]
+    gradient_traffic: list[int]
+    inference_flops: list[int]
+    params: list[int]
+    channels: list[int]
+    training_memory: list[int]
+    gradient_bytes: list[int]
+    seconds: float
+
+
 class Field(NamedTuple):
     """A figure of `result.json`, and its row of the summary.
 
@@ -137,7 +249,7 @@ class Field(NamedTuple):
     dense: str = ""
 
 
-# The figures of all methods.
+# The forms of the figures of all methods.
 FIELDS = (
     *(Field(name, is_text) for name in ("dataset", "model", "method")),
     *(Field(name, is_whole) for name in ("seed", "dense_epochs")),

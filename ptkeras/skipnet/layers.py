@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from ptkeras import cost
-from ptkeras.channels.registry import Call, register
+from ptkeras.channels.registry import Call, Outputs, register
 from ptkeras.surgery.configs import register_adjuster
 
 Mode = Literal["open", "soft", "hard", "sample"]
@@ -95,7 +95,7 @@ def decided(logits: Any) -> Any:
 
 
 @register(Switch)
-def _switch(call: Call) -> np.ndarray:
+def _switch(call: Call) -> Outputs:
     return call.untouched()
 
 
@@ -188,7 +188,7 @@ class Skip(keras.layers.Layer):
 
 
 @register(Skip)
-def _skip(call: Call) -> np.ndarray:
+def _skip(call: Call) -> Outputs:
     """What is skipped at inference is pruned before: its channels stay as they are."""
     return call.untouched()
 

@@ -115,9 +115,9 @@ def _renewed(value: Any, twins: Mapping[int, Any]) -> Any:
         parts = {key: _renewed(each, twins) for key, each in value.items()}
         return parts if any(parts[key] is not value[key] for key in parts) else value
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        parts = [_renewed(each, twins) for each in value]
-        if any(new is not old for new, old in zip(parts, value, strict=True)):
-            return tuple(parts) if isinstance(value, tuple) else parts
+        items = [_renewed(each, twins) for each in value]
+        if any(new is not old for new, old in zip(items, value, strict=True)):
+            return tuple(items) if isinstance(value, tuple) else items
     return value
 
 

@@ -137,7 +137,8 @@ class _Copier:
 
         plain = getattr(old, "__wrapped__", old)
         if isinstance(plain, list):
-            new = type(old).__new__(type(old))
+            cls: Any = type(old)
+            new = cls.__new__(cls)
             self._containers.append((new, [self.copy(v) for v in plain]))
         elif isinstance(plain, dict):
             new = wrap({self.copy(k): self.copy(v) for k, v in plain.items()})
@@ -149,7 +150,7 @@ class _Copier:
 
     def _container(self, old: Any) -> Any:
         cls = type(old)
-        kind = next(k for k in _CONTAINERS if isinstance(old, k))
+        kind: Any = next(k for k in _CONTAINERS if isinstance(old, k))
         if issubclass(cls, collections.OrderedDict):
             kind = collections.OrderedDict
         elif issubclass(cls, collections.defaultdict):
@@ -159,7 +160,7 @@ class _Copier:
             new.default_factory = old.default_factory
         return self._begin(old, new, functools.partial(self._fill_container, kind))
 
-    def _fill_container(self, kind: type, old: Any, new: Any) -> None:
+    def _fill_container(self, kind: Any, old: Any, new: Any) -> None:
         for name, value in getattr(old, "__dict__", {}).items():  # the tracker of Keras's own
             vars(new)[name] = self.copy(value)
         if issubclass(kind, dict):
@@ -173,6 +174,7 @@ class _Copier:
     def _fill_object(self, old: Any, new: Any) -> None:
         wrapped = dict(vars(new))
         vars(new).clear()
+        made: list[Any]
         for name, value in list(vars(old).items()):
             if name in wrapped and isinstance(value, types.FunctionType):
                 vars(new)[name] = wrapped[name]

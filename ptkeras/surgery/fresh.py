@@ -93,7 +93,7 @@ def _double(model: keras.Model) -> keras.Model:
     return new
 
 
-def _add_scale(layer: Any) -> None:
+def _add_scale(layer: keras.layers.Layer) -> None:
     layer._tracker.unlock()
     layer.scale = True
     layer.gamma = layer.add_weight(
@@ -132,7 +132,7 @@ def _draw(model: keras.Model) -> None:
         _draw_own(layer, done)
 
 
-def _draw_own(layer: Any, done: set[int]) -> None:
+def _draw_own(layer: keras.layers.Layer, done: set[int]) -> None:
     """Draws the variables that a layer which holds layers has of its own, such as tokens."""
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     if done.issuperset(map(id, own)):
@@ -147,7 +147,7 @@ def _draw_own(layer: Any, done: set[int]) -> None:
         variable.trainable = other.trainable
 
 
-def _made_again(layer: Any) -> Any:
+def _made_again(layer: keras.layers.Layer) -> keras.layers.Layer:
     try:
         with SafeModeScope(False):  # the configs come from layers of this process
             config = live_config(layer)

@@ -76,7 +76,7 @@ class Holders:
         self.optimizers = [one for one in self.optimizers if id(one) not in inner]
         self._aligned = [one for one in self.models if _is_aligned(one)]
 
-    def _serves(self, optimizer: Any) -> bool:
+    def _serves(self, optimizer: keras.optimizers.Optimizer) -> bool:
         """Whether an optimizer serves a variable that changes."""
         plans = (self._plan, *self.plans)
         weights = getattr(optimizer, "_trainable_variables", ())
@@ -110,7 +110,8 @@ class Holders:
             if (plan.keep[other.channels] & ~keep[row.channels]).any():
                 raise self._error(holder, f"'{row.variable.path}' would lose more in it.")
         for channel in np.flatnonzero(channel_map.frozen & ~keep).tolist():
-            if channel_map.causes[channel].kind not in ("input", "output"):
+            cause = channel_map.causes[channel]
+            if cause is not None and cause.kind not in ("input", "output"):
                 raise self._error(holder, f"one is {channel_map.why_frozen(channel)}.")
         slices = channel_map.slice_of
         found = Plan(channel_map, keep, lambda v: kept_positions(slices, keep, {}, v))
@@ -232,7 +233,8 @@ def _subclasses(cls: type) -> set[type]:
     found: set[type] = set()
     waiting: list[type] = [cls]
     while waiting:
-        for sub in type.__subclasses__(waiting.pop()):
+        subclasses: list[type] = type.__subclasses__(waiting.pop())
+        for sub in subclasses:
             if sub not in found:
                 found.add(sub)
                 waiting.append(sub)

@@ -149,9 +149,9 @@ def _other_axes(ends: Ends, axis: int) -> Any | None:
     op, value = ends.node.operation, ends.values[0]
     if isinstance(op, keras_core.Slice):
         arguments = ends.node.arguments
-        key = list(slice_key(op, arguments.args, arguments.kwargs))
-        key[axis] = slice(None)
-        return keras_numpy.GetItem(name=op.name)(materialise(value), tuple(key))
+        slices = list(slice_key(op, arguments.args, arguments.kwargs))
+        slices[axis] = slice(None)
+        return keras_numpy.GetItem(name=op.name)(materialise(value), tuple(slices))
     if not isinstance(op, keras_numpy.GetItem):
         own = split_axis(op) if isinstance(op, tuple(SPLITS)) else op.axis
         rank = len(ends.shape)

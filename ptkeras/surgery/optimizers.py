@@ -28,7 +28,7 @@ class Resized(NamedTuple):
     positions: list[np.ndarray]
 
 
-def nested(optimizer: Any) -> Iterator[Any]:
+def nested(optimizer: keras.optimizers.Optimizer) -> Iterator[Any]:
     """Yields an optimizer and those inside of it, as `LossScaleOptimizer` has one."""
     yield optimizer
     for value in vars(optimizer).values():
@@ -37,7 +37,9 @@ def nested(optimizer: Any) -> Iterator[Any]:
                 yield from nested(inner)
 
 
-def resize_slots(optimizer: Any, resized: Mapping[int, Resized], changes: Changes) -> None:
+def resize_slots(
+    optimizer: keras.optimizers.Optimizer, resized: Mapping[int, Resized], changes: Changes
+) -> None:
     """Gives the slots of an optimizer the sizes of their weights, in the variables that they are.
 
     Slots are found by the weight that they belong to, wherever the optimizer keeps them: in lists
@@ -65,7 +67,9 @@ def resize_slots(optimizer: Any, resized: Mapping[int, Resized], changes: Change
         _renew_keys(one, weights, keys, changes)
 
 
-def align(optimizer: Any, weights: list[keras.Variable], changes: Changes) -> None:
+def align(
+    optimizer: keras.optimizers.Optimizer, weights: list[keras.Variable], changes: Changes
+) -> None:
     """Has an optimizer serve some of its weights, in their order, and the others no longer.
 
     Keras pairs weights and slots by position on JAX, and for weight averages.
@@ -94,7 +98,7 @@ def align(optimizer: Any, weights: list[keras.Variable], changes: Changes) -> No
         _renew_keys(one, [own[i] for i in order], [keys[i] for i in order], changes)
 
 
-def learn_keys(optimizer: Any) -> None:
+def learn_keys(optimizer: keras.optimizers.Optimizer) -> None:
     """Has an optimizer know its weights by the keys that they have now.
 
     On TensorFlow a key is that of the tensor in the variable, which may be another one.
@@ -104,14 +108,16 @@ def learn_keys(optimizer: Any) -> None:
         _renew_keys(one, weights, _keys_before(one, weights), Changes())
 
 
-def _keys_before(optimizer: Any, weights: list[Any]) -> list[Any]:
+def _keys_before(optimizer: keras.optimizers.Optimizer, weights: list[Any]) -> list[Any]:
     """The key by which an optimizer knows each weight, which on TensorFlow its tensor has."""
     indices = getattr(optimizer, "_trainable_variables_indices", {})
     by_index = {index: key for key, index in indices.items()}
     return [by_index.get(i, id(weight)) for i, weight in enumerate(weights)]
 
 
-def _renew_keys(optimizer: Any, weights: list[Any], former: list[Any], changes: Changes) -> None:
+def _renew_keys(
+    optimizer: keras.optimizers.Optimizer, weights: list[Any], former: list[Any], changes: Changes
+) -> None:
     """Has an optimizer know its weights by the keys that they have now."""
     keys = [optimizer._var_key(weight) for weight in weights]
     renamed = dict(zip(former, keys, strict=True))
@@ -128,7 +134,7 @@ def _renew_keys(optimizer: Any, weights: list[Any], former: list[Any], changes: 
 
 
 def _slots(
-    optimizer: Any, weights: list[Any], keys: list[Any]
+    optimizer: keras.optimizers.Optimizer, weights: list[Any], keys: list[Any]
 ) -> Iterator[tuple[str, Any, keras.Variable]]:
     """Yields (name of the attribute, weight, slot) for what an optimizer keeps for its weights."""
     known = dict(zip(keys, weights, strict=True))
@@ -179,7 +185,11 @@ def _named_after(slot: keras.Variable, weights: list[Any]) -> Any:
 
 
 def _resize(
-    optimizer: Any, name: str, weight: Resized, slot: keras.Variable, changes: Changes
+    optimizer: keras.optimizers.Optimizer,
+    name: str,
+    weight: Resized,
+    slot: keras.Variable,
+    changes: Changes,
 ) -> None:
     axes = _axes(optimizer, name, weight, tuple(slot.shape))
     positions = [weight.positions[axis] for axis in axes]
@@ -187,7 +197,9 @@ def _resize(
         fill(slot, take(numbers(slot), positions), changes)
 
 
-def _axes(optimizer: Any, name: str, weight: Resized, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _axes(
+    optimizer: keras.optimizers.Optimizer, name: str, weight: Resized, shape: tuple[int, ...]
+) -> tuple[int, ...]:
     """The axes of a weight that the axes of its slot stand for.
 
     Most slots have the shape of the weight. Adafactor's factors lack one axis.

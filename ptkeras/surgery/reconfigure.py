@@ -249,7 +249,7 @@ def check_code(channel_map: ChannelMap, keep: np.ndarray) -> None:
             ) from error
 
 
-def scope_of(model: keras.Model) -> Any:
+def scope_of(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
     """The scope in which the variables of a model are to be made: that of its strategy, if any."""
     strategy = getattr(model, "distribute_strategy", None)
     return contextlib.nullcontext() if strategy is None else strategy.scope()

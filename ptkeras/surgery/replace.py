@@ -31,7 +31,7 @@ class Stage(NamedTuple):
     """
 
     config: dict
-    kind: type
+    kind: type[Any]
     kernel: np.ndarray
     bias: np.ndarray | None
     like: Any

@@ -22,7 +22,7 @@ from ptkeras.surgery.sizes import Attributes, Sizes, register
 
 
 @register(BaseConv)
-def _conv(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _conv(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     # `kernel` is a property, which a subclass may make another tensor of.
     attributes["filters"] = sizes.shape(layer._kernel)[-1]
     if layer.groups > 1 and layer._kernel.shape[-2] == 1:  # depthwise: a group for each channel
@@ -30,27 +30,27 @@ def _conv(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
 
 
 @register(BaseConvTranspose)
-def _conv_transpose(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _conv_transpose(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     attributes["filters"] = sizes.shape(layer.kernel)[-2]
 
 
 @register(BaseSeparableConv)
-def _separable_conv(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _separable_conv(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     attributes["filters"] = sizes.shape(layer.pointwise_kernel)[-1]
 
 
 @register(layers.Dense)
-def _dense(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _dense(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     attributes["units"] = sizes.shape(layer._kernel)[-1]
 
 
 @register(layers.Embedding)
-def _embedding(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _embedding(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     attributes["output_dim"] = sizes.shape(layer._embeddings)[-1]
 
 
 @register(layers.Reshape)
-def _reshape(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _reshape(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     target = sizes.outputs[0][1:]
     if sum(n is None for n in target) <= 1:
         attributes["target_shape"] = tuple(
@@ -60,7 +60,7 @@ def _reshape(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
 
 
 @register(layers.Rescaling)
-def _rescaling(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _rescaling(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     """A scale or offset per channel loses the numbers of the channels; one by place keeps its."""
     kept = sizes.kept[0]
     along = next((a - kept.ndim for a, n in enumerate(kept.shape) if n > 1), None)
@@ -75,12 +75,12 @@ def _rescaling(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
 
 
 @register(LayerScale)
-def _layer_scale(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _layer_scale(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     attributes["projection_dim"] = sizes.shape(layer.gamma)[0]
 
 
 @register(layers.GroupNormalization)
-def _group_normalization(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _group_normalization(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     """Keeps whole groups where the channels of each went together, else the number of groups."""
     size = layer.input_spec.axes[layer.axis]
     kept = sizes.kept[0]
@@ -93,7 +93,7 @@ def _group_normalization(layer: Any, attributes: Attributes, sizes: Sizes) -> No
 
 
 @register(layers.EinsumDense)
-def _einsum_dense(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _einsum_dense(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     """The output's sizes that the kernel says are the kernel's new ones."""
     read, kernel, output = layer.equation.replace(" ", "").replace("->", ",").split(",")
     new: dict[str, int | None] = {}
@@ -114,7 +114,7 @@ def _einsum_dense(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
 
 
 @register(layers.MultiHeadAttention)
-def _multi_head_attention(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _multi_head_attention(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     _, heads, width = sizes.shape(layer._query_dense._kernel)
     values = sizes.shape(layer._value_dense._kernel)[-1]
     attributes.update(_num_heads=heads, _key_dim=width, _value_dim=values)
@@ -128,7 +128,9 @@ def _multi_head_attention(layer: Any, attributes: Attributes, sizes: Sizes) -> N
 
 
 @register(layers.GroupQueryAttention)
-def _grouped_query_attention(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _grouped_query_attention(
+    layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes
+) -> None:
     _, heads, width = sizes.shape(layer._query_dense._kernel)
     groups = sizes.shape(layer._key_dense._kernel)[1]
     attributes.update(num_query_heads=heads, head_dim=width, num_key_value_heads=groups)
@@ -141,14 +143,14 @@ def _grouped_query_attention(layer: Any, attributes: Attributes, sizes: Sizes) -
 
 
 @register(layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell)
-def _cell(cell: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _cell(cell: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     units = sizes.shape(cell.recurrent_kernel)[-2]
     states = [units] * len(cell.state_size) if isinstance(cell.state_size, list) else units
     attributes.update(units=units, output_size=units, state_size=states)
 
 
 @register(ConvLSTMCell)
-def _conv_cell(cell: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _conv_cell(cell: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     *_, inputs, columns = sizes.shape(cell.kernel)
     filters = sizes.shape(cell.recurrent_kernel)[-2]
     attributes["filters"] = filters
@@ -157,7 +159,7 @@ def _conv_cell(cell: Any, attributes: Attributes, sizes: Sizes) -> None:
 
 
 @register(layers.RNN)
-def _rnn(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _rnn(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     attributes.of(layer.cell, sizes)
     if isinstance(layer, ConvLSTM):
         return
@@ -166,7 +168,7 @@ def _rnn(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
     attributes["state_size"] = states if hasattr(layer.cell, "cells") else _listed(states[0])
 
 
-def _states(cell: Any, sizes: Sizes) -> Any:
+def _states(cell: keras.layers.Layer, sizes: Sizes) -> Any:
     """The new size of the states of a cell, an integer or a list."""
     if not hasattr(cell, "recurrent_kernel"):
         return cell.state_size
@@ -179,25 +181,27 @@ def _listed(states: Any) -> list:
 
 
 @register(layers.StackedRNNCells)
-def _stacked_cells(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _stacked_cells(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     for cell in layer.cells:
         attributes.of(cell, sizes)
 
 
 @register(layers.Bidirectional)
-def _bidirectional(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _bidirectional(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     for inner in (layer.forward_layer, layer.backward_layer):
         attributes.of(inner, sizes)
 
 
 @register(layers.TimeDistributed)
-def _time_distributed(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _time_distributed(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     if not isinstance(layer.layer, keras.Model):
         attributes.of(layer.layer, sizes.within_time())
 
 
 @register(layers.SpectralNormalization)
-def _spectral_normalization(layer: Any, attributes: Attributes, sizes: Sizes) -> None:
+def _spectral_normalization(
+    layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes
+) -> None:
     attributes.of(layer.layer, sizes)
     attributes["kernel_shape"] = sizes.shape(layer.kernel)
 
@@ -227,7 +231,7 @@ def _squeeze(op: Any, attributes: Attributes, sizes: Sizes) -> None:
         attributes["axis"] = tuple(axis for axis, n in enumerate(former) if n == 1)
 
 
-def scale_queries(layer: Any, ratio: float) -> dict[int, float]:
+def scale_queries(layer: keras.layers.Layer, ratio: float) -> dict[int, float]:
     """Returns factors for the variables of the queries of an attention, by `id`.
 
     The scores are divided by the root of the width of a head: queries make up for a smaller one.
@@ -235,10 +239,12 @@ def scale_queries(layer: Any, ratio: float) -> dict[int, float]:
     return {id(v): ratio**0.5 for v in layer._query_dense.weights}
 
 
-def rescaled(layer: Any, sizes: Sizes) -> dict[int, float]:
+_ATTENTIONS = tuple(existing(layers, "MultiHeadAttention", "GroupQueryAttention"))
+
+
+def rescaled(layer: keras.Operation, sizes: Sizes) -> dict[int, float]:
     """Returns the factors by which variables change because a layer divides by its own size."""
-    grouped = tuple(existing(layers, "GroupQueryAttention"))
-    if not isinstance(layer, (layers.MultiHeadAttention, *grouped)):
+    if not isinstance(layer, _ATTENTIONS):
         return {}
     old = layer._query_dense._kernel.shape[-1]
     new = sizes.shape(layer._query_dense._kernel)[-1]

@@ -115,7 +115,7 @@ def _copy(old: Any, new: Any, origins: list[int | None], slicer: Slicer) -> None
     """Copies all numbers; `origins` has the position of the old weight for each new one."""
     weights = old._trainable_variables
     for name, value in vars(old).items():
-        other = getattr(new, name, None)
+        other: Any = getattr(new, name, None)
         if isinstance(value, keras.Variable):
             other.assign(value)
         elif isinstance(value, keras.optimizers.Optimizer):
@@ -137,7 +137,7 @@ def _is_slots(value: Any, weights: list[keras.Variable]) -> bool:
 
 
 def _axes(
-    optimizer: Any, name: str, weight: keras.Variable, slot: keras.Variable
+    optimizer: keras.optimizers.Optimizer, name: str, weight: keras.Variable, slot: keras.Variable
 ) -> tuple[int, ...]:
     """The axes of a weight that the axes of its slot stand for.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -270,11 +271,12 @@ class Survival(SavingFit):
 
     def _tell_of_stop(self) -> None:
         """Says what becomes of a training that a callback has stopped."""
-        by = self._state["stopped_by"]
+        state = self._state or {}
+        by = state["stopped_by"]
         meaning = "and not by EarlyStopping: it goes on"
         if by is not None:
             meaning = f"for good, by {by}: to train on, delete '{self.path}'"
-        is_short = self._state["stopped"] and self.epoch < self.params["epochs"]
+        is_short = state["stopped"] and self.epoch < self.params["epochs"]
         if is_short and multi_worker.is_chief(self.model):
             print_msg(f"The training was stopped behind epoch {self.epoch}, {meaning}.")
 
@@ -298,7 +300,7 @@ class Survival(SavingFit):
 
     def _interrupt(self, steps: int = 0) -> None:
         """Ends the training behind a step, or between two epochs."""
-        number = self._signals.received
+        number = self._signals.received or signal.SIGINT
         try:
             if steps and self.dataset is not None:
                 metrics = [to_list(v) for v in self.model.metrics_variables]
@@ -318,7 +320,7 @@ class Survival(SavingFit):
             variable.assign(value)
 
     def _set_states(self) -> None:
-        for one, state in zip(self.stateful, self._state["states"], strict=True):
+        for one, state in zip(self.stateful, (self._state or {})["states"], strict=True):
             one.set_state(state)
 
     def _get_arrays(self) -> dict[str, Any]:
@@ -330,7 +332,8 @@ class Survival(SavingFit):
         } | generators()
 
     def _set_arrays(self) -> None:
-        for i, (one, state) in enumerate(zip(self.stateful, self._state["states"], strict=True)):
+        states = (self._state or {})["states"]
+        for i, (one, state) in enumerate(zip(self.stateful, states, strict=True)):
             if isinstance(one, KerasState):
                 count = sum(name.startswith(f"{i}_") for name in self._arrays)
                 one.set_arrays([self._arrays[f"{i}_{j}"] for j in range(count)], state)

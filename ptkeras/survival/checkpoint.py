@@ -61,7 +61,7 @@ class Checkpoints:
                 archive.writestr(_STATE, json.dumps(state))
                 if arrays:
                     with archive.open(_ARRAYS, "w", force_zip64=True) as file:
-                        np.savez(file, **arrays)
+                        np.savez(file, allow_pickle=False, **arrays)
                 archive.comment = _MARK + b"0" * 64
             _seal(new)
             if self._last_is_whole and self.path.exists():

@@ -101,7 +101,7 @@ class KerasState:
         }
 
     def _network(self) -> dict[str, Any]:
-        weights = getattr(self.callback, _BEST, None)
+        weights: Any = getattr(self.callback, _BEST, None)
         owner = getattr(weights, "owner", None)
         if owner is None or weights.generation == owner.generation:
             return {}
@@ -114,4 +114,5 @@ def _is_number(value: Any) -> bool:
 
 def _arguments(cls: type) -> set[str]:
     """The arguments of a class, those that it hands on to the classes it comes from among them."""
-    return {name for one in cls.__mro__[:-1] for name in inspect.signature(one.__init__).parameters}
+    bases: tuple[Any, ...] = cls.__mro__[:-1]
+    return {name for one in bases for name in inspect.signature(one.__init__).parameters}

@@ -41,7 +41,7 @@ def _lists(callback: keras.callbacks.Callback, frame: FrameType | None) -> Itera
     while frame is not None:
         # One is `callbacks` in fit, and `self` in its own methods.
         for name in ("callbacks", "self"):
-            found = frame.f_locals.get(name)
+            found: Any = frame.f_locals.get(name)
             is_list = isinstance(found, keras.callbacks.CallbackList)
             if is_list and any(one is callback for one in found.callbacks):
                 yield found.callbacks

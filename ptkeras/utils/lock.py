@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import warnings
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # Windows, where two trainings are not told apart
+if sys.platform == "win32":  # two trainings are not told apart there
     fcntl = None
+else:
+    import fcntl
 
 _PREFIX = ".lock"
 _TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)

@@ -15,7 +15,7 @@ def source(data_dir):
 
 
 def _epoch(source, batch_size: int, epoch: int = 0, augmented: bool = True):
-    make = streaming.train_batches(source.train_files, source.parse, 32, RAW, 7, augmented)
+    make = streaming.train_batches(source.train_files, source.parse, 32, RAW, 7, augmented, 40)
     batches = make(tf.constant(epoch, tf.int64), tf.constant(batch_size, tf.int64))
     return [np.concatenate(part) for part in zip(*batches, strict=True)]
 
@@ -59,7 +59,7 @@ def test_files_are_read_in_another_order_each_epoch(source, monkeypatch):
 
 
 def test_test_batches_repeat_and_are_centred(source):
-    dataset = streaming.test_batches(source.test_files, source.parse, 32, RAW, 4)
+    dataset = streaming.test_batches(source.test_files, source.parse, 32, RAW, 4, 15)
     assert dataset.element_spec[0].shape.as_list() == [None, 32, 32, 3]
     images, labels = (np.concatenate(part) for part in zip(*dataset, strict=True))
     again, _ = (np.concatenate(part) for part in zip(*dataset, strict=True))

@@ -114,7 +114,10 @@ def test_a_finished_run_may_be_asked_for_an_export(finished, tmp_path):
     shutil.copytree(finished, folder)
     assert run(folder, "--export=onnx") == 0
     told = {one.key: one.value for one in onnx.load(folder / "model.onnx").metadata_props}
-    assert (told["method"], told["network"]) == ("pruning_from_scratch", "tests.small_network:build")
+    assert (told["method"], told["network"]) == (
+        "pruning_from_scratch",
+        "tests.small_network:build",
+    )
 
 
 @pytest.mark.parametrize(

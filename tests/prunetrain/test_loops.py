@@ -183,3 +183,15 @@ def test_what_a_loop_gets_wrong_is_named():
         pruning.penalty([1.0])
     with pytest.raises(ValueError, match=r"examples of PruneTrain.end_epoch must be 0 or more"):
         pruning.end_epoch(-1)
+
+
+def test_a_network_of_open_sizes_is_not_pruned_without_an_input_shape():
+    x = inputs = keras.Input((None, None, 3))
+    for _ in range(2):
+        x = keras.layers.Conv2D(8, 3)(x)
+    outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x))
+    model, pruning = keras.Model(inputs, outputs), Forced(interval=1)
+    pruning.bind(model, loss=1.0)
+    with pytest.raises(ValueError, match="pass input_shape="):
+        pruning.end_epoch(4)
+    assert not pruning.reconfigurations and model.layers[1].filters == 8

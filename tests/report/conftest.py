@@ -44,7 +44,7 @@ def finish(path, method="prunetrain", seed=0, flags=()):
     first = architecture(model, 8)
     pruning = PruneTrain(ratio=0.5, interval=2, threshold=0.4, verbose=0)
     own = pruning if method == "prunetrain" else Accounts(24)
-    record = Record(folder, first, 10, 8, own)
+    record = Record(folder, first, 10, 8, pruning if own is pruning else None)
     x, y = random.normal(size=(24, 6, 6, 1)).astype("float32"), np.arange(24) % 3
     model.fit(
         x,

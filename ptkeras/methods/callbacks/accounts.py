@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
 from ptkeras import cost
@@ -22,7 +24,7 @@ class Accounts(keras.callbacks.Callback):
         self.examples = examples
         self.spent = spent
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Counts; nothing changes afterwards."""
         self._figures = {
             "lasso": 0.0,
@@ -32,11 +34,11 @@ class Accounts(keras.callbacks.Callback):
         }
         self._epoch_flops = self.examples * cost.training_flops(self.model)
 
-    def on_test_begin(self, logs: dict | None = None) -> None:
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Has all devices test the same network."""
         average_statistics(self.model)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds to the logs."""
         average_statistics(self.model)
         if logs is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -11,6 +11,10 @@ import numpy as np
 from ptkeras import cost, eigendamage
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.keras_compat.messages import print_msg
+from ptkeras.prunetrain import Reconfiguration
+
+if TYPE_CHECKING:
+    from ptkeras.utils.flagging import Settings
 
 # Parts of a fine-tuning after which its learning rate is divided by 10, as in the authors' code.
 DROPS = (0.5, 0.75)
@@ -34,11 +38,11 @@ class EigenDamage(keras.callbacks.Callback):
         training_flops: the training FLOPs so far, with those of the prunings.
     """
 
-    def __init__(self, settings: Any, examples: int) -> None:
+    def __init__(self, settings: Settings, examples: int) -> None:
         super().__init__()
         self.settings = settings
         self.examples = examples
-        self.reconfigurations: list[dict[str, Any]] = []
+        self.reconfigurations: list[Reconfiguration] = []
         self.training_flops = 0
         self._widths: dict[str, int] = {}
 
@@ -70,13 +74,13 @@ class EigenDamage(keras.callbacks.Callback):
 
     # The hooks of Keras.
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Looks at the network."""
         produced = self._refresh().produced()
         if not self.reconfigurations:
             self._widths = {path: len(channels) for path, channels in produced.items()}
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Sets the learning rate of a fine-tuning."""
         done = epoch - self.trained()
         if 0 <= done < len(self.settings.prune_ratio) * self.settings.finetune_epochs:
@@ -85,7 +89,7 @@ class EigenDamage(keras.callbacks.Callback):
             rate = self.settings.finetune_learning_rate / 10**tenths
             self.model.optimizer.learning_rate = rate
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds to the logs, and prunes where a training or fine-tuning has ended."""
         self.training_flops += self.examples * self._training_flops
         if logs is not None:
@@ -113,12 +117,18 @@ class EigenDamage(keras.callbacks.Callback):
         self.training_flops += PASSES * len(images) * self._training_flops
         self._refresh()
         after = self._figures()
-        record = {"epoch": epoch, "seconds": round(time.perf_counter() - started, 3)}
-        record |= {name: [before[name], after[name]] for name in before}
-        record["layers"] = {name: [count, count] for name, count in self._widths.items()}
+        layers = {name: [count, count] for name, count in self._widths.items()}
         for row in report.layers:
-            record["layers"][row.name] = [min(widths[1:]) for widths in row.widths]
-        self._widths = {name: pair[1] for name, pair in record["layers"].items()}
+            layers[row.name] = [min(widths[1:]) for widths in row.widths]
+        self._widths = {name: pair[1] for name, pair in layers.items()}
+        record: Reconfiguration = {
+            "epoch": epoch,
+            "seconds": round(time.perf_counter() - started, 3),
+            "channels": [before["channels"], after["channels"]],
+            "params": [before["params"], after["params"]],
+            "inference_flops": [before["inference_flops"], after["inference_flops"]],
+            "layers": layers,
+        }
         self.reconfigurations.append(record)
         print_msg("\n" + describe(record))
 
@@ -137,7 +147,7 @@ class EigenDamage(keras.callbacks.Callback):
         }
 
 
-def first_images(settings: Any) -> np.ndarray:
+def first_images(settings: Settings) -> np.ndarray:
     """Training images, as many as the flags say, always the same ones.
 
     They come from a data set of their own: where the one that is trained with stands depends on
@@ -162,7 +172,7 @@ def first_images(settings: Any) -> np.ndarray:
     return np.concatenate(found)[: settings.fisher_images]
 
 
-def describe(record: dict[str, Any]) -> str:
+def describe(record: Reconfiguration) -> str:
     """One line about a pruning, a value of `EigenDamage.reconfigurations`."""
     params, flops = record["params"], record["inference_flops"]
     return (

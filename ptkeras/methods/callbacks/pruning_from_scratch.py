@@ -20,12 +20,13 @@ from ptkeras.surgery.fresh import fresh, widen
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
     from ptkeras.runs.run_folder import RunFolder
+    from ptkeras.utils.flagging import Settings
 
 # Of CIFAR-10 that is 5,000 images, the paper's number.
 HELD_OUT = 0.1
 
 
-def start(settings: Any, dataset: Dataset, model: keras.Model, folder: RunFolder) -> Start:
+def start(settings: Settings, dataset: Dataset, model: keras.Model, folder: RunFolder) -> Start:
     """Learns the gates, unless the run has done so before, and builds what they leave.
 
     Args:
@@ -69,7 +70,7 @@ class SearchedAccounts(Accounts):
         return {"search_seconds": self.search["seconds"], "search_flops": self.search["flops"]}
 
 
-def _search(settings: Any, model: keras.Model, folder: RunFolder) -> None:
+def _search(settings: Settings, model: keras.Model, folder: RunFolder) -> None:
     from ptkeras import data
 
     part = data.load(
@@ -101,14 +102,14 @@ def _search(settings: Any, model: keras.Model, folder: RunFolder) -> None:
     folder.write_json(folder.search, _told(search, settings, part.num_train))
 
 
-def _check_budget(settings: Any, model: keras.Model) -> None:
+def _check_budget(settings: Settings, model: keras.Model) -> None:
     """Finds out before the search whether any gates could lead to the budget."""
     wide = trace(widen(model, settings.channel_expansion))
     closed = np.where(wide.prunable, 0.0, np.inf)
     Search(wide, cost.inference_flops(model), closed, 0, [], 0.0).keep(settings.flops_budget)
 
 
-def _told(search: Search, settings: Any, examples: int) -> dict[str, Any]:
+def _told(search: Search, settings: Settings, examples: int) -> dict[str, Any]:
     """A search as JSON has it.
 
     Its steps are counted as whole training steps, although no gradient of a kernel is taken.

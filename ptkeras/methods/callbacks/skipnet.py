@@ -16,6 +16,7 @@ from ptkeras.skipnet.routing import Watch
 
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
+    from ptkeras.utils.flagging import Settings
 
 # How many test images latency is measured on, in onnxruntime and in Keras, which takes longer.
 TIMED_IMAGES = 200
@@ -30,7 +31,7 @@ class Gates(Accounts):
         dataset: what is trained with.
     """
 
-    def __init__(self, settings: Any, dataset: Dataset) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset) -> None:
         super().__init__(dataset.num_train)
         self.settings = settings
         self.dataset = dataset
@@ -41,12 +42,12 @@ class Gates(Accounts):
         """What an epoch, counted from 0, belongs to: "pretraining" or "reinforcement"."""
         return "pretraining" if epoch < self.settings.epochs else "reinforcement"
 
-    def on_train_begin(self, logs: dict | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Counts, and begins anew: the network may come from a checkpoint."""
         super().on_train_begin(logs)
         self._stage = self._watch = None
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Has the gates learn as the stage says."""
         stage = self.stage(epoch)
         if stage != self._stage:
@@ -64,7 +65,7 @@ class Gates(Accounts):
         else:
             network.reinforce(settings.alpha, settings.gamma, settings.rl_weight)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds to the logs, the share of branches that the test images take among it."""
         super().on_epoch_end(epoch, logs)
         if logs is not None:

@@ -15,6 +15,7 @@ from ptkeras.methods.callbacks.skipnet import TIMED_IMAGES, Gates
 if TYPE_CHECKING:
     from ptkeras.data import Dataset
     from ptkeras.runs.run_folder import RunFolder
+    from ptkeras.utils.flagging import Settings
 
 
 class Stages(Gates):
@@ -26,7 +27,7 @@ class Stages(Gates):
         folder: the run folder; the networks after the first and the third stage go there.
     """
 
-    def __init__(self, settings: Any, dataset: Dataset, folder: RunFolder) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset, folder: RunFolder) -> None:
         super().__init__(settings, dataset)
         self.folder = folder
         self.pretrained = settings.epochs + settings.pretraining_epochs
@@ -45,7 +46,7 @@ class Stages(Gates):
         else:
             super().enter(stage)
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Adds to the logs, and keeps the networks that the last one is compared with."""
         super().on_epoch_end(epoch, logs)
         for name, end in (("dense", self.settings.epochs), ("static", self.finetuned)):
