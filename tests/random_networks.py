@@ -652,12 +652,19 @@ class Block(layers.Layer):
         return x
 
 
+def is_dense(x):
+    """Keras takes the product with an array for sparse, which a layer of code then gets."""
+    return not x.sparse
+
+
 def in_code(draw, x, kind):
     """A few steps inside of a layer that has to be seen through."""
     inputs = keras.Input(x.shape[1:])
     tensors = [inputs]
     for _ in range(draw(st.integers(1, 3))):
-        tensors.append(draw(st.sampled_from(steps(kind)))(draw, tensors[-1], tensors))
+        result = draw(st.sampled_from(steps(kind)))(draw, tensors[-1], tensors)
+        if is_dense(result):
+            tensors.append(result)
     return Block(Code(inputs, tensors[-1]))(x)
 
 
@@ -671,7 +678,7 @@ def networks(draw, kind):
             result = in_code(draw, chosen, kind)
         else:
             result = draw(st.sampled_from(steps(kind)))(draw, chosen, tensors)
-        if result.shape[-1] <= 16:
+        if result.shape[-1] <= 16 and is_dense(result):
             tensors.append(result)
     outputs = []
     for x in {id(t): t for t in (tensors[-1], draw(st.sampled_from(tensors)))}.values():

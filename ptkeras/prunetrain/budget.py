@@ -176,7 +176,7 @@ class BudgetSparsifier:
         """Shrinks no longer."""
         if self._shrinkages:
             self._left = self._read_left()
-        shrinking.detach(model, trainer)
+        shrinking.detach(trainer, model)
         for shrinkage in self._shrinkages:
             shrinkage.remove()
         self._shrinkages = []

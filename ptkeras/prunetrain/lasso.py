@@ -18,6 +18,7 @@ from keras import ops
 
 from ptkeras.channels import ChannelMap
 from ptkeras.importance import Measure, group_magnitudes, kernel_slices
+from ptkeras.prunetrain import shrinking
 from ptkeras.prunetrain.steps import OptimizerStep, steps_on
 from ptkeras.regularizers import EPSILON, GroupLasso
 from ptkeras.surgery.functions import refresh_functions
@@ -161,11 +162,13 @@ def groups_of(channel_map: ChannelMap, free: np.ndarray) -> dict[int, dict[int, 
 
 
 def detach(model: keras.Model) -> None:
-    """Takes off what `attach` put on, also after a `fit` that an exception ended.
+    """Takes off what `PruneTrain` put on, also after a `fit` that an exception ended.
 
     Args:
         model: the model that the lasso is on, or one that it is a part of.
     """
+    if shrinking.detach(model):
+        refresh_functions(model)
     trainers = {}
     for variable in model.weights:
         regularizer = variable.regularizer

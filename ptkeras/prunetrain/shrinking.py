@@ -125,7 +125,7 @@ def attach(groups: ZeroingGroups, model: keras.Model, trainer: keras.Model) -> l
         model: the model.
         trainer: the model in `fit`, which holds it.
     """
-    detach(model, trainer)
+    detach(trainer, model)
     outer = getattr(trainer, "optimizer", None)
     return [
         Shrinkage(
@@ -135,17 +135,18 @@ def attach(groups: ZeroingGroups, model: keras.Model, trainer: keras.Model) -> l
     ]
 
 
-def detach(model: keras.Model, trainer: keras.Model) -> bool:
+def detach(trainer: keras.Model, model: keras.Model | None = None) -> bool:
     """Takes off what shrinks a model, also after a `fit` that an exception ended.
 
     Args:
-        model: the model.
         trainer: the model in `fit`.
+        model: the model that is shrunk; None for all in `trainer`.
 
     Returns:
         Whether there was something.
     """
-    steps = [s for s in steps_of(trainer) if isinstance(s, ShrinkStep) and s.model() is model]
+    steps = [s for s in steps_of(trainer) if isinstance(s, ShrinkStep)]
+    steps = [s for s in steps if model is None or s.model() is model]
     for step in steps:
         step.shrinkage.remove()
     return bool(steps)

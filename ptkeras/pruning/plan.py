@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -16,9 +17,9 @@ Scope = Literal["global", "layer", "group"]
 # What floating point may make of `share * total`, as a part of the total.
 ROUNDING = 1e-9
 
-# Filling up ends this close to the goal, as a part of it, or after this many channels were tried.
+# Filling up ends this close to the goal, as a part of it, or after this many exchanges.
 _CLOSE = 0.002
-_MOST_TRIED = 200
+_MOST_ROUNDS = 5
 
 
 class Plan:
@@ -112,25 +113,67 @@ class Plan:
     def filled(
         self, keep: np.ndarray, remaining: Callable[[np.ndarray], float], goal: float
     ) -> np.ndarray:
-        """Returns a keep mask with channels back in it for which there is room under the goal.
+        """Returns a keep mask that leaves as much as it may, or nearly.
 
-        The last channel to go may have been a large one, such as that of a shortcut.
+        The last channel to go may have been a large one, such as that of a shortcut, and `keep`
+        leaves less than the goal then. A local search lets the best channels of some layers come
+        back, in exchange for the next to go of one other.
 
         Args:
             keep: a mask that `fit` has returned.
             remaining: what a keep mask leaves of the cost.
             goal: what it may leave.
         """
-        keep = keep.copy()
         if self._multiple > 1:  # a channel alone would not suit
             return keep
-        for channel in self.order[~keep[self.order]][::-1][:_MOST_TRIED]:
-            if remaining(keep) > goal * (1 - _CLOSE):
+        groups = layer_groups(self._map)
+        left = remaining(keep)
+        ways = [(None, 0), *itertools.product(np.unique(groups[self.order]).tolist(), (1, 2, 3))]
+        for _ in range(_MOST_ROUNDS):
+            best, most = keep, left
+            for group, count in ways:
+                if most > goal * (1 - _CLOSE):
+                    return best
+                trial = self._exchanged(keep, groups, group, count, remaining, goal)
+                if (now := remaining(trial)) > most:
+                    best, most = trial, now
+            if most == left:
                 break
-            keep[channel] = True
-            if remaining(keep) > goal:
-                keep[channel] = False
+            keep, left = best, most
         return keep
+
+    def _exchanged(
+        self,
+        keep: np.ndarray,
+        groups: np.ndarray,
+        giving: int | None,
+        count: int,
+        remaining: Callable[[np.ndarray], float],
+        goal: float,
+    ) -> np.ndarray:
+        """Returns a mask without the next to go of one group, and with what there is room for then.
+
+        Args:
+            keep: the mask.
+            groups: the group of each channel.
+            giving: the group; None for none.
+            count: how many of it.
+            remaining: what a keep mask leaves of the cost.
+            goal: what it may leave.
+        """
+        trial = keep.copy()
+        if giving is not None:
+            own = self.order[keep[self.order] & (groups[self.order] == giving)]
+            trial[own[:count]] = False
+        full = {giving}  # a group none of whose channels fits any more
+        for channel in self.order[~keep[self.order]][::-1]:
+            if groups[channel] in full:
+                continue
+            trial[channel] = True
+            if remaining(trial) > goal:
+                trial[channel] = False
+                full.add(int(groups[channel]))
+        return trial
 
 
 def checked_scores(channel_map: ChannelMap, criterion: Criterion) -> np.ndarray:
