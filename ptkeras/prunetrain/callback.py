@@ -13,6 +13,7 @@ from ptkeras.prunetrain.budget import BudgetSparsifier
 from ptkeras.prunetrain.examples import counter_of
 from ptkeras.prunetrain.group_lasso import LassoSparsifier
 from ptkeras.prunetrain.loop import LoopPruning
+from ptkeras.prunetrain.outlook import no_fresh_network, too_far
 from ptkeras.prunetrain.steps import steps_of
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.utils import models
@@ -26,35 +27,58 @@ _TARGET = 0.5
 class PruneTrain(LoopPruning, keras.callbacks.Callback):
     """Prunes a network while it trains from scratch (PruneTrain, Lym et al., SC'19).
 
-    A group lasso on every input and output channel drives whole channels to zero from the first
-    step. Every `interval` epochs the channels that arrived there are removed, with their weights,
-    batch-norm statistics and optimizer slots; `fit` goes on with the smaller network, and the
-    object that the caller holds is the pruned model.
+    Channels are driven to zero from the first epochs on and removed, with their weights, batch-norm
+    statistics and optimizer slots; `fit` goes on with the smaller network, and the object that the
+    caller holds is the pruned model. There are two ways to get there.
+
+    **A budget** needs no setting but the share of the cost that is to be left:
 
     ```python
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+    model.fit(x, y, epochs=60, callbacks=[ptkeras.PruneTrain(target=0.5)])  # half of the FLOPs
+    ```
+
+    After a twentieth of the epochs the channels are chosen that `ptkeras.prune` would take. Their
+    groups shrink evenly, to exactly zero before the end of a stage; then they are removed, and the
+    outputs stay the same to rounding. A stage leaves 0.6 of the cost at least, so a small target
+    takes several, each with channels chosen anew. After 0.3 of the epochs the network has its last
+    size, and the rest of the training recovers. The group of a channel is its γ and β in every
+    batch normalization on it, tied over shortcuts, if nothing reads the channel before one: a batch
+    normalization undoes whatever the scale of a kernel is. Elsewhere it is all that the channel
+    has. After each step of the optimizer, with r steps left, the group v of a chosen channel is
+    moved by the proximal step v ← v·max(0, 1 − t/‖v‖), t = ‖v‖/r.
+
+    **The paper's group lasso** acts on every input and output channel from the first step, and
+    takes a lasso penalty ratio and a threshold:
+
+    ```python
     model.fit(x, y, epochs=60, callbacks=[ptkeras.PruneTrain(ratio=0.2, interval=10)])
     ```
 
-    The strength λ of the lasso is set once, after the first batch (under `steps_per_execution`,
-    the first execution), from the lasso penalty ratio: λ·GL / (CE + λ·GL) = ratio (equation 3),
-    where CE is the loss of the initial network on that batch, without the regularization of its
-    weights, and GL the group lasso of the initial network with strength 1. A channel is removed
-    when every group of it, in all kernels that make or read it, is under the threshold (channel
-    union). Channels of kernels that do not train are kept.
+    Its strength λ is set once, after the first batch (under `steps_per_execution`, the first
+    execution), from the lasso penalty ratio: λ·GL / (CE + λ·GL) = ratio (equation 3), where CE is
+    the loss of the initial network on that batch, without the regularization of its weights, and GL
+    the group lasso of the initial network with strength 1. Every `interval` epochs, a channel is
+    removed when every group of it, in all kernels that make or read it, is under the threshold
+    (channel union). Channels of kernels that do not train are kept.
 
-    The gradient of the lasso is added where a Keras optimizer applies the gradients of the loss.
-    So the lasso acts in every `train_step`, whether or not it adds `self.losses` to its loss.
+    The gradient of the lasso is added where a Keras optimizer applies the gradients of the loss,
+    and groups shrink there too. So both act in every `train_step`, whether or not it adds
+    `self.losses` to its loss.
 
     The logs of each epoch get `lasso` (λ·GL), `channels` (those that may still be removed),
     `params`, `inference_flops` (of one forward pass of one example) and `training_flops` (of the
     whole training so far): put it first in the list of callbacks, so that the others see them. They
     are those of the network that the epoch trained; what its end removed shows in the next.
 
-    A training may be in pieces, several calls of `fit` with the same callback: the interval counts
-    over all of them. A call that is shorter than the interval is such a piece; the last epoch of a
-    longer one ends with a reconfiguration. A `fit` that an exception ends leaves the lasso on the
-    model; `ptkeras.lasso.detach(model)` takes it off.
+    A training may be in pieces, several calls of `fit` with the same callback. The paper's interval
+    counts over all of them: a call that is shorter is such a piece, and the last epoch of a longer
+    one ends with a reconfiguration. A budget has to know the number of epochs, as `epochs`. A `fit`
+    that an exception ends leaves the optimizer as it trains; `ptkeras.lasso.detach(model)` takes
+    off what was put on it.
+
+    To go on with a training of which only the model is left, give the λ that it had as `strength`,
+    and set `callback.training_flops` to what it has spent.
 
     To prune a part of the model in `fit`, such as the generator of a GAN or the student of a
     distiller, name it: the logs are those of the part.
@@ -134,9 +158,12 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
     ```
 
     Args:
-        ratio: the lasso penalty ratio, over 0 and under 1. The paper uses 0.2 to 0.3.
-        interval: the reconfiguration interval, in epochs.
-        threshold: the sparsity threshold that a group has to be under, over 0.
+        ratio: the lasso penalty ratio of the paper, over 0 and under 1. It uses 0.2 to 0.3. Any
+            argument of the paper's way, up to `remove_dead_branches`, chooses that way, as do
+            `strength` and `monitor`; without one, and without a target, the target is 0.5.
+        interval: the reconfiguration interval, in epochs, 10 if left out; with a target, the length
+            of a stage, and what suits the epochs if left out.
+        threshold: the sparsity threshold that a group has to be under, over 0; 1e-4 if left out.
         measure: how large a group is: `"max"`, its largest absolute weight, as the authors have
             it, or `"mean"` of its absolute weights.
         channel_gating: whether layers at a shortcut keep only the channels that they use
@@ -154,12 +181,18 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             multiply it by `callback.batch_scale`. None leaves the batch alone.
         verbose: 0 for silence, 1 for a line for each reconfiguration.
         model: the model to prune, a part of the one in `fit`; None for that one as a whole.
-        monitor: the name that the loss CE has in the logs.
+        monitor: the name that the loss CE has in the logs, "loss" if left out.
         input_shape: shape of one example, without the batch axis, for a model that leaves sizes of
             its inputs open: its FLOPs depend on them. None for those of the first batch.
+        target: the share of the cost that is left in the end, over 0 and under 1.
+        of: what `target` is a share of: `"flops"` of one forward pass, `"params"` or `"channels"`.
+        leave_alone: names or paths of layers that lose no channel, see `ptkeras.prune`.
+        overrides: for a layer's name or path the share of its channels that goes, likewise.
+        epochs: the number of epochs of the whole training; None for those of `fit`.
+        strength: λ of the paper's group lasso, 0 or more; None sets it from the ratio.
 
     Attributes:
-        strength: λ, or None before it is set. Setting it before `fit` keeps the value.
+        strength: λ, or None before it is set and for a target. Setting it before `fit` keeps it.
         reconfigurations: one dict for each reconfiguration: `epoch` (counted from 1), `channels`,
             `params` and `inference_flops` as pairs (before, after), `seconds`, and `layers`, which
             has for the name of each layer that makes channels their number before and after. See
@@ -214,7 +247,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             "channel_multiple": channel_multiple,
         }
         sparsifier: LassoSparsifier | BudgetSparsifier
-        if papers or monitor is not None:
+        # An interval without a target is the paper's: so it was before there were targets.
+        if papers or monitor is not None or (interval is not None and not budgets):
             shared["interval"] = _PAPERS_INTERVAL if interval is None else interval
             sparsifier = LassoSparsifier(**shared, **papers)
         else:
@@ -229,6 +263,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._examples_before = 0  # of the epoch at hand, in another process
         self._examples_at_start = 0
         self._is_first_epoch = self._is_checked = False
+        self._has_looked = False
+        self._steps_before = 0
 
     def get_settings(self) -> dict[str, Any]:
         """Returns what has to be the same when a training is taken up again."""
@@ -280,6 +316,9 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         # An earlier fit may have compiled a step that knows nothing of this one.
         refresh_functions(self.model)
         self._is_first_epoch, self._is_checked = True, False
+        self._has_looked = self._epochs.trained > 0
+        optimizer = getattr(self.model, "optimizer", None)
+        self._steps_before = 0 if optimizer is None else int(optimizer.iterations)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts counting the examples of the epoch."""
@@ -307,7 +346,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         try:
             self._check_acts(is_over=False)
             if self._lasso is not None and not is_set:
-                self._lasso.set_strength_from_logs(self._map, logs or {}, self.monitor)
+                loss = self._lasso.set_strength_from_logs(self._map, logs or {}, self.monitor)
+                _warn(no_fresh_network(self.model, loss))
                 if keras.config.backend() == "jax":
                     # A compiled JAX step holds the value of a variable that is not the model's.
                     self.model.make_train_function(force=True)
@@ -329,6 +369,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if logs is not None:
             logs.update(self._figures())
         self._epochs.end_epoch(epoch)
+        if not self._has_looked:
+            self._look_ahead()
         self._end_epoch(always=self._epochs.is_last or self._lasso is None)
 
     def on_train_end(self, logs: dict | None = None) -> None:
@@ -355,6 +397,16 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         except ValueError:
             self._leave()
             raise
+
+    def _look_ahead(self) -> None:
+        """Warns if the lasso will remove nothing, as soon as the number of steps is known."""
+        self._has_looked = True
+        optimizer = getattr(self.model, "optimizer", None)
+        if self._lasso is None or not self.strength or optimizer is None:
+            return
+        steps = int(optimizer.iterations) - self._steps_before
+        ahead = steps * max(self._epochs.planned, self.interval)
+        _warn(too_far(self._map, self._free, self.strength, optimizer, ahead))
 
     def _outcome(self) -> str | None:
         """Returns a sentence about the end of the training, if it did not do what was wanted."""
@@ -410,6 +462,11 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             f"'{self.model.name}' holds has updated its weights. Train them by the apply method of "
             f"one, or in a loop of your own with {remedy}."
         )
+
+
+def _warn(sentence: str | None) -> None:
+    if sentence is not None:
+        warnings.warn(sentence, stacklevel=3)
 
 
 def _given(**arguments: Any) -> dict[str, Any]:

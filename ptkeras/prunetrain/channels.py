@@ -127,9 +127,12 @@ class ChannelPruning:
             )
         free, prunable = int((self._free & self._map.prunable).sum()), self._map.prunable.sum()
         if free < prunable:
+            why = "cannot be brought to zero without a change of the outputs"
+            if fixed:
+                why = f"have weights in kernels that do not train ({fixed})"
             warnings.warn(
                 f"PruneTrain acts on {free} of the {prunable} channels of '{name}': the others "
-                f"have weights in kernels that do not train ({fixed}), and are kept.",
+                f"{why}, and are kept.",
                 stacklevel=2,
             )
 

@@ -151,8 +151,8 @@ class LassoSparsifier:
 
     def set_strength_from_logs(
         self, channel_map: ChannelMap, logs: dict[str, Any], monitor: str
-    ) -> None:
-        """Sets λ from the logs of the first batch.
+    ) -> float:
+        """Sets λ from the logs of the first batch, and returns the loss that it is a share of.
 
         Raises:
             ValueError: If the loss is not there, or is not positive and finite.
@@ -169,6 +169,7 @@ class LassoSparsifier:
         loss = float(logs[monitor])
         what = f"The loss of the first batch is {loss}, of which {base:g} is regularization"
         self.set_strength(channel_map, loss - base, what)
+        return loss - base
 
     def penalty(self, variables: Sequence[keras.Variable], values: Sequence[Any]) -> Any:
         """Returns λ·GL of some values of variables, a scalar that can be differentiated."""
