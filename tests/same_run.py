@@ -70,13 +70,17 @@ def resealed(path, change):
 
 @contextlib.contextmanager
 def stopped_in(epoch, saved=True):
-    """Ctrl-C at the end of an epoch, counted from 0: behind its checkpoint, or ahead of it."""
+    """Ctrl-C at the end of an epoch, counted from 0: after its checkpoint, or before it.
+
+    It comes in the training itself, not in a search before it.
+    """
     save = Survival.on_epoch_end
 
     def on_epoch_end(self, number, logs=None):
-        if saved or number != epoch:
+        stops = number == epoch and self.dataset is not None
+        if saved or not stops:
             save(self, number, logs)
-        if number == epoch:
+        if stops:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patched:

@@ -12,8 +12,8 @@ import ptkeras
 from ptkeras import cost, from_scratch
 from ptkeras.channels import trace
 from ptkeras.from_scratch import structure
+from ptkeras.from_scratch.gate_search import GateSearch
 from ptkeras.from_scratch.gated_network import GatedNetwork, SparsityBalance, gated_rows
-from ptkeras.from_scratch.gates import _Best
 from ptkeras.models import build
 from ptkeras.surgery.fresh import fresh, widen
 from tests.exactness import assert_same, outputs_of, randomise, zero
@@ -231,14 +231,14 @@ def test_kept_is_the_best_epoch_that_is_sparse_enough():
         """So many of 100 gates are open, hardly; a channel without a gate is behind them."""
         return np.append(np.where(np.arange(100) < 100 * share, 0.01, 0), np.inf)
 
-    best = _Best(0.5)
+    best = GateSearch({"sparsity_ratio": 0.5})
     epochs = [(0.9, 0.8), (0.6, 0.5), (0.7, 0.4), (0.7, 0.3), (0.9, 0.51)]
     for number, (accuracy, share) in enumerate(epochs):
         gates = gates_with(share)
         best.set_model(type("Model", (), {"gates_by_channel": lambda self, g=gates: g})())
         best.on_epoch_end(number, {"val_loss": 1.0, "val_accuracy": accuracy})
     assert best.epoch == 3 and np.count_nonzero(best.gates[:-1]) == 40
-    none = _Best(0.2)
+    none = GateSearch({"sparsity_ratio": 0.2})
     for number, (accuracy, share) in enumerate(epochs):
         gates = gates_with(share)
         none.set_model(type("Model", (), {"gates_by_channel": lambda self, g=gates: g})())
@@ -415,7 +415,7 @@ def test_a_search_that_breaks_is_told_of_at_once():
     assert len(steps) == 2
     with pytest.raises(ValueError, match="loss of the validation data is nan"):
         from_scratch.learn_gates(residual(), x, y, validation_data=(broken, y), **options)
-    best = _Best(0.5)
+    best = GateSearch({"sparsity_ratio": 0.5})
     best.set_model(
         type("Model", (), {"gates_by_channel": lambda self: np.array([np.nan, np.inf])})()
     )

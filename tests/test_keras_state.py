@@ -52,7 +52,7 @@ def test_anything_else_is_refused_in_a_sentence_and_nothing_is_set(key, value):
     before = dict(vars(callback))
     with pytest.raises(ValueError, match=f"would set '{key}' of EarlyStopping") as caught:
         KerasState(callback).set_state({"wait": 2, key: value})
-    assert "\n" not in str(caught.value) and str(caught.value).endswith("begin anew.")
+    assert "\n" not in str(caught.value) and str(caught.value).endswith("begin again.")
     assert vars(callback) == before
 
 

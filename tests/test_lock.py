@@ -138,6 +138,28 @@ def test_what_nobody_holds_on_to_is_given_back(tmp_path):
     Lock(tmp_path).take()
 
 
+DIES = """
+import os, sys
+from pathlib import Path
+from ptkeras.utils.lock import Lock
+lock = Lock(Path(sys.argv[1]))
+lock.take()
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+print(os.listdir(sys.argv[1]))
+raise RuntimeError
+"""
+
+
+def test_a_process_that_dies_of_an_error_leaves_nothing_and_a_fork_of_it_takes_nothing(tmp_path):
+    command = [sys.executable, "-c", DIES, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "RuntimeError" in done.stderr
+    assert done.stdout == "['.lock']\n"
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_link_is_not_followed(tmp_path):
     (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):

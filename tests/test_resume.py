@@ -14,6 +14,7 @@ import ptkeras
 from ptkeras.survival.callback import InterruptedTrainingError, Survival
 from ptkeras.survival.checkpoint import Checkpoints, read_arrays, read_state
 from tests.forced import Forced
+from tests.same_run import resealed
 from tests.stopping import StopAt, StoppedError
 
 RANDOM = np.random.default_rng(0)
@@ -344,6 +345,60 @@ def test_a_checkpoint_of_another_backend_is_refused(tmp_path):
     Checkpoints(path).write(model, state, arrays)
     with pytest.raises(ValueError, match=f"begun with KERAS_BACKEND=numpy, not {here}. Go on as"):
         begin(compiled(network()), path)
+
+
+def test_a_checkpoint_of_the_first_format_is_taken_up(tmp_path):
+    """By what it held and how it was sealed then, and neither by the code that writes it now."""
+
+    def make():
+        return compiled(network())
+
+    whole = fit(make, tmp_path / "whole.keras")
+    path = tmp_path / "parts.keras"
+    with pytest.raises(StoppedError):
+        fit(make, path, StopAt(1))
+
+    def as_it_was(state):
+        del state["origin"]["backend"], state["removals"]
+        assert state.keys() == {
+            *("epoch", "stopped", "stopped_by", "states", "origin", "history"),
+            *("optimizer", "switched", "seeds"),
+        }
+        assert state["origin"].keys() == {"names", "network", "optimizer", "stateful", "settings"}
+
+    resealed(path, as_it_was)
+    assert_same(fit(make, path, seed=1), whole)
+
+
+class Around(keras.Model):
+    """A model without a graph around one with a graph, a part of which is frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = wide_of_nested()
+        self.inner.layers[1].kernel.trainable = False
+
+    def call(self, x, training=None):
+        return self.inner(x, training=training)
+
+
+def test_names_may_be_others_in_a_model_without_a_graph_too(tmp_path):
+    def make():
+        model = Around()
+        model(X)
+        return compiled(model)
+
+    path = tmp_path / "a.keras"
+    keras.utils.set_random_seed(0)
+    first, second = make(), make()
+    names = [first.inner.layers[1].name, second.inner.layers[1].name]
+    assert names[0] != names[1]
+    first.fit(X, Y, verbose=0, callbacks=[Survival(path)])
+    Survival(path).resume(second)
+    for a, b in zip(first.variables, second.variables, strict=True):
+        np.testing.assert_array_equal(array(a), array(b), err_msg=a.path)
+        assert a.trainable == b.trainable
+    assert second.inner.layers[1].name == names[0]
 
 
 def test_other_weights_of_a_model_without_a_graph_are_refused(tmp_path):

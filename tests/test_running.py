@@ -13,7 +13,7 @@ import pytest
 
 from ptkeras.survival.callback import InterruptedTrainingError, NonFiniteLossError, Survival
 from ptkeras.survival.finite import broken_loss, broken_variable
-from ptkeras.survival.history import keep_rows
+from ptkeras.survival.resume import keep_rows
 from tests.digits_network import digits
 from tests.forced import Forced
 from tests.stopping import (
@@ -245,9 +245,7 @@ def test_a_training_whose_time_was_up_goes_on(tmp_path, capsys):
     parts, _ = run(tmp_path / "parts.keras", Forced(), seed=1, first=[TimeIsUp(3)], epochs=3)
     assert_same(parts, whole)
     told = [line for line in capsys.readouterr().out.splitlines() if "stopped" in line]
-    assert told == [
-        "The training was stopped behind epoch 2, and not by EarlyStopping: it goes on."
-    ]
+    assert told == ["The training was stopped after epoch 2, and not by EarlyStopping: it goes on."]
 
 
 @pytest.mark.parametrize("survives", [True, False])
@@ -259,7 +257,7 @@ def test_a_training_that_early_stopping_ended_is_over(tmp_path, capsys, survives
     content = path.read_bytes()
     run(path, *early * survives, **how, seed=1)
     assert path.read_bytes() == content
-    assert f"behind epoch 2, for good, by StopsEarly: to train on, delete '{path}'." in (
+    assert f"after epoch 2, for good, by StopsEarly: to train on, delete '{path}'." in (
         capsys.readouterr().out
     )
 

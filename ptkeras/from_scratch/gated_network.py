@@ -84,6 +84,7 @@ class GatedNetwork(keras.Model):
             id(row.variable): (row.axis, np.where(mask, number[row.channels], len(gated)))
             for row, mask in gated_rows(channel_map)
         }
+        self.built = True  # all weights are there, and `Survival` wants them before the first call
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         one = ops.ones((1,), self.gates.dtype)

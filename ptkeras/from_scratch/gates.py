@@ -12,25 +12,24 @@ small.fit(x, y, epochs=search.budget_epochs(160, 0.5))
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from ptkeras import cost
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.cost.prediction import has_open_sizes
-from ptkeras.from_scratch.accuracy import accuracies, is_accuracy
-from ptkeras.from_scratch.gate_survival import GateSurvival, settings_of
+from ptkeras.from_scratch.accuracy import accuracies
+from ptkeras.from_scratch.gate_search import GateSearch, config_of
 from ptkeras.from_scratch.gated_network import GatedNetwork
 from ptkeras.from_scratch.structure import Search
 from ptkeras.surgery.fresh import scaled_norms, widen
 from ptkeras.surgery.reconfigure import scope_of
+from ptkeras.survival.callback import InterruptedTrainingError, Survival
 from ptkeras.utils.arguments import check_count, check_number
 
 __all__ = ["Search", "learn_gates"]
@@ -54,55 +53,55 @@ def learn_gates(
 ) -> Search:
     """Learns how much each channel of an untrained network matters (arXiv 1909.12579).
 
-    Every channel that may go gets a scalar gate λ in [0, 1], after normalisation and before the
-    activation. On a way past all normalisations, such as that of a shortcut whose convolution has
-    none, it is on the kernel and bias that make the channel. Channels that are tied, as by a
-    shortcut, have one gate. The weights stay as they were drawn; the gates start at 1, are clipped
-    to [0, 1] after each step, and minimise
+    Every channel that may be removed gets a scalar gate λ in [0, 1], after normalization and before
+    the activation. On a path past all normalizations, such as that of a shortcut whose convolution
+    has none, the gate is on the kernel and bias that make the channel. Channels that are tied, as
+    by a shortcut, have one gate. The weights stay as they were drawn. The gates start at 1, are
+    clipped to [0, 1] after each step, and minimize
 
         loss + γ · (mean |λ| - r)²
 
-    with Adam, where r is the sparsity ratio and γ the balance factor. Kept are the gates of the
-    epoch of the best validation accuracy among those whose share of open gates, those that are not
-    zero, is at most r. If there is none, they are of the epoch with the smallest share, the last of
-    several; the authors' code then takes the last epoch.
+    with Adam, where r is the sparsity ratio and γ the balance factor. An epoch counts if its share
+    of open gates, those that are not zero, is at most r. The gates of the epoch with the best
+    validation accuracy among those are kept. If no epoch counts, the gates are those of the epoch
+    with the smallest share, the last of several; the authors' code then takes the last epoch.
 
     The defaults are the paper's for CIFAR-10, with batches of 128, but for the sparsity ratio,
     which is 0.2 there in the authors' code, and 0.5 for ImageNet. For ImageNet the balance factor
     is 0.05, batches are of 100, and in one epoch the gates are judged every 500 steps; here they
-    are judged behind each epoch. Keras's Adam has an epsilon of 1e-7, PyTorch's 1e-8.
+    are judged after each epoch. Keras's Adam has an epsilon of 1e-7, PyTorch's 1e-8.
 
     Args:
-        model: a built model of any kind; it is not changed, and its weights are not
-            used: the network that is searched is one of its kind, wider and freshly drawn.
+        model: a built model of any kind. Neither it nor its weights are used: the network that is
+            searched is one of its kind, wider and freshly drawn.
         x: what to train the gates with, as `fit` takes it.
         y: the targets that go with `x`, if `x` does not have them.
         validation_data: what to judge the gates by, as `fit` takes it; the paper holds 5,000
-            training images of CIFAR-10 out for it. What counts is the accuracy that goes with a
-            crossentropy; with another loss, those among the metrics that the model is compiled
-            with. Of several the mean counts.
+            training images of CIFAR-10 out for it. The accuracy that goes with a crossentropy
+            counts. With another loss, the accuracies among the model's compiled metrics count. Of
+            several, the mean counts.
         loss: a Keras loss. None takes the one that the model is compiled with, and its weights of
             several.
-        sparsity_ratio: r, what the mean gate is driven to, and the largest share of open gates of
-            an epoch that counts; over 0 and at most 1.
+        sparsity_ratio: r, the target of the mean gate, and the largest share of open gates of an
+            epoch that counts; over 0 and at most 1.
         balance_factor: γ, from 0.
-        channel_expansion: how much wider than the model the network is that is searched, from 1.
+        channel_expansion: the width of the network that is searched over that of the model, from 1.
         learning_rate: of Adam.
-        epochs: to train the gates for.
+        epochs: the number of epochs to train the gates for.
         callbacks: a callback for `fit`, or several.
-        checkpoint: a file, ending in `.keras`, that is written after each epoch. The same call goes
-            on from it after a kill, and ends bit for bit as it would have without one where the
-            order of the data depends on the epoch alone, as with `ptkeras.data`. SIGTERM and Ctrl-C
-            then say so. None for no file.
+        checkpoint: a file, ending in `.keras`, that is written after each epoch by `Survival`. The
+            same call goes on from it after a kill. It ends bit for bit as it would have without
+            one if the order of the data depends on the epoch alone, as with `ptkeras.data`. None
+            for no file.
         **fit_options: more arguments of `fit`, such as `batch_size` and `verbose`.
 
     Returns:
         The `Search`, from which networks of any budget are built.
 
     Raises:
-        ValueError: an argument is out of its range; the model has nothing to prune, no
-            loss or no accuracy, or leaves sizes of its inputs open; a loss is not finite; or the
-            checkpoint is damaged or of another search.
+        ValueError: If an argument is out of its range; the model has nothing to prune, no loss or
+            no accuracy, or leaves sizes of its inputs open; a loss is not finite; or the checkpoint
+            is damaged or of another search.
     """
     for name, value, right, wanted in (
         ("sparsity_ratio", sparsity_ratio, lambda r: 0 < r <= 1, "over 0 and at most 1"),
@@ -127,25 +126,31 @@ def learn_gates(
         network = GatedNetwork(_gateable(channel_map), sparsity_ratio, balance_factor)
         adam = keras.optimizers.Adam(learning_rate)
         network.compile(adam, loss, loss_weights=weights, metrics=metrics)
-    best = _Best(sparsity_ratio)
-    arguments = {
-        "sparsity_ratio": float(sparsity_ratio),  # JSON holds no numbers of NumPy
+    settings = {
+        "sparsity_ratio": float(sparsity_ratio),
         "balance_factor": float(balance_factor),
         "channel_expansion": float(channel_expansion),
         "learning_rate": float(learning_rate),
-        "loss": _kind_of(loss),
-        "loss_settings": settings_of(loss),
+        "loss": config_of(loss),
         "loss_weights": weights,
     }
-    survival = [] if checkpoint is None else [GateSurvival(checkpoint, best, arguments)]
-    network.fit(
-        x,
-        y,
-        epochs=epochs,
-        validation_data=validation_data,
-        callbacks=[*callbacks, best, *survival],
-        **fit_options,
-    )
+    best = GateSearch(settings)
+    survival = [] if checkpoint is None else [Survival(checkpoint, [best])]
+    try:
+        network.fit(
+            x,
+            y,
+            epochs=epochs,
+            validation_data=validation_data,
+            callbacks=[*callbacks, best, *survival],
+            **fit_options,
+        )
+    except InterruptedTrainingError as stop:
+        if not survival:
+            raise
+        where = survival[0].progress or "the beginning"
+        ending = f" while gates were learned; the same call goes on from {where} of that."
+        raise InterruptedTrainingError(stop.signal, ending) from None
     if best.gates is None:
         raise ValueError(
             "No epoch of the gate search of Pruning from Scratch has ended, so there are no gates: "
@@ -157,44 +162,12 @@ def learn_gates(
         gates=best.gates,
         epoch=best.epoch,
         history=best.history,
-        seconds=time.perf_counter() - started + sum(one.seconds for one in survival),
+        seconds=time.perf_counter() - started + best.seconds,
     )
 
 
-class _Best(keras.callbacks.Callback):
-    """Keeps the gates of the best epoch."""
-
-    def __init__(self, sparsity_ratio: float) -> None:
-        super().__init__()
-        self.ratio = sparsity_ratio
-        self.history: list[dict[str, float]] = []
-        self.gates: np.ndarray | None = None
-        self.epoch = 0
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any]) -> None:
-        _check_finite("loss", logs["loss"])
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        gates = self.model.gates_by_channel()
-        _check_finite("loss of the validation data", logs["val_loss"])
-        _check_finite("sum of the gates", np.sum(gates[~np.isposinf(gates)]))
-        share = float(np.mean(gates[np.isfinite(gates)] != 0))
-        accuracies = [v for k, v in logs.items() if k.startswith("val_") and is_accuracy(k)]
-        row = {"accuracy": float(np.mean(accuracies)), "open": share}
-        logs["open"] = share
-        self.history.append(row)
-        *before, rank = [self._rank(row) for row in self.history]
-        # The first of equal epochs that count, as in the authors' code; the last, if none counts.
-        if not before or rank > max(before) or (rank == max(before) and not rank[0]):
-            self.gates, self.epoch = gates, epoch + 1
-
-    def _rank(self, row: dict[str, float]) -> tuple[bool, float]:
-        sparse = row["open"] <= self.ratio
-        return (sparse, row["accuracy"] if sparse else -row["open"])
-
-
 def _gateable(channel_map: ChannelMap) -> ChannelMap:
-    """The map of a network of the same channels in which every batch norm has a scale to gate."""
+    """Returns the map of a network whose batch norms all have a scale to put a gate on."""
     layers = (row.layer for row in channel_map.slices)
     norms = (x for x in layers if isinstance(x, keras.layers.BatchNormalization))
     if all(norm.scale for norm in norms):
@@ -202,24 +175,12 @@ def _gateable(channel_map: ChannelMap) -> ChannelMap:
     return trace(scaled_norms(channel_map))
 
 
-def _kind_of(loss: Any) -> Any:
-    """What tells losses apart, for JSON: their names, since functions have no config."""
-    if isinstance(loss, dict):
-        return {name: _kind_of(each) for name, each in loss.items()}
-    if isinstance(loss, (list, tuple)):
-        return [_kind_of(each) for each in loss]
-    if loss is None:
-        return None
-    loss = keras.losses.get(loss)
-    return getattr(loss, "__name__", type(loss).__name__)
-
-
 def _compiled_loss(model: keras.Model) -> tuple[Any, Any]:
-    """The loss that a model is compiled with, and the weights of several."""
+    """Returns the loss that a model is compiled with, and the weights of several."""
     compiled = getattr(model, "_compile_loss", None)
     if compiled is None:
         raise ValueError(
-            f"'{model.name}' is not compiled with a loss, so its gates have nothing to minimise: "
+            f"'{model.name}' is not compiled with a loss, so its gates have nothing to minimize: "
             "compile it, or pass loss= to learn_gates."
         )
     return compiled._user_loss, compiled._user_loss_weights
@@ -251,12 +212,4 @@ def _check_fit(validation_data: Any, epochs: int, fit_options: dict[str, Any]) -
         raise ValueError(
             "Pruning from Scratch judges its gates after each epoch, so that validation_freq must "
             f"be 1; received {fit_options['validation_freq']!r}."
-        )
-
-
-def _check_finite(name: str, value: Any) -> None:
-    if not math.isfinite(value):
-        raise ValueError(
-            f"The {name} is {float(value)} in the gate search of Pruning from Scratch, so that its "
-            "gates say nothing: look for NaN in the examples, or lower the learning rate."
         )

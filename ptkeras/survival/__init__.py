@@ -5,12 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ptkeras.survival.callback import (
-        InterruptedTrainingError,
-        NonFiniteLossError,
-        Stateful,
-        Survival,
-    )
+    from ptkeras.survival.callback import NonFiniteLossError, Stateful, Survival
+    from ptkeras.survival.signals import InterruptedTrainingError
 
 __all__ = [
     "InterruptedTrainingError",

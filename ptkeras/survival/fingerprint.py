@@ -1,4 +1,4 @@
-"""What a training was begun with, so that no checkpoint is taken for that of another."""
+"""The fingerprint of a training, by which no checkpoint is taken for that of another."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ptkeras.surgery.adopt import graph_config
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.surgery.twins import twin
 
-Origin = dict[str, Any]
+Fingerprint = dict[str, Any]
 
-# What differs between two processes that build the same network.
+# Keys whose values differ between two processes that build the same network.
 _OF_THE_PROCESS = ("shared_object_id", "seed", "build_config", "build_input_shape")
 _NAMED = ("trainable", "inbound_nodes", "seed")  # a dict with one of them has a layer's name
 
-_of_models: weakref.WeakKeyDictionary[Any, Origin] = weakref.WeakKeyDictionary()
+_of_models: weakref.WeakKeyDictionary[Any, Fingerprint] = weakref.WeakKeyDictionary()
 _of_objects: weakref.WeakKeyDictionary[Any, dict] = weakref.WeakKeyDictionary()
 
 
-def origin_of(model: keras.Model, stateful: Sequence[Any]) -> Origin:
-    """What a training is begun with.
+def fingerprint_of(model: keras.Model, stateful: Sequence[Any]) -> Fingerprint:
+    """Returns the fingerprint of a training.
 
     Args:
-        model: the model, compiled. What it was when it was first seen counts: by now it may be
+        model: the model, compiled. Its network is that of the first call, since it may have become
             smaller.
         stateful: the callbacks and other objects whose state is saved; those with `get_settings()`
             have to have the same settings.
@@ -51,45 +51,44 @@ def origin_of(model: keras.Model, stateful: Sequence[Any]) -> Origin:
     }
 
 
-def check_origin(saved: Origin | None, now: Origin, path: Any) -> None:
-    """Refuses a checkpoint of another training.
+def check_fingerprint(saved: Fingerprint | None, now: Fingerprint, path: Any) -> None:
+    """Checks that a checkpoint is of this training.
 
     Args:
-        saved: what `origin_of` returned when that was saved; None if nothing did.
-        now: what it returns for the training that is to go on.
+        saved: the fingerprint in it, None without one.
+        now: the fingerprint of the training that is to go on.
         path: the checkpoint.
 
     Raises:
-        ValueError: they differ; the message says in what.
+        ValueError: If they differ; the message says in what.
     """
     difference = _difference(saved, now) if saved else "nothing says what it was begun with"
     if difference:
         raise ValueError(
             f"'{path}' holds another training: {difference}. Go on as that was begun; or, to begin "
-            "anew, delete the file or choose another path."
+            "again, delete the file or choose another path."
         )
 
 
-def take_names(model: keras.Model, saved: Origin) -> None:
+def take_names(model: keras.Model, saved: Fingerprint) -> None:
     """Gives the layers of a model the names that they had in the process that saved it.
 
-    Names that Keras makes up count on, as in a notebook whose model is built twice; layers and
-    their variables are found by them.
+    Keras counts on in the names that it makes up, as in a notebook whose model is built twice.
+    Layers and their variables are found by them.
 
     Args:
         model: a model of the same network.
-        saved: from its checkpoint.
+        saved: the fingerprint in its checkpoint.
     """
-    if not has_graph(model):
-        return
-    theirs = dict(zip(_of_models[model]["names"], saved["names"], strict=True))
+    # Older ones have no names of a model without a graph.
+    theirs = dict(zip(_of_models[model]["names"], saved["names"], strict=has_graph(model)))
     for way, layer in list(_named(model)):
         if way in theirs and theirs[way] != way:
             layer.name = theirs[way].rsplit("/", 1)[-1]
     _of_models[model] = {"network": saved["network"], "names": saved["names"]}
 
 
-def _difference(saved: Origin, now: Origin) -> str:
+def _difference(saved: Fingerprint, now: Fingerprint) -> str:
     if saved.get("backend", now["backend"]) != now["backend"]:  # older ones do not say
         return f"it was begun with KERAS_BACKEND={saved['backend']}, not {now['backend']}"
     if saved["network"] != now["network"]:
@@ -132,7 +131,7 @@ def _settings(one: Any) -> dict[str, Any]:
 
 
 def _optimizer(model: keras.Model) -> list[str]:
-    """The kind of an optimiser, with what it counts and the slots of a weight."""
+    """Returns the kind of an optimizer, with its counters and the slots of a weight."""
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None:
         return []
@@ -148,7 +147,7 @@ def _optimizer(model: keras.Model) -> list[str]:
 
 
 def _network(model: keras.Model) -> list[str]:
-    """A line for each layer, its kind and a digest, and one for how the layers hang together."""
+    """Returns the kind and a digest of each layer, and a line for the edges of the graph."""
     if not has_graph(model):
         return [f"weight of {v.dtype} {tuple(v.shape)}" for v in model.weights]
     config = _nameless(graph_config(model), {})
@@ -162,11 +161,11 @@ def _digest(config: Any) -> str:
 
 
 def _nameless(part: Any, numbers: Mapping[str, int]) -> Any:
-    """A config without the names of layers, and numbers where it says which layer feeds which.
+    """Returns a config without the names of layers; edges have their numbers instead.
 
     Args:
         part: any part of a config.
-        numbers: the places of the layers around it by their names.
+        numbers: the positions of the layers around it by their names.
     """
     if isinstance(part, (list, tuple)):
         return [_nameless(each, numbers) for each in part]
@@ -206,7 +205,12 @@ def _numbered(part: Any, numbers: Mapping[str, int]) -> Any:
 
 
 def _named(model: Any, way: str = "") -> Iterator[tuple[str, Any]]:
-    """The layers of a model and of models in it, by the names on the way to them."""
-    for layer in model.layers if has_graph(model) else ():
-        yield f"{way}{layer.name}", layer
-        yield from _named(layer, f"{way}{layer.name}/")
+    """Yields the layers of the graphs in a model, by the names on the way to them."""
+    if has_graph(model):
+        for layer in model.layers:
+            yield f"{way}{layer.name}", layer
+            if has_graph(layer):
+                yield from _named(layer, f"{way}{layer.name}/")
+    else:  # other layers go by their number, as in `by_place`
+        for number, layer in enumerate(model._layers):
+            yield from _named(layer, f"{way}{number}/")

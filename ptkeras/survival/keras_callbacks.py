@@ -1,4 +1,4 @@
-"""What has to survive of Keras's own callbacks, which have no `get_state`."""
+"""The state of Keras's own callbacks, which have no `get_state`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NETWORK = "network"
 class KerasState:
     """The state of one of Keras's own callbacks: its numbers, such as how long it has waited.
 
-    The best weights of `EarlyStopping` are part of it, with the network that they belong to, where
-    that has shrunk since.
+    The best weights of `EarlyStopping` are part of it, with the network that they belong to if that
+    has shrunk since.
 
     Args:
         callback: the callback.
@@ -32,39 +32,38 @@ class KerasState:
         self.callback = callback
 
     def get_state(self) -> dict[str, Any]:
-        """What JSON can hold."""
+        """Returns what JSON can hold."""
         return self._numbers() | self._network()
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Takes back what `get_state` returned.
 
-        A checkpoint may be somebody else's, so that only those numbers are set that the callback
-        has for a state, and no other attribute. Those that it has from `on_train_begin` on are left
-        out before that.
+        A checkpoint may be somebody else's, so that only the numbers that count are set, and no
+        other attribute. Those that the callback gets in `on_train_begin` are left out before that.
 
         Args:
             state: from a callback of the same class and arguments, maybe of another process.
 
         Raises:
-            ValueError: it holds anything else.
+            ValueError: If it holds anything else.
         """
         own, name = self._numbers(), type(self.callback).__name__
         if not isinstance(state, dict):
             raise ValueError(
                 f"The checkpoint holds {state!r} as the state of {name}, which has never written "
-                "that: delete the file to begin anew."
+                "that: delete the file to begin again."
             )
         numbers = {key: value for key, value in state.items() if key != _NETWORK}
         for key, value in numbers.items():
             if not _is_number(value) or (key not in own and hasattr(self.callback, key)):
                 raise ValueError(
                     f"The checkpoint would set '{key}' of {name} to {value!r}, which is no part of "
-                    "its state: delete the file to begin anew."
+                    "its state: delete the file to begin again."
                 )
         vars(self.callback).update({key: numbers[key] for key in own.keys() & numbers})
 
     def get_arrays(self) -> list[np.ndarray]:
-        """The best weights; none where the callback keeps none."""
+        """Returns the best weights, if the callback keeps any."""
         return list(getattr(self.callback, _BEST, None) or [])
 
     def set_arrays(self, arrays: list[np.ndarray], state: dict[str, Any]) -> None:
@@ -75,7 +74,7 @@ class KerasState:
             state: what `get_state` returned beside them.
 
         Raises:
-            ValueError: Keras refuses their network in safe mode.
+            ValueError: If Keras refuses their network in safe mode.
         """
         if not arrays:
             return
@@ -90,7 +89,7 @@ class KerasState:
         self.callback.best_weights = arrays
 
     def _numbers(self) -> dict[str, bool | int | float | None]:
-        """The attributes that count or measure: numbers, and None where there is none yet."""
+        """Returns the attributes that count or measure: numbers, and None for one not yet known."""
         arguments = _arguments(type(self.callback))
         return {
             name: value.item() if isinstance(value, np.generic) else value
@@ -113,6 +112,6 @@ def _is_number(value: Any) -> bool:
 
 
 def _arguments(cls: type) -> set[str]:
-    """The arguments of a class, those that it hands on to the classes it comes from among them."""
+    """Returns the arguments of a class and of the classes it comes from."""
     bases: tuple[Any, ...] = cls.__mro__[:-1]
     return {name for one in bases for name in inspect.signature(one.__init__).parameters}

@@ -4,57 +4,71 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import keras
+
+class InterruptedTrainingError(KeyboardInterrupt):
+    """A signal has ended the training; what was done is saved.
+
+    Args:
+        signal_number: the number of the signal.
+        ending: the rest of the sentence "Stopped by SIGTERM", such as "; the same call goes on from
+            epoch 3."
+
+    Attributes:
+        signal: the number of the signal.
+    """
+
+    __module__ = "ptkeras.survival"  # where users find it
+
+    def __init__(self, signal_number: int, ending: str) -> None:
+        super().__init__(f"Stopped by {signal.Signals(signal_number).name}{ending}")
+        self.signal = signal_number
+        self._ending = ending
+
+    def __reduce__(self) -> tuple[type, tuple[int, str]]:
+        return type(self), (self.signal, self._ending)
 
 
 class Signals:
-    """Notes the first SIGTERM or SIGINT that comes while a callback's `fit` runs.
+    """Notes the first SIGTERM or SIGINT that comes while a `fit` runs.
 
-    A second one does what it did before, and so does one that finds no such `fit` on the stack: an
-    exception may have ended it.
+    A second one does what it did before. So does one that comes after an exception has ended the
+    `fit`.
 
     Args:
-        callback: the callback; its model is the one whose `fit` counts.
+        in_fit: returns whether the `fit` runs.
 
     Attributes:
         received: the number of the signal, or None.
     """
 
-    def __init__(self, callback: keras.callbacks.Callback) -> None:
-        self.callback = callback
+    def __init__(self, in_fit: Callable[[], bool]) -> None:
         self.received: int | None = None
+        self._in_fit = in_fit
         self._former: dict[int, Any] = {}
 
     def catch(self) -> None:
-        """Begins to catch them, where that can be done: in the main thread."""
+        """Begins to catch signals in the main thread; no other thread can."""
         self.received = None
         if threading.current_thread() is threading.main_thread() and not self._former:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._former[number] = signal.signal(number, self._handle)
 
     def release(self) -> None:
-        """Leaves them to whoever had them before."""
+        """Leaves the signals to whoever had them before."""
         while self._former:
             number, handler = self._former.popitem()
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        fitting = self._is_fitting(frame)
         former = self._former.get(number)
         self.release()
-        if fitting:
+        if self._in_fit():
             self.received = number
         elif callable(former):
             former(number, frame)
         else:
             signal.raise_signal(number)
-
-    def _is_fitting(self, frame: FrameType | None) -> bool:
-        while frame is not None:
-            if frame.f_code.co_name == "fit" and frame.f_locals.get("self") is self.callback._model:
-                return True
-            frame = frame.f_back
-        return False

@@ -9,7 +9,7 @@ import pytest
 
 from ptkeras import cost
 from ptkeras.cli import train
-from ptkeras.from_scratch.gates import _Best
+from ptkeras.from_scratch.gate_search import GateSearch
 from ptkeras.methods import settings
 from ptkeras.methods.callbacks import pruning_from_scratch
 from ptkeras.models import build
@@ -96,7 +96,7 @@ def test_a_run_that_was_terminated_while_gates_were_learned_ends_the_same(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Best, "on_train_batch_end", terminate)
+        patch.setattr(GateSearch, "on_train_batch_end", terminate)
         assert run(folder) == 143
     assert "while gates were learned; the same call goes on from epoch 1" in capsys.readouterr().err
     assert (folder / "checkpoints" / "gates.keras").exists()
