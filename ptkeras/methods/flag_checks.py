@@ -50,5 +50,5 @@ def _check_devices(settings: Settings) -> None:
 
 
 def _default_folder(settings: Settings) -> str:
-    dataset = settings.dataset.replace("/", "-").replace(":", "-")
-    return f"runs/{dataset}_{settings.model}_{settings.method}_seed{settings.seed}"
+    name = f"{settings.dataset}_{settings.model}_{settings.method}_seed{settings.seed}"
+    return "runs/" + name.replace("/", "-").replace(":", "-")

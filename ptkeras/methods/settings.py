@@ -174,7 +174,9 @@ def table() -> FlagTable:
     sections = _common()
     for method in methods.registered().values():
         sections |= method.flags
-    return FlagTable("ptkeras.train", _INTRO, sections, complete)
+    return FlagTable(
+        "ptkeras.train", _INTRO, sections, complete, lambda settings: read_by(settings.method)
+    )
 
 
 def parse(arguments: Iterable[str]) -> Settings:

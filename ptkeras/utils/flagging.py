@@ -94,7 +94,10 @@ class Settings(flags.FlagValues):
             others = self.table.parse_text(text)
         except SettingsError as error:
             raise SettingsError(f"'{flagfile}' is not what a run left there: {error}") from error
+        read = self.table.read_by(self)
         for name, flag in self.table.flags.items():
+            if name not in read:
+                continue
             here, there = getattr(self, name), getattr(others, name)
             if here != there and not flag.is_apart:
                 return f"--{name} is {as_text(there)} there and {as_text(here)} here"
@@ -254,6 +257,7 @@ class FlagTable:
         sections: the flags, by title.
         complete: sets values that depend on others, and raises a SettingsError if values do not go
             together.
+        read_by: returns the names of the flags that a run with some settings reads; None for all.
     """
 
     def __init__(
@@ -262,12 +266,18 @@ class FlagTable:
         intro: Iterable[str],
         sections: Mapping[str, Iterable[Flag]],
         complete: Callable[[Settings], None] = lambda settings: None,
+        read_by: Callable[[Settings], Iterable[str]] | None = None,
     ) -> None:
         self.program = program
         self.intro = tuple(intro)
         self.sections = sections
         self.flags = {flag.name: flag for section in sections.values() for flag in section}
         self.complete = complete
+        self._read_by = read_by
+
+    def read_by(self, settings: Settings) -> set[str]:
+        """Returns the names of the flags that a run with some settings reads."""
+        return set(self.flags if self._read_by is None else self._read_by(settings))
 
     def parse(self, arguments: Iterable[str]) -> Settings:
         """Reads flags, flagfiles among them.

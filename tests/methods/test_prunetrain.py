@@ -82,3 +82,11 @@ def test_a_target_reaches_prunetrain():
     (callback,) = callbacks(["--target=0.3", "--of=params", "--interval=4", "--min_channels=2"])
     asked = {"target": 0.3, "of": "params", "interval": 4, "min_channels": 2}
     assert asked.items() <= callback.get_settings().items()
+
+
+def test_a_run_of_another_method_goes_on_though_its_file_has_flags_of_the_lasso(tmp_path):
+    former = "--method=dense\n--ratio=0.2\n--interval=10\n--threshold=0.0001\n"
+    (tmp_path / "flags.txt").write_text(former)
+    assert settings.parse(["--method=dense"]).difference(tmp_path / "flags.txt") is None
+    other = settings.parse(["--method=dense", "--epochs=7"])
+    assert other.difference(tmp_path / "flags.txt") == "--epochs is 60 there and 7 here"
