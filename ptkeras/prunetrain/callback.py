@@ -89,7 +89,11 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
     ```
 
     A training loop of one's own calls three methods: `bind` before the first step, `penalty` in the
-    loss, and `end_epoch`. With TensorFlow:
+    loss, and `end_epoch`; after each step of an optimizer that is not Keras's also `after_step`.
+    For a budget the penalty is 0, and `PruneTrain(target=0.5, epochs=60)` says how long the loop
+    is.
+
+    With TensorFlow:
 
     ```python
     pruning = ptkeras.PruneTrain(ratio=0.2, interval=10)
@@ -143,7 +147,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             step = make_step()
     ```
 
-    With PyTorch:
+    With PyTorch, where no loss of an earlier step may be held when `end_epoch` is called (its graph
+    remembers the shapes of the weights):
 
     ```python
     pruning.bind(model, loss=loss_fn(model(x[:64]), y[:64]))
@@ -153,6 +158,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             optimizer.zero_grad()
             (loss_fn(model(x_batch), y_batch) + pruning.penalty()).backward()
             optimizer.step()
+            pruning.after_step()
         if pruning.end_epoch(examples=len(x), last=epoch == 59):
             optimizer = torch.optim.SGD(model.parameters(), 0.1)
     ```

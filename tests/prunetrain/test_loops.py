@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import ptkeras
-from ptkeras import lasso
+from ptkeras import cost, lasso
 from tests.conftest import BACKEND
 from tests.digits_network import compiled, digits, network
 from tests.forced import Forced
@@ -96,13 +96,42 @@ def autograd(model, optimizer, pruning, x, y):
             loss = loss_of(y_batch, model(x_batch, training=True)) + pruning.penalty()
             loss.backward()
             optimizer.step()
+            pruning.after_step()
             losses.append(float(loss))
+            del loss  # PyTorch keeps the shapes of weights as long as a graph is held
         if pruning.end_epoch(examples=len(x), last=epoch == EPOCHS - 1):
             optimizer = make_optimizer()
     return losses
 
 
 train = {"tensorflow": gradient_tape, "jax": stateless, "torch": autograd}[BACKEND]
+
+
+def test_a_loop_meets_a_budget():
+    x, y = digits(192)
+    model, optimizer = network(16), keras.optimizers.SGD(0.05, momentum=0.9)
+    dense = cost.inference_flops(model)
+    pruning = ptkeras.PruneTrain(target=0.6, epochs=EPOCHS, verbose=0)
+    outputs = []
+    reconfigure = pruning.reconfigure
+
+    def compare(*args, **kwargs):
+        outputs.append(ops.convert_to_numpy(model(x[:8])))
+        changed = reconfigure(*args, **kwargs)
+        outputs.append(ops.convert_to_numpy(model(x[:8])))
+        return changed
+
+    pruning.reconfigure = compare
+    assert np.isfinite(train(model, optimizer, pruning, x, y)).all()
+    assert cost.inference_flops(model) / dense == pytest.approx(0.6, rel=0.02)
+    np.testing.assert_allclose(*outputs, atol=1e-4)
+    assert [change["epoch"] for change in pruning.reconfigurations] == [2]
+    assert "apply" not in vars(optimizer)
+
+
+def test_a_loop_has_to_say_how_long_it_is():
+    with pytest.raises(ValueError, match=r"received 0\. .*PruneTrain\(epochs=…\)"):
+        ptkeras.PruneTrain(target=0.6).bind(network(16), keras.optimizers.SGD(0.05))
 
 
 def test_a_loop_prunes():
