@@ -123,7 +123,7 @@ def test_a_loop_meets_a_budget():
 
     pruning.reconfigure = compare
     assert np.isfinite(train(model, optimizer, pruning, x, y)).all()
-    assert cost.inference_flops(model) / dense == pytest.approx(0.6, rel=0.02)
+    assert cost.inference_flops(model) / dense == pytest.approx(0.6, rel=0.03)
     np.testing.assert_allclose(*outputs, atol=1e-4)
     assert [change["epoch"] for change in pruning.reconfigurations] == [2]
     assert "apply" not in vars(optimizer)
