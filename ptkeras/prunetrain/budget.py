@@ -262,8 +262,10 @@ class BudgetSparsifier:
         alive = int((self._mask() & ~self._groups.zero()).sum())
         return f"{alive} of the channels that are shrunk are not zero yet"
 
-    def outcome(self, channel_map: ChannelMap, has_removed: bool) -> str | None:
+    def outcome(self, channel_map: ChannelMap, epochs: Epochs, has_removed: bool) -> str | None:
         """Returns a sentence about the end of a training that has not met the budget."""
+        if self.epochs is not None and epochs.trained < self.epochs:  # the end of a piece of it
+            return None
         everything = np.ones(len(channel_map), bool)
         left = self._budget.remaining(channel_map)(everything) / self._budget.cost
         if left <= self.target * 1.01:

@@ -391,8 +391,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if self._lasso is not None and epochs.trained > epochs.reconfigured and not epochs.is_piece:
             self._refresh()  # a callback before this one may have brought an earlier network back
             self.reconfigure(epochs.trained)
-        if not epochs.is_piece:
-            self._say(self._outcome())
+        self._say(self._outcome())
         self._leave()
 
     # What they are made of.
@@ -418,7 +417,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         """Returns a sentence about the end of the training, if it did not do what was wanted."""
         if self._lasso is None:
             self._refresh()  # a callback before this one may have brought an earlier network back
-        return self._sparsifier.outcome(self._map, bool(self.reconfigurations))
+        return self._sparsifier.outcome(self._map, self._epochs, bool(self.reconfigurations))
 
     def _learn_sizes(self) -> None:
         """Counts FLOPs at the sizes of the first batch, if the model leaves its own open."""

@@ -236,9 +236,9 @@ class LassoSparsifier:
         smallest = magnitudes[self._free & channel_map.prunable].min(initial=np.inf)
         return f"the smallest channel is at {smallest:.2g}, the threshold is {self.threshold:.2g}"
 
-    def outcome(self, channel_map: ChannelMap, has_removed: bool) -> str | None:
+    def outcome(self, channel_map: ChannelMap, epochs: Epochs, has_removed: bool) -> str | None:
         """Returns a sentence about the end of a training that has removed nothing."""
-        if has_removed:
+        if has_removed or epochs.is_piece:
             return None
         return (
             f"PruneTrain has removed nothing: {self.nothing_removed(channel_map)}. Train for more "

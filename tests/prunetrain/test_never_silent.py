@@ -66,10 +66,21 @@ def test_a_network_that_has_been_trained_is_recognised():
     assert callback.strength == 1e-3
 
 
+class StopEarly(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 1
+
+
 def test_a_target_that_was_not_reached_is_named(capsys):
-    callback = ptkeras.PruneTrain(target=0.5, epochs=10)
-    fit(callback, epochs=2)
+    x, y = digits(128)
+    callbacks = [ptkeras.PruneTrain(target=0.5, interval=5), StopEarly()]
+    compiled().fit(x, y, epochs=10, verbose=0, callbacks=callbacks)
     assert "has not met its target" in capsys.readouterr().out
+
+
+def test_the_end_of_a_piece_is_no_end(capsys):
+    fit(ptkeras.PruneTrain(target=0.5, epochs=10), epochs=2)
+    assert "target" not in capsys.readouterr().out
 
 
 def test_channels_that_cannot_be_brought_to_zero_are_counted():
