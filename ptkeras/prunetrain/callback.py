@@ -323,8 +323,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         refresh_functions(self.model)
         self._is_first_epoch, self._is_checked = True, False
         self._has_looked = self._epochs.trained > 0
-        optimizer = getattr(self.model, "optimizer", None)
-        self._steps_before = 0 if optimizer is None else int(optimizer.iterations)
+        self._steps_before = self._steps()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts counting the examples of the epoch."""
@@ -409,9 +408,13 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         optimizer = getattr(self.model, "optimizer", None)
         if self._lasso is None or not self.strength or optimizer is None:
             return
-        steps = int(optimizer.iterations) - self._steps_before
-        ahead = steps * max(self._epochs.planned, self.interval)
+        ahead = (self._steps() - self._steps_before) * max(self._epochs.planned, self.interval)
         _warn(too_far(self._map, self._free, self.strength, optimizer, ahead))
+
+    def _steps(self) -> int:
+        """Returns the number of steps that the optimizer of the model in `fit` has made."""
+        optimizer = getattr(self.model, "optimizer", None)
+        return 0 if optimizer is None else int(keras.ops.convert_to_numpy(optimizer.iterations))
 
     def _outcome(self) -> str | None:
         """Returns a sentence about the end of the training, if it did not do what was wanted."""

@@ -12,6 +12,7 @@ from keras import layers
 import ptkeras
 from ptkeras import Survival, cost
 from ptkeras.channels import trace
+from ptkeras.multi_worker.replicas import average_statistics
 from ptkeras.prunetrain.schedule import stages
 from tests.digits_network import compiled, digits
 from tests.stopping import StopAt, StoppedError, assert_same, new_process
@@ -73,6 +74,7 @@ class Outputs(keras.callbacks.Callback):
         self.inputs, self.kept = inputs, []
 
     def on_epoch_end(self, epoch, logs=None):
+        average_statistics(self.model)  # as every evaluation does
         self.kept.append(keras.ops.convert_to_numpy(self.model(self.inputs, training=False)))
 
 
