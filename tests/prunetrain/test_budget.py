@@ -123,6 +123,7 @@ def test_with_any_optimizer(optimizer):
     assert cost.inference_flops(model) / dense == pytest.approx(0.4, rel=0.01)
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16", "float64"])
 def test_policies(policy):
     keras.config.set_dtype_policy(policy)
@@ -166,6 +167,7 @@ def test_layers_may_be_left_alone_or_get_a_share_of_their_own():
     assert model.get_layer("conv1").filters == 24
 
 
+@pytest.mark.compiles_much
 @pytest.mark.parametrize("stop", range(4))
 def test_a_training_that_is_stopped_ends_as_one_that_is_not(tmp_path, stop):
     x, y = digits(128)
@@ -183,6 +185,7 @@ def test_a_training_that_is_stopped_ends_as_one_that_is_not(tmp_path, stop):
     assert_same(run(tmp_path / "parts.keras"), whole)
 
 
+@pytest.mark.compiles_much
 def test_in_pieces_it_is_told_how_long_the_training_is():
     x, y = digits(128)
     model = compiled(normed())
@@ -195,6 +198,7 @@ def test_in_pieces_it_is_told_how_long_the_training_is():
         compiled(normed()).fit(x, y, verbose=0, callbacks=[ptkeras.PruneTrain(target=0.5)])
 
 
+@pytest.mark.compiles_much
 def test_a_file_that_is_saved_meanwhile_loads_without_ptkeras(tmp_path):
     x, y = digits(128)
     model = compiled(normed())
