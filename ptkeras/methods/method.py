@@ -137,6 +137,14 @@ class Method:
         """
         return {}
 
+    def has_threshold(self, flags: Mapping[str, str]) -> bool:
+        """Returns whether a run with some flags removes channels under a threshold.
+
+        Args:
+            flags: what is in `flags.txt`, by name.
+        """
+        return self.threshold is not None
+
     def figures(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what its runs are compared by, if it differs from the figures of all methods.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ptkeras.methods.method import INTERVAL, Method, Start
 from ptkeras.utils.flagging import (
@@ -138,6 +139,10 @@ class PruneTrain(Method):
                 "channels and to take them to zero."
             )
 
+    def has_threshold(self, flags: Mapping[str, str]) -> bool:
+        """Returns whether a run was of the group lasso."""
+        return "target" not in flags
+
     def check_devices(self, settings: Settings, replicas: int) -> None:
         """Checks that the devices can share every batch, as it grows."""
         from ptkeras.prunetrain.batching import GRANULARITY
@@ -156,7 +161,7 @@ class PruneTrain(Method):
         from ptkeras import prunetrain
 
         if settings.target is None:
-            way = {name: getattr(settings, name) for name in (*_PAPERS, "measure")}
+            way: dict[str, Any] = {name: getattr(settings, name) for name in (*_PAPERS, "measure")}
         else:
             way = {"target": settings.target, "of": settings.of}
         pruning = prunetrain.PruneTrain(

@@ -406,8 +406,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         """Warns if the lasso will remove nothing, as soon as the number of steps is known."""
         self._has_looked = True
         optimizer = getattr(self.model, "optimizer", None)
-        if self._lasso is None or not self.strength or optimizer is None:
-            return
+        if self._lasso is None or not self.strength or optimizer is None or self._epochs.is_piece:
+            return  # nobody knows how long a training in pieces is
         ahead = (self._steps() - self._steps_before) * max(self._epochs.planned, self.interval)
         _warn(too_far(self._map, self._free, self.strength, optimizer, ahead))
 

@@ -84,7 +84,7 @@ class Run:
     def threshold(self) -> float | None:
         """The sparsity threshold, where the method has one."""
         flag = self.method.threshold
-        if flag is None or flag not in self.flags:
+        if flag is None or not self.method.has_threshold(self.flags):
             return None
         return _cell("flags.txt", "threshold", self.flags[flag])
 
