@@ -16,13 +16,14 @@ from ptkeras.prunetrain.epochs import Epochs
 from ptkeras.prunetrain.schedule import Stage, stages
 from ptkeras.prunetrain.shrinking import Shrinkage
 from ptkeras.prunetrain.zeroing import ZeroingGroups, zeroing_groups
-from ptkeras.pruning.budget import Budget, Request, criterion_of
+from ptkeras.pruning.budget import Budget, Request, check, criterion_of
 from ptkeras.surgery.places import by_place
 from ptkeras.surgery.variables import Gate
 from ptkeras.utils.arguments import check_count, check_number
 from ptkeras.utils.arrays import numbers
 
 _CALLER = "PruneTrain"
+_MISSED = 1.01  # times the target
 _ZERO_BEFORE = 0.9  # the part of a stage after which its channels are zero: the rest adapts to it
 
 
@@ -52,6 +53,8 @@ class BudgetSparsifier:
         input_shape: Any = None,
     ) -> None:
         check_number("target of PruneTrain", target, lambda t: 0 < t < 1, "over 0 and under 1")
+        named = of in ("flops", "params", "channels")
+        check(_CALLER, "of", of, named, '"flops", "params" or "channels"')
         self.target = float(target)
         self.interval = (
             None if interval is None else check_count("interval of PruneTrain", interval)
@@ -89,6 +92,7 @@ class BudgetSparsifier:
         self.scores = np.zeros(0)
         self._overridden: dict[str, int] = {}
         self._done = 0  # stages that are over
+        self._last = 0  # epochs trained in the end
         self._chosen: dict[str, list[int]] = {}  # by place, of what is being taken to zero
         self._left: list[float] = []  # steps that remain, by optimizer, when last set or saved
         self._started: list[float] = []  # the same at the start of the epoch
@@ -102,6 +106,7 @@ class BudgetSparsifier:
             "cost": self.cost,
             "overridden": self._overridden,
             "stages": self.stages,
+            "last": self._last,
             "done": self._done,
             "chosen": self._chosen,
             "left": self._read_left(),
@@ -115,6 +120,7 @@ class BudgetSparsifier:
         self.stages = [Stage(*stage) for stage in state["stages"]]
         self._done, self._chosen, self._left = state["done"], state["chosen"], state["left"]
         self._started, self._steps = state["started"], state["steps"]
+        self._last = state["last"]
         self._resume()
 
     def free(self, channel_map: ChannelMap) -> np.ndarray:
@@ -132,16 +138,19 @@ class BudgetSparsifier:
         request = dataclasses.replace(self._request, model=channel_map.model)
         self._budget = Budget(request, channel_map)
         if self.cost is None:
-            self.cost, self._overridden = self._budget.cost, self._budget.overridden
             self._budget.keep(channel_map, held=~self._groups.free)
-        else:
-            self._budget.cost, self._budget.overridden = self.cost, self._overridden
+            self.cost, self._overridden = self._budget.cost, self._budget.overridden
+            return
+        self._budget.cost, self._budget.overridden = self.cost, self._overridden
+        if self.is_over and self._left_of(channel_map) > self.target * _MISSED:
+            self.stages, self._done = [], 0  # an earlier network was brought back
 
     def plan(self, epochs: Epochs) -> None:
         """Plans the stages of the training, unless they are planned."""
         if not self.stages:
-            last = epochs.planned if self.epochs is None else self.epochs
-            self.stages = stages(epochs.trained, last, self.target, self.interval)
+            first = max(epochs.trained, epochs.first)
+            self._last = epochs.planned if self.epochs is None else self.epochs
+            self.stages = stages(first, self._last, self.target, self.interval)
 
     @property
     def is_over(self) -> bool:
@@ -193,7 +202,7 @@ class BudgetSparsifier:
 
     def removes_after(self, epochs: Epochs) -> bool:
         """Returns whether the channels at hand are to be zero after the epoch just trained."""
-        return bool(self._chosen) and epochs.trained >= self.stages[self._done].remove
+        return bool(self._chosen) and epochs.trained >= self.stages[self._done].remove_after
 
     def keep(self, channel_map: ChannelMap) -> np.ndarray:
         """Returns the channels that were not chosen; all of them until all of those are zero."""
@@ -226,30 +235,53 @@ class BudgetSparsifier:
         """Returns no selections."""
         return {}
 
-    def count_epoch(self) -> None:
-        """Counts the steps of an epoch, by which it is known how many the next ones have."""
+    def count_epoch(self, is_loop: bool = False) -> None:
+        """Counts the steps of an epoch, by which it is known how many the next ones have.
+
+        Raises:
+            ValueError: If a loop of the user's own has made none.
+        """
         left = self._read_left()
         if len(left) != len(self._started):  # it acts no longer
             return
         self._steps = [before - now for before, now in zip(self._started, left, strict=True)]
         self._started = left
+        if is_loop and left and not any(self._steps):
+            raise ValueError(
+                "PruneTrain has seen no step in this epoch: train by the Keras optimizer that bind "
+                "was given, or call after_step() after each step of another one."
+            )
 
-    def after_epoch(self, channel_map: ChannelMap, epochs: Epochs) -> str | None:
-        """Chooses the channels of the next stage, if it is time, and returns a line about it."""
-        if self.is_over or self._chosen or epochs.trained < self.stages[self._done].choose:
+    def after_epoch(self, channel_map: ChannelMap, epochs: Epochs, pace: float = 1.0) -> str | None:
+        """Chooses the channels of the next stage, if it is time, and returns a line about it.
+
+        Args:
+            channel_map: the channels of the model.
+            epochs: the epochs so far.
+            pace: the number of steps of the next epoch over that of the last one.
+        """
+        if self.is_over or self._chosen or epochs.trained >= self._last:
             return None
         stage = self.stages[self._done]
+        if epochs.trained < stage.choose_after:
+            return None
+        if np.isnan(self._request.criterion(channel_map)).any():
+            return f"PruneTrain, epoch {epochs.trained}: no channels are chosen: weights are NaN."
         is_last = self._done == len(self.stages) - 1
-        keep = self._budget.keep(channel_map, stage.progress, ~self._groups.free, fill=is_last)
+        try:
+            keep = self._budget.keep(channel_map, stage.progress, ~self._groups.free, fill=is_last)
+        except ValueError as error:  # out of reach now: what was trained is not to be lost
+            self._done = len(self.stages)
+            return f"PruneTrain, epoch {epochs.trained}: no more channels are chosen. {error}"
         if keep.all():
             self._done += 1
             return None
-        self._choose(~keep, max(1, stage.remove - epochs.trained))
+        self._choose(~keep, max(1, stage.remove_after - epochs.trained) * pace)
         count, total = int((~keep).sum()), int((self._groups.free & channel_map.prunable).sum())
-        left = self._budget.remaining(channel_map)(keep) / self._budget.cost
+        left = self._left_of(channel_map, keep)
         return (
             f"PruneTrain, epoch {epochs.trained}: {count} of {total} channels shrink to zero until "
-            f"the end of epoch {max(stage.remove, epochs.trained + 1)}, which leaves {left:.1%} of "
+            f"the end of epoch {max(stage.remove_after, epochs.trained + 1)}, which leaves {left:.1%} of "
             f"the {self._request.of}."
         )
 
@@ -260,21 +292,31 @@ class BudgetSparsifier:
     def nothing_removed(self, channel_map: ChannelMap) -> str:
         """Returns why nothing has been removed, as the end of a sentence."""
         alive = int((self._mask() & ~self._groups.zero()).sum())
-        return f"{alive} of the channels that are shrunk are not zero yet"
+        why = "yet"
+        if all(left <= 0 for left in self._read_left()):
+            why = "although their steps are over: put PruneTrain before callbacks that set weights"
+        return f"{alive} of the channels that are shrunk are not zero {why}"
 
     def outcome(self, channel_map: ChannelMap, epochs: Epochs, has_removed: bool) -> str | None:
         """Returns a sentence about the end of a training that has not met the budget."""
         if self.epochs is not None and epochs.trained < self.epochs:  # the end of a piece of it
             return None
-        everything = np.ones(len(channel_map), bool)
-        left = self._budget.remaining(channel_map)(everything) / self._budget.cost
-        if left <= self.target * 1.01:
+        left = self._left_of(channel_map)
+        if left <= self.target * _MISSED:
             return None
+        cause = (
+            "An earlier network was brought back" if self.is_over else "The training ended early"
+        )
         return (
             f"PruneTrain has not met its target: {left:.1%} of the {self._request.of} are left, "
-            f"{self.target:.1%} were wanted. The training ended before its planned end, or an "
-            "earlier network was brought back: train on, or prune the rest by ptkeras.prune."
+            f"{self.target:.1%} were wanted. {cause}: call fit again, or prune the rest by "
+            "ptkeras.prune."
         )
+
+    def _left_of(self, channel_map: ChannelMap, keep: np.ndarray | None = None) -> float:
+        """Returns the share of the cost that is left, of the model or of what a mask keeps."""
+        keep = np.ones(len(channel_map), bool) if keep is None else keep
+        return self._budget.remaining(channel_map)(keep) / self._budget.cost
 
     def _mask(self) -> np.ndarray:
         """Returns the channels that are chosen, a bool per channel."""
@@ -287,7 +329,7 @@ class BudgetSparsifier:
                 mask[row.channels[positions]] = True
         return mask
 
-    def _choose(self, chosen: np.ndarray, epochs: int) -> None:
+    def _choose(self, chosen: np.ndarray, epochs: float) -> None:
         places = {id(v): place for place, v in by_place(self._map.model).items()}
         known = np.zeros(len(chosen), bool)
         for row in self._map.slices:
@@ -295,8 +337,8 @@ class BudgetSparsifier:
             if new.size and id(row.variable) in places:
                 self._chosen[f"{places[id(row.variable)]}:{row.axis}"] = new.tolist()
                 known[row.channels[new]] = True
-        steps = _ZERO_BEFORE * epochs
-        self._left = [max(1.0, round(steps * own)) for own in self._steps]
+        steps = max(1.0, round(_ZERO_BEFORE * epochs * max(self._steps, default=0.0)))
+        self._left = [steps] * len(self._shrinkages)
         self._started = list(self._left)
         self._resume()
 
@@ -307,8 +349,9 @@ class BudgetSparsifier:
         """Has the optimizers at hand go on from the state, if there are any."""
         if not self._shrinkages:
             return
-        if len(self._left) != len(self._shrinkages):
-            self._left = self._started = [0.0] * len(self._shrinkages)
+        if len(self._left) != len(self._shrinkages):  # new, or compiled again meanwhile
+            self._left = [max(self._left, default=0.0)] * len(self._shrinkages)
+            self._started = list(self._left)
         mask = self._mask().astype("float32")
         for shrinkage, left in zip(self._shrinkages, self._left, strict=True):
             shrinkage.chosen.assign(mask)

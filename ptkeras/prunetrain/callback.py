@@ -77,6 +77,9 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
     that an exception ends leaves the optimizer as it trains; `ptkeras.lasso.detach(model)` takes
     off what was put on it.
 
+    `EarlyStopping(restore_best_weights=True)` may bring back a network from before the target was
+    met; give it `start_from_epoch`, a third of the epochs.
+
     To go on with a training of which only the model is left, give the λ that it had as `strength`,
     and set `callback.training_flops` to what it has spent.
 
@@ -147,8 +150,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             step = make_step()
     ```
 
-    With PyTorch, where no loss of an earlier step may be held when `end_epoch` is called (its graph
-    remembers the shapes of the weights):
+    With PyTorch:
 
     ```python
     pruning.bind(model, loss=loss_fn(model(x[:64]), y[:64]))
@@ -189,7 +191,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         model: the model to prune, a part of the one in `fit`; None for that one as a whole.
         monitor: the name that the loss CE has in the logs, "loss" if left out.
         input_shape: shape of one example, without the batch axis, for a model that leaves sizes of
-            its inputs open: its FLOPs depend on them. None for those of the first batch.
+            its inputs open: its FLOPs depend on them. None for those of the first batch, which come
+            too late for a target.
         target: the share of the cost that is left in the end, over 0 and under 1.
         of: what `target` is a share of: `"flops"` of one forward pass, `"params"` or `"channels"`.
         leave_alone: names or paths of layers that lose no channel, see `ptkeras.prune`.
@@ -376,7 +379,11 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._epochs.end_epoch(epoch)
         if not self._has_looked:
             self._look_ahead()
-        self._end_epoch(always=self._epochs.is_last or self._lasso is None)
+        try:
+            self._end_epoch(always=self._epochs.is_last or self._lasso is None)
+        except ValueError:
+            self._leave()
+            raise
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Takes the lasso off the finished model.
@@ -390,7 +397,10 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if self._lasso is not None and epochs.trained > epochs.reconfigured and not epochs.is_piece:
             self._refresh()  # a callback before this one may have brought an earlier network back
             self.reconfigure(epochs.trained)
-        self._say(self._outcome())
+        if self._lasso is None:  # what was asked for did not come
+            _warn(self._outcome())
+        else:
+            self._say(self._outcome())
         self._leave()
 
     # What they are made of.
@@ -461,6 +471,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if self._is_checked or (not is_over and any(step.was_called for step in steps)):
             return
         if not steps and self._lasso is None:  # the target is met
+            self._is_checked = True
             return
         what, remedy = "shrinking of PruneTrain", "PruneTrain.bind"
         if self._lasso is not None:

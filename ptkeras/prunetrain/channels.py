@@ -187,11 +187,12 @@ class ChannelPruning:
         Returns:
             Whether the model has changed.
         """
-        self._sparsifier.count_epoch()
-        changed = False
+        self._sparsifier.count_epoch(is_loop=not self._is_in_fit)
+        changed, scale = False, self.batch_scale
         if self._sparsifier.removes_after(self._epochs):
             changed = self.reconfigure(self._epochs.trained, always=always)
-        self._say(self._sparsifier.after_epoch(self._map, self._epochs))
+        pace = scale / self.batch_scale
+        self._say(self._sparsifier.after_epoch(self._map, self._epochs, pace))
         return changed
 
     def _say(self, line: str | None) -> None:

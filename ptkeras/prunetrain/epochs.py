@@ -17,11 +17,12 @@ class Epochs:
     Attributes:
         trained: the number of epochs trained.
         reconfigured: the number of epochs trained before the last reconfiguration.
+        first: the number of epochs before this call of `fit`, by Keras's numbers.
     """
 
     def __init__(self, interval: int) -> None:
         self.interval = interval
-        self.trained = self.reconfigured = 0
+        self.trained = self.reconfigured = self.first = 0
         self._offset = 0  # what is added to Keras's number of an epoch
         self._start = 0  # epochs trained before this call of fit
         self._planned = 0  # epochs trained when this call of fit ends
@@ -55,6 +56,7 @@ class Epochs:
                 self._offset = 0
             self._start = self._offset + epoch if self.trained else 0
         self._continues = False
+        self.first = self._offset + epoch
         self._planned = self._offset + epochs
 
     @property

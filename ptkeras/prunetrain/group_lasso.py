@@ -183,7 +183,7 @@ class LassoSparsifier:
                 total = total + GroupLasso(strength, groups)(value)
         return total
 
-    def count_epoch(self) -> None:
+    def count_epoch(self, is_loop: bool = False) -> None:
         """Has nothing to count."""
 
     def removes_after(self, epochs: Epochs) -> bool:
@@ -221,7 +221,7 @@ class LassoSparsifier:
     def removed(self) -> None:
         """Has nothing to do: the lasso acts on."""
 
-    def after_epoch(self, channel_map: ChannelMap, epochs: Epochs) -> str | None:
+    def after_epoch(self, channel_map: ChannelMap, epochs: Epochs, pace: float = 1.0) -> str | None:
         """Decides nothing."""
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,9 +36,13 @@ class LoopPruning(ChannelPruning):
         self._is_in_fit = False
         self._optimizer = optimizer
         self._forget_other_model(model)
-        self._take(model, model, optimizer)
+        try:
+            self._take(model, model, optimizer)
+            self._sparsifier.plan(self._epochs)
+        except BaseException:
+            self._sparsifier.detach(model, model)
+            raise
         self._is_bound = True
-        self._sparsifier.plan(self._epochs)
         if self._lasso is not None and self.strength is None and loss is not None:
             value = float(ops.convert_to_numpy(loss))
             what = f"The loss given to PruneTrain.bind is {value}"
@@ -121,7 +126,13 @@ class LoopPruning(ChannelPruning):
         self._epochs.trained += 1
         if last and self._lasso is not None:
             return self.reconfigure(self._epochs.trained)
-        return self._end_epoch(always=self._lasso is None)
+        changed = self._end_epoch(always=self._lasso is None)
+        if last:
+            sentence = self._sparsifier.outcome(self._map, self._epochs, changed)
+            if sentence is not None:
+                warnings.warn(sentence, stacklevel=2)
+            self._sparsifier.detach(self._pruned, self._pruned)
+        return changed
 
     def figures(self) -> dict[str, float]:
         """Returns what the logs of `fit` get: `lasso`, `channels`, `params` and the FLOPs."""

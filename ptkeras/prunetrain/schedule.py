@@ -14,13 +14,13 @@ class Stage(NamedTuple):
     """One step on the way to the target.
 
     Attributes:
-        choose: the number of epochs after which channels are chosen.
-        remove: the number of epochs after which they are zero and are removed.
+        choose_after: the number of epochs after which channels are chosen.
+        remove_after: the number of epochs after which they are zero and are removed.
         progress: the part of what is to go in all that is gone then.
     """
 
-    choose: int
-    remove: int
+    choose_after: int
+    remove_after: int
     progress: float
 
 

@@ -143,7 +143,8 @@ class Budget:
         keep = plan.fit(remaining, goal)
         if keep is None:
             raise ValueError(self._out_of_reach(remaining(plan.keep(len(plan.order)))))
-        return plan.filled(keep, remaining, goal) if fill else keep
+        # Where a cost is counted on the graph as it would be, a search would take hours.
+        return plan.filled(keep, remaining, goal) if fill and self._is_quick else keep
 
     def _quotas(self, channel_map: ChannelMap, progress: float) -> dict[str, tuple]:
         quotas = {}
@@ -165,7 +166,7 @@ class Budget:
 
     def remaining(self, channel_map: ChannelMap) -> Callable[[np.ndarray], float]:
         """Returns what a keep mask leaves of the cost that the target is a share of."""
-        request = self.request
+        request, self._is_quick = self.request, True
         if request.of == "channels":
             counted = ~channel_map.frozen & ~_left_alone(request, channel_map)
             for channels in _overridden(request, channel_map).values():
@@ -177,6 +178,8 @@ class Budget:
         prediction = Prediction(channel_map, request.input_shape)
         if prediction.exact:
             return lambda keep: prediction.weighted_macs(keep, weights)
+
+        self._is_quick = False
 
         # Products without a kernel (attention scores) are counted on the graph as it would be.
         def left(keep: np.ndarray) -> float:

@@ -103,7 +103,8 @@ class _Former:
         if self.value is None:
             _set(self.variable, np.zeros(self.shape, _numpy_type(self.variable)))
         elif keras.config.backend() == "torch":
-            self.variable._value.grad, self.variable._value.data = self.grad, self.value
+            _set_data(self.variable._value, self.value)
+            self.variable._value.grad = self.grad
         else:
             self.variable._value = self.value
         self.variable._shape = self.shape
@@ -120,12 +121,25 @@ def _set(variable: keras.Variable, values: np.ndarray) -> None:
         parameter = variable._value
         with torch.no_grad():
             new = variable._convert_to_tensor(values, dtype=variable._dtype).to(parameter.device)
-        parameter.grad = None
-        parameter.data = new
+        _set_data(parameter, new)
     else:
         with _without_name_scope(), _as_watched(variable):
             variable._initialize(_native(variable, values))
     variable._shape = tuple(values.shape)
+
+
+def _set_data(parameter: Any, value: Any) -> None:
+    """Gives a parameter of PyTorch another tensor, maybe of another shape.
+
+    While a graph that has read the parameter is alive, because somebody holds the last loss,
+    PyTorch keeps the accumulator of its gradient, with the former shape, unless the type changes.
+    """
+    import torch
+
+    parameter.grad = None
+    other = torch.float32 if parameter.dtype == torch.float64 else torch.float64
+    parameter.data = torch.empty(0, dtype=other, device=parameter.device)
+    parameter.data = value
 
 
 def _native(variable: keras.Variable, values: np.ndarray) -> Any:

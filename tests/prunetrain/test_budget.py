@@ -224,6 +224,47 @@ def test_a_fit_that_breaks_leaves_nothing_that_shrinks():
     assert cost.inference_flops(model) / dense == pytest.approx(0.5, rel=0.01)
 
 
+@pytest.mark.compiles_much
+def test_a_training_that_goes_on_is_planned_from_where_it_is():
+    x, y = digits(128)
+    model = compiled(normed())
+    dense = cost.inference_flops(model)
+    callback = ptkeras.PruneTrain(target=0.5, verbose=0)
+    model.fit(x, y, 32, initial_epoch=26, epochs=30, verbose=0, callbacks=[callback])
+    assert cost.inference_flops(model) / dense == pytest.approx(0.5, rel=0.01)
+    with pytest.raises(ValueError, match=r"two epochs and more.*received 1"):
+        callback = ptkeras.PruneTrain(target=0.5, verbose=0)
+        model.fit(x, y, initial_epoch=29, epochs=30, verbose=0, callbacks=[callback])
+    assert "apply" not in vars(model.optimizer)
+
+
+class Falls(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        logs["falls"] = -epoch
+
+
+@pytest.mark.compiles_much
+def test_a_target_that_an_earlier_network_undoes_is_met_by_the_next_fit():
+    x, y = digits(128)
+    model = compiled(normed())
+    dense = cost.inference_flops(model)
+    callback = ptkeras.PruneTrain(target=0.5, verbose=0)
+    best = keras.callbacks.EarlyStopping("falls", mode="max", patience=9, restore_best_weights=True)
+    with pytest.warns(UserWarning, match="has not met its target.*earlier network was brought"):
+        model.fit(x, y, 32, epochs=4, verbose=0, callbacks=[Falls(), best, callback])
+    model.fit(x, y, 32, epochs=4, verbose=0, callbacks=[callback])
+    assert cost.inference_flops(model) / dense == pytest.approx(0.5, rel=0.01)
+
+
+def test_numbers_that_are_none_end_nothing(capsys):
+    x, y = digits(64)
+    model = compiled(normed())
+    with pytest.warns(UserWarning, match="has not met its target"):
+        model.fit(x * np.nan, y, epochs=3, verbose=0, callbacks=[ptkeras.PruneTrain(target=0.5)])
+    assert "no channels are chosen: weights are NaN" in capsys.readouterr().out
+    assert "apply" not in vars(model.optimizer)
+
+
 def test_a_target_out_of_reach_is_named_before_the_training():
     x, y = digits(64)
     model = compiled(normed())
@@ -243,7 +284,8 @@ def test_a_target_out_of_reach_is_named_before_the_training():
         ({"target": "half"}, "received 'half'"),
         ({"target": 0.5, "epochs": 0}, "epochs of PruneTrain must be a whole number from 1"),
         ({"target": 0.5, "interval": 0}, "interval of PruneTrain must be a whole number from 1"),
-        ({"of": "weights"}, 'of of PruneTrain must be "channels", "flops"'),
+        ({"of": "weights"}, 'of of PruneTrain must be "flops", "params" or "channels"'),
+        ({"of": "latency"}, "received 'latency'"),
         ({"leave_alone": "conv"}, "leave_alone of PruneTrain must be a list of layer names"),
     ],
 )
@@ -260,11 +302,11 @@ def test_wrong_arguments_are_named(arguments, says):
 )
 def test_stages_follow_each_other_and_leave_time(first, epochs, target, interval):
     plan = stages(first, first + epochs, target, interval)
-    assert all(one.choose < one.remove for one in plan)
-    assert all(one.remove <= other.choose for one, other in itertools.pairwise(plan))
-    assert first < plan[0].choose and plan[-1].remove <= first + epochs
+    assert all(one.choose_after < one.remove_after for one in plan)
+    assert all(one.remove_after <= other.choose_after for one, other in itertools.pairwise(plan))
+    assert first < plan[0].choose_after and plan[-1].remove_after <= first + epochs
     assert plan[-1].progress == pytest.approx(1)
     progress = [stage.progress for stage in plan]
     assert progress == sorted(progress) and progress[0] > 0
     if epochs >= 10 and interval is None:
-        assert plan[-1].remove - first <= 0.4 * epochs
+        assert plan[-1].remove_after - first <= 0.4 * epochs

@@ -97,8 +97,7 @@ def autograd(model, optimizer, pruning, x, y):
             loss.backward()
             optimizer.step()
             pruning.after_step()
-            losses.append(float(loss))
-            del loss  # PyTorch keeps the shapes of weights as long as a graph is held
+            losses.append(float(loss))  # whose graph is held, and with it what PyTorch knew
         if pruning.end_epoch(examples=len(x), last=epoch == EPOCHS - 1):
             optimizer = make_optimizer()
     return losses
