@@ -279,10 +279,10 @@ class BudgetSparsifier:
         self._choose(~keep, max(1, stage.remove_after - epochs.trained) * pace)
         count, total = int((~keep).sum()), int((self._groups.free & channel_map.prunable).sum())
         left = self._left_of(channel_map, keep)
+        until = max(stage.remove_after, epochs.trained + 1)
         return (
             f"PruneTrain, epoch {epochs.trained}: {count} of {total} channels shrink to zero until "
-            f"the end of epoch {max(stage.remove_after, epochs.trained + 1)}, which leaves {left:.1%} of "
-            f"the {self._request.of}."
+            f"the end of epoch {until}, which leaves {left:.1%} of the {self._request.of}."
         )
 
     def figures(self, channel_map: ChannelMap) -> dict[str, float]:

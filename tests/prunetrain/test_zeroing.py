@@ -64,7 +64,7 @@ def check_networks(kind, count):
 @pytest.mark.filterwarnings("ignore:No rule says")
 @pytest.mark.parametrize("kind", [Images, Sequences, Vectors])
 def test_a_zero_group_of_any_network_goes_without_loss(kind):
-    check_networks(kind, 5 if TRIES_FEW else 15)
+    check_networks(kind, 5 if TRIES_FEW else 10)
 
 
 @pytest.mark.slow
