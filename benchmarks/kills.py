@@ -38,7 +38,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 MOMENTS = ("any", "reconfiguration", "checkpoint", "start")
 INTERVAL = 2
 EPOCH = re.compile(r"Epoch (\d+)/")
-RECONFIGURED = re.compile(r"PruneTrain, epoch (\d+):")
+RECONFIGURED = re.compile(r"PruneTrain, epoch (\d+): channels")
 
 
 def command(folder, epochs):

@@ -15,7 +15,6 @@ told in each round from the median of some steps of the dense network.
 import argparse
 import contextlib
 import copy
-import importlib
 import statistics
 import time
 from unittest import mock
@@ -28,18 +27,16 @@ from benchmarks import _training, measuring
 from ptkeras import lasso
 from ptkeras.channels import trace
 from ptkeras.importance import kernel_slices
+from ptkeras.prunetrain import channels
+from ptkeras.prunetrain.group_lasso import LassoSparsifier
 
 CIFAR_IMAGES = 50_000
 DENSE_STEPS = 5  # whose median tells how long an epoch is
 STRENGTH = 1e-5  # of the lasso
-surgery = importlib.import_module("ptkeras.surgery.reconfigure")  # the function has that name too
 # What is timed inside `PruneTrain.reconfigure`: (where the name is looked up, the name).
 PARTS = {
-    "decide": (ptkeras.PruneTrain, "_decide"),
-    "rebuild": (surgery, "rebuild"),
-    "carry over weights": (surgery, "carry_weights"),
-    "adopt": (surgery, "adopt"),
-    "carry over slots": (surgery, "_refresh_training"),
+    "decide": (LassoSparsifier, "keep"),
+    "resize": (channels, "remove"),
     "look at the result": (ptkeras.PruneTrain, "_refresh"),
 }
 
@@ -74,8 +71,7 @@ def silence(model, share):
 
 def reconfigured(model, data):
     """Seconds of each part of a reconfiguration and of what comes first after it; and of a step."""
-    callback = ptkeras.PruneTrain(verbose=0)
-    callback.strength = STRENGTH
+    callback = ptkeras.PruneTrain(strength=STRENGTH, verbose=0)
     callback.set_model(model)
     callback.set_params({"epochs": 100})
     callback.on_train_begin()
