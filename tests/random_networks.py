@@ -2,6 +2,7 @@
 
 import functools
 
+import hypothesis
 import hypothesis.strategies as st
 import keras
 import numpy as np
@@ -666,6 +667,13 @@ def in_code(draw, x, kind):
         if is_dense(result):
             tensors.append(result)
     return Block(Code(inputs, tensors[-1]))(x)
+
+
+def check_networks(kind, count, check, *drawn):
+    """Checks random networks: `check` gets a model, and what is drawn beside it."""
+    hypothesis.settings(
+        max_examples=count, suppress_health_check=list(hypothesis.HealthCheck), deadline=None
+    )(hypothesis.given(networks(kind), *drawn)(check))()
 
 
 @st.composite

@@ -70,11 +70,13 @@ class _Extra:
 
     @staticmethod
     def on(optimizer: keras.optimizers.Optimizer) -> _Extra | None:
+        """Returns that of an optimizer, None if there is none."""
         method = vars(optimizer).get(_METHODS[0])
         owner = getattr(getattr(method, "func", None), "__self__", None)
         return owner if isinstance(owner, _Extra) and owner.optimizer is optimizer else None
 
     def remove(self) -> None:
+        """Gives the optimizers their own methods back."""
         for one in self._wrapped:
             for name in _METHODS:
                 vars(one).pop(name, None)

@@ -213,7 +213,7 @@ class BudgetSparsifier:
         return ~chosen
 
     @contextlib.contextmanager
-    def paused(self, model: keras.Model, trainer: keras.Model) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """Takes what it has added off the optimizers, while the model is changed."""
         for shrinkage in self._shrinkages:
             shrinkage.pause()

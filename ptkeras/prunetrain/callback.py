@@ -266,7 +266,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         super().__init__(sparsifier, batch_size, verbose)
         for name, value in sparsifier.arguments.items():
             setattr(self, name, value)
-        self._given_shape = self._input_shape = input_shape
+        self._input_shape = input_shape
         self._part = check_model(self, model)
         self._counter: Any = None
         self._examples_before = 0  # of the epoch at hand, in another process
@@ -296,7 +296,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         """
         for name in _STATE:
             setattr(self, name, state[name])
-        # Before 2.0 there was one sparsifier, whose state was the callback's.
+        # A checkpoint from before there were targets has the state of the lasso in that of the
+        # callback.
         former = {"strength": state.get("strength"), "is_measured": state.get("_is_measured")}
         self._sparsifier.set_state(state.get("sparsifier", former))
         self._epochs.set_state(state["epochs"])

@@ -166,7 +166,7 @@ class ChannelPruning:
             return False
         self._epochs.reconfigured = epoch
         before, requested = self._summary(), keep.copy()
-        with self._sparsifier.paused(self._pruned, self._trainer):
+        with self._sparsifier.paused():
             if not self._remove(keep, gates):
                 self._vain = requested
                 return False

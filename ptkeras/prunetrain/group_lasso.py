@@ -214,7 +214,7 @@ class LassoSparsifier:
             dead_ok=dead_ok,
         )
 
-    def paused(self, model: keras.Model, trainer: keras.Model) -> contextlib.nullcontext[None]:
+    def paused(self) -> contextlib.nullcontext[None]:
         """Returns a context in which the model may be changed; nothing stands in the way."""
         return contextlib.nullcontext()
 

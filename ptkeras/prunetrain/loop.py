@@ -73,7 +73,9 @@ class LoopPruning(ChannelPruning):
         return 0.0 if self._lasso is None else self._lasso.penalty(variables, values)
 
     def after_step(self, loss: Any = None) -> bool:
-        """Sets λ after the first step, unless it is set.
+        """Sets λ after the first step, unless it is set; for a target, shrinks what is chosen.
+
+        A Keras optimizer that `bind` was given shrinks by itself.
 
         Args:
             loss: the loss of that step, without regularization and penalty.
@@ -104,21 +106,23 @@ class LoopPruning(ChannelPruning):
         return True
 
     def end_epoch(self, examples: int, *, last: bool = False) -> bool:
-        """Counts an epoch, and after every `interval` epochs removes what has reached zero.
+        """Counts an epoch, and removes what has reached zero, if the interval or the stage is over.
 
         In a stateless loop, assign the trained values to the variables of the model and of the
         optimizer before, and read them from there after it.
 
         Args:
             examples: the number of examples that the epoch trained on.
-            last: whether the training is over: it ends with a reconfiguration.
+            last: whether the training is over. The paper's ends with a reconfiguration; one with a
+                target leaves the optimizer as it was.
 
         Returns:
             Whether the model has changed: functions that were compiled for it, by `tf.function` or
             `jax.jit`, have to be made again.
 
         Raises:
-            ValueError: If no model is bound, or `examples` is not a number from 0.
+            ValueError: If no model is bound, `examples` is not a number from 0, or the epoch had
+                no step that PruneTrain has seen, for a target.
         """
         self._check_bound("end_epoch")
         check_number("examples of PruneTrain.end_epoch", examples, lambda n: n >= 0, "0 or more")

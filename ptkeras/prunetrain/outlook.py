@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from ptkeras.channels import ChannelMap
-from ptkeras.importance import kernel_slices
+from ptkeras.importance import channel_magnitudes, kernel_slices
 
 _MARGIN = 3.0  # the loss moves weights too
 _FRESH = 0.3  # of the loss of a network that guesses
@@ -33,11 +33,11 @@ def too_far(
     rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
     if isinstance(optimizer, keras.optimizers.SGD):
         way = rate * strength * steps / (1.0 - min(float(optimizer.momentum), 0.999))
-        sizes = _largest_groups(channel_map, lambda v, axes: np.sqrt(np.square(v).sum(axes)))
+        sizes = _largest_norms(channel_map)
         what = "norm"
     else:
         way = rate * steps
-        sizes = _largest_groups(channel_map, lambda v, axes: np.abs(v).max(axes))
+        sizes = channel_magnitudes(channel_map, "max")
         what = "largest weight"
     smallest = float(sizes[free & channel_map.prunable].min(initial=np.inf))
     if not math.isfinite(smallest) or smallest <= _MARGIN * way:
@@ -50,12 +50,12 @@ def too_far(
     )
 
 
-def _largest_groups(channel_map: ChannelMap, measure: Any) -> np.ndarray:
-    """Returns the size of the largest group of each channel; infinite for those without one."""
+def _largest_norms(channel_map: ChannelMap) -> np.ndarray:
+    """Returns the largest norm of each channel's groups; infinite for channels without one."""
     result = np.full(len(channel_map), -np.inf)
     rows = kernel_slices(channel_map)
-    for row, sizes in zip(rows, channel_map.reduce(measure, rows), strict=True):
-        np.maximum.at(result, row.channels, sizes)
+    for row, squares in zip(rows, channel_map.sums(np.square, rows), strict=True):
+        np.maximum.at(result, row.channels, np.sqrt(squares))
     return np.where(np.isneginf(result), np.inf, result)
 
 

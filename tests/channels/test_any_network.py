@@ -1,6 +1,5 @@
 """Random graphs, random masks, the exactness test."""
 
-import hypothesis
 import hypothesis.strategies as st
 import keras
 import pytest
@@ -8,38 +7,33 @@ import pytest
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
 from tests.exactness import TRIES_FEW, assert_exact, random_keep, sparing_keep
-from tests.random_networks import Images, Sequences, Vectors, networks
+from tests.random_networks import Images, Sequences, Vectors, check_networks
 
 
-def check_networks(kind, count):
-    @hypothesis.settings(
-        max_examples=count,
-        suppress_health_check=list(hypothesis.HealthCheck),
-        deadline=None,
-    )
-    @hypothesis.given(networks(kind), st.integers(0, 100), st.floats(0.1, 0.9), st.booleans())
-    def check(model, seed, share, sparing):
-        channel_map = trace(model)
-        keep = (sparing_keep if sparing else random_keep)(channel_map, seed, share)
-        try:
-            assert_exact(model, keep=lambda _: keep, seed=seed, tolerance=1e-4)
-        except DeadEndError as error:
-            inside = isinstance(error.tensor, keras.KerasTensor)  # of a map that was made again
-            inside = inside and id(error.tensor) not in channel_map.tensors
-            assert inside or channel_map.is_dead(keep, error.tensor)
+def check(model, seed, share, sparing):
+    channel_map = trace(model)
+    keep = (sparing_keep if sparing else random_keep)(channel_map, seed, share)
+    try:
+        assert_exact(model, keep=lambda _: keep, seed=seed, tolerance=1e-4)
+    except DeadEndError as error:
+        inside = isinstance(error.tensor, keras.KerasTensor)  # of a map that was made again
+        inside = inside and id(error.tensor) not in channel_map.tensors
+        assert inside or channel_map.is_dead(keep, error.tensor)
 
-    check()
+
+DRAWN = (st.integers(0, 100), st.floats(0.1, 0.9), st.booleans())
 
 
 @pytest.mark.compiles_much
 @pytest.mark.filterwarnings("ignore:No rule says")
 @pytest.mark.parametrize("kind", [Images, Sequences, Vectors])
 def test_any_mask_of_any_network_is_exact_or_refused(kind):
-    check_networks(kind, 10 if TRIES_FEW else 40)
+    check_networks(kind, 10 if TRIES_FEW else 40, check, *DRAWN)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:No rule says")
 @pytest.mark.parametrize("kind", [Images, Sequences, Vectors])
 def test_any_mask_of_many_networks_is_exact_or_refused(kind):
-    check_networks(kind, -(-(2000 if keras.backend.backend() == "tensorflow" else 500) // 3))
+    count = 2000 if keras.backend.backend() == "tensorflow" else 500
+    check_networks(kind, -(-count // 3), check, *DRAWN)
