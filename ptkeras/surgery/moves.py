@@ -137,10 +137,12 @@ def _reindex(ends: Ends) -> list[Any] | None:
     new_position = np.where(source, np.cumsum(source.reshape(-1)).reshape(source.shape) - 1, ZERO)
     results = []
     for shown, kept in zip(outputs, ends.outputs, strict=True):
-        along = channel_axis(kept)
+        # A part may be empty, or have copies of one channel alone: then no axis stands out.
+        is_plain = kept.size > 1 or kept.ndim != source.ndim
+        along = channel_axis(kept) if is_plain else axis
         first = shown[tuple(slice(None) if a == along else 0 for a in range(shown.ndim))]
-        indices = new_position.reshape(-1)[np.broadcast_to(first, kept.size)]
-        results.append(select(value, indices[kept.reshape(-1)], along))
+        first, stays = np.broadcast_arrays(first, kept.reshape(-1))
+        results.append(select(value, new_position.reshape(-1)[first][stays], along))
     return results
 
 

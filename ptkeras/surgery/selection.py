@@ -34,7 +34,8 @@ class Selection(NamedTuple):
             widths[self.axis] = [0, 1]
             source = keras.ops.pad(source, widths)
         indices = np.where(self.indices == ZERO, size, self.indices)
-        first, last = int(indices[0]), int(indices[-1]) + 1
+        first = int(indices[0]) if indices.size else 0  # of an empty part of a split
+        last = first + indices.size
         if not np.array_equal(indices, np.arange(first, last)):
             return keras.ops.take(source, indices.tolist(), axis=self.axis)
         if (first, last) == (0, source.shape[self.axis]):
