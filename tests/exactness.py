@@ -47,6 +47,13 @@ def zero(channel_map, keep):
 
 
 def inputs_for(model, batch=3, seed=0):
+    """Random numbers in the shapes of a model's graph.
+
+    Keras takes what `ops.add` gets second for a bias if it has one axis longer than 1, of the size
+    of axis 1 or of the last one of what it gets first: on TensorFlow a tensor of shape `(3, 1)` is
+    added to one of `(3, 3)` along the wrong axis. A network that may add such tensors needs a
+    `batch` that no other axis has.
+    """
     rng = np.random.default_rng(seed)
 
     def values(x):

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+BATCH = 17  # no axis of what is drawn has so many positions: see `inputs_for`
+
 
 def centred(v):
     """Mixes channels only where they are negative."""

@@ -6,15 +6,16 @@ import pytest
 
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
-from tests.exactness import TRIES_FEW, assert_exact, random_keep, sparing_keep
-from tests.random_networks import Images, Sequences, Vectors, check_networks
+from tests.exactness import TRIES_FEW, assert_exact, inputs_for, random_keep, sparing_keep
+from tests.random_networks import BATCH, Images, Sequences, Vectors, check_networks
 
 
 def check(model, seed, share, sparing):
     channel_map = trace(model)
     keep = (sparing_keep if sparing else random_keep)(channel_map, seed, share)
+    inputs = inputs_for(model, BATCH, seed)
     try:
-        assert_exact(model, keep=lambda _: keep, seed=seed, tolerance=1e-4)
+        assert_exact(model, keep=lambda _: keep, seed=seed, tolerance=1e-4, inputs=inputs)
     except DeadEndError as error:
         inside = isinstance(error.tensor, keras.KerasTensor)  # of a map that was made again
         inside = inside and id(error.tensor) not in channel_map.tensors

@@ -19,7 +19,7 @@ from tests.exactness import (
     randomise,
     sparing_keep,
 )
-from tests.random_networks import Images, Sequences, Vectors, check_networks
+from tests.random_networks import BATCH, Images, Sequences, Vectors, check_networks
 from tests.zoo import ZOO
 
 
@@ -39,7 +39,7 @@ def check(model, seed, share):
     assert not (groups.zero() & ~keep).any() or not len(groups.rows)
     zero_groups(groups, keep)
     assert groups.zero()[~keep].all()
-    inputs = inputs_for(model, seed=seed)
+    inputs = inputs_for(model, BATCH, seed)
     before = outputs_of(model, inputs)
     try:
         reconfigure(model, keep, channel_map=channel_map)
