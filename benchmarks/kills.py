@@ -7,7 +7,7 @@ at any moment behind the first step, a quarter right behind the last step of an 
 a reconfiguration, a quarter while a checkpoint is being written, and a quarter before there is any.
 Each run is then started again with the same command, and its network, history and figures are to be
 those of the run that was not killed, to the last bit; seconds aside. What happened is printed, and
-written to benchmarks/results/kills.json. tests/test_kills.py has a short version.
+written to benchmarks/results/kills.json. tests/survival/test_kills.py has a short version.
 
 Of each kill the table says where it landed: the last epoch that had begun, the last that had ended
 with a reconfiguration as far as was printed, the last in a checkpoint (0: none), and whether half a

@@ -88,7 +88,7 @@ def test_the_calls_of_skipnet_run(tmp_path, monkeypatch):
     import keras
 
     import ptkeras
-    from tests.skipnet.networks import images, small
+    from tests.helpers.skipnet_networks import images, small
 
     monkeypatch.chdir(tmp_path)
     [block] = [

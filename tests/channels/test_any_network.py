@@ -6,8 +6,8 @@ import pytest
 
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
-from tests.exactness import TRIES_FEW, assert_exact, inputs_for, random_keep, sparing_keep
-from tests.random_networks import BATCH, Images, Sequences, Vectors, check_networks
+from tests.helpers.exactness import TRIES_FEW, assert_exact, inputs_for, random_keep, sparing_keep
+from tests.helpers.random_networks import BATCH, Images, Sequences, Vectors, check_networks
 
 
 def check(model, seed, share, sparing):

@@ -5,8 +5,8 @@ import pytest
 from keras import layers, ops
 
 from ptkeras.channels import trace
-from tests.exactness import assert_exact, sparing_keep
-from tests.random_networks import tied
+from tests.helpers.exactness import assert_exact, sparing_keep
+from tests.helpers.random_networks import tied
 
 
 class Own(layers.Layer):

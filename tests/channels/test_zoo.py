@@ -6,8 +6,8 @@ import pytest
 
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
-from tests import zoo_of_layers, zoo_of_operations  # noqa: F401  (they fill the zoo)
-from tests.exactness import (
+from tests.helpers import zoo_of_layers, zoo_of_operations  # noqa: F401  (they fill the zoo)
+from tests.helpers.exactness import (
     TRIES_FEW,
     assert_exact,
     assert_same,
@@ -15,7 +15,7 @@ from tests.exactness import (
     outputs_of,
     random_keep,
 )
-from tests.zoo import ZOO
+from tests.helpers.zoo import ZOO
 
 # Ten seconds and more on JAX.
 COMPILES_MUCH = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ptkeras import data
-from tests.two_devices import mirrored_strategy
+from tests.helpers.two_devices import mirrored_strategy
 
 
 @pytest.fixture

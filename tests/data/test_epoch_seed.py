@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from ptkeras import data
-from tests.two_devices import mirrored_strategy
+from tests.helpers.two_devices import mirrored_strategy
 
 pytestmark = pytest.mark.tensorflow
 

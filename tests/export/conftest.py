@@ -1,7 +1,7 @@
 import keras
 import pytest
 
-from tests.export import networks
+from tests.helpers import exported_networks as networks
 
 
 @pytest.fixture(scope="module")

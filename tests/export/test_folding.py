@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ptkeras import export
 from ptkeras.export import folding
-from tests.export import networks
+from tests.helpers import exported_networks as networks
 
 pytestmark = pytest.mark.tensorflow
 

@@ -13,8 +13,8 @@ from keras import layers
 
 from ptkeras import export
 from ptkeras.export import runtimes
-from tests.export import networks
-from tests.two_devices import mirrored_strategy
+from tests.helpers import exported_networks as networks
+from tests.helpers.two_devices import mirrored_strategy
 
 pytestmark = pytest.mark.tensorflow
 
@@ -164,7 +164,7 @@ def test_litert_in_less_precision(precision, tmp_path):
 def test_a_model_of_another_backend_is_converted_with_tensorflow(kind, tmp_path):
     code = (
         "import keras, ptkeras.export\n"
-        "from tests.export import networks\n"
+        "from tests.helpers import exported_networks as networks\n"
         "assert keras.backend.backend() == 'jax'\n"
         f"artifact = ptkeras.export.to_{kind}(networks.small(), {str(tmp_path)!r} + '/NAME')\n"
         "print(artifact.verification.max_relative < 1e-4)\n"

@@ -13,8 +13,8 @@ import pytest
 from keras import layers
 
 from ptkeras import __version__, export
-from tests.export import networks
-from tests.zoo import ZOO
+from tests.helpers import exported_networks as networks
+from tests.helpers.zoo import ZOO
 
 pytestmark = pytest.mark.tensorflow
 

@@ -14,7 +14,7 @@ from export import to_litert, to_onnx, to_saved_model
 from ptkeras import export
 from ptkeras.export import runtimes, timing
 from ptkeras.regularizers import GroupLasso
-from tests.export import networks
+from tests.helpers import exported_networks as networks
 
 pytestmark = pytest.mark.tensorflow
 

@@ -8,7 +8,7 @@ from keras import layers
 import ptkeras
 from ptkeras import MagnitudePruning
 from ptkeras.magnitude.kernels import kernels
-from tests.magnitude.zeros import Zeros, zeros
+from tests.helpers.zeros import Zeros, zeros
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(48, 6, 6, 2)).astype("float32")
@@ -498,7 +498,7 @@ def test_what_is_a_sparsity_is_followed(answer):
 
 @pytest.mark.tensorflow
 def test_replicas_hold_the_same_zeros():
-    from tests.two_devices import mirrored_strategy
+    from tests.helpers.two_devices import mirrored_strategy
 
     for optimizer in (lambda: keras.optimizers.SGD(0.05, momentum=0.9), OPTIMIZERS["loss scale"]):
         with mirrored_strategy().scope():

@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 from ptkeras import MagnitudePruning, Survival, magnitude
-from tests.magnitude.zeros import Zeros
-from tests.stopping import FailIn, StoppedError, array
+from tests.helpers.stopping import FailIn, StoppedError, array
+from tests.helpers.zeros import Zeros
 
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.normal(size=(48, 12)).astype("float32"), RANDOM.integers(0, 3, 48)

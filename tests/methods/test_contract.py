@@ -18,8 +18,8 @@ from ptkeras.methods import settings
 from ptkeras.report import runs, summary
 from ptkeras.runs import schema
 from ptkeras.runs.run_folder import COLUMNS, RunFolder
-from tests.report.reader import Reader
-from tests.skipnet.networks import small
+from tests.helpers.page_reader import Reader
+from tests.helpers.skipnet_networks import small
 
 ROOT = Path(__file__).parents[2]
 DATASET = types.SimpleNamespace(batch_size=7, num_train=100)

@@ -10,13 +10,13 @@ from ptkeras.cli import train
 from ptkeras.methods import settings
 from ptkeras.methods.callbacks.eigendamage import first_images
 from ptkeras.models import build
-from tests.same_run import assert_same_weights, stopped_in
+from tests.helpers.same_run import assert_same_weights, stopped_in
 
 pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=eigendamage",
-    "--model=tests.small_network:build",
+    "--model=tests.helpers.small_network:build",
     "--epochs=2",
     "--batch_size=256",
     "--learning_rate=0.05",
@@ -46,7 +46,7 @@ def told(folder, name):
 
 
 def test_a_run_trains_prunes_and_fine_tunes(finished):
-    dense = build("tests.small_network:build", (8, 8, 1), 10)
+    dense = build("tests.helpers.small_network:build", (8, 8, 1), 10)
     model = keras.models.load_model(finished / "model.keras")
     result = told(finished, "result")
     assert result["inference_flops"] == [cost.inference_flops(dense), cost.inference_flops(model)]
@@ -91,7 +91,7 @@ def test_a_finished_run_may_be_asked_for_an_export(finished, tmp_path):
     shutil.copytree(finished, folder)
     assert run(folder, "--export=onnx") == 0
     told = {one.key: one.value for one in onnx.load(folder / "model.onnx").metadata_props}
-    assert (told["method"], told["network"]) == ("eigendamage", "tests.small_network:build")
+    assert (told["method"], told["network"]) == ("eigendamage", "tests.helpers.small_network:build")
 
 
 def test_the_images_are_as_many_as_asked_for_and_always_the_same():

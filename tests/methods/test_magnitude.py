@@ -13,13 +13,13 @@ from ptkeras.magnitude import report
 from ptkeras.methods import settings
 from ptkeras.methods.callbacks import magnitude
 from ptkeras.methods.callbacks.magnitude import SparseAccounts, gradual
-from tests.same_run import assert_same_weights, stopped_in
+from tests.helpers.same_run import assert_same_weights, stopped_in
 
 pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=magnitude",
-    "--model=tests.small_network:build",
+    "--model=tests.helpers.small_network:build",
     "--epochs=4",
     "--batch_size=256",
     "--learning_rate=0.02",

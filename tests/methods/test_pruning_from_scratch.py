@@ -13,13 +13,13 @@ from ptkeras.from_scratch.gate_search import GateSearch
 from ptkeras.methods import settings
 from ptkeras.methods.callbacks import pruning_from_scratch
 from ptkeras.models import build
-from tests.same_run import assert_same_weights, stopped_in
+from tests.helpers.same_run import assert_same_weights, stopped_in
 
 pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=pruning_from_scratch",
-    "--model=tests.small_network:build",
+    "--model=tests.helpers.small_network:build",
     "--epochs=2",
     "--batch_size=256",
     "--learning_rate=0.05",
@@ -47,7 +47,7 @@ def told(folder, name):
 
 
 def test_a_run_meets_its_budget(finished):
-    dense = build("tests.small_network:build", (8, 8, 1), 10)
+    dense = build("tests.helpers.small_network:build", (8, 8, 1), 10)
     model = keras.models.load_model(finished / "model.keras")
     share = cost.inference_flops(model) / cost.inference_flops(dense)
     assert share == pytest.approx(0.5, rel=0.01)
@@ -116,7 +116,7 @@ def test_a_finished_run_may_be_asked_for_an_export(finished, tmp_path):
     told = {one.key: one.value for one in onnx.load(folder / "model.onnx").metadata_props}
     assert (told["method"], told["network"]) == (
         "pruning_from_scratch",
-        "tests.small_network:build",
+        "tests.helpers.small_network:build",
     )
 
 

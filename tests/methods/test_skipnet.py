@@ -13,14 +13,14 @@ from ptkeras.cli import train
 from ptkeras.methods import settings
 from ptkeras.methods.callbacks.skipnet import Gates
 from ptkeras.models import build
-from tests.same_run import assert_same_weights, stopped_in
-from tests.skipnet.networks import images, small
+from tests.helpers.same_run import assert_same_weights, stopped_in
+from tests.helpers.skipnet_networks import images, small
 
 pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=skipnet",
-    "--model=tests.small_network:build",
+    "--model=tests.helpers.small_network:build",
     "--epochs=2",
     "--rl_epochs=2",
     "--batch_size=256",
@@ -66,7 +66,7 @@ def test_a_run_leaves_a_network_of_plain_keras_and_what_its_gates_decide(finishe
     for runtime in ("keras", "onnxruntime"):
         assert all(0 < each < 1e3 for each in result[f"milliseconds_{runtime}"])
     assert result["inference_flops"][0] == cost.inference_flops(
-        build("tests.small_network:build", (8, 8, 1), 10)
+        build("tests.helpers.small_network:build", (8, 8, 1), 10)
     )
 
 
@@ -105,7 +105,9 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(finished, tmp_path):
 def test_flags_reach_the_gates():
     flags = ["--method=skipnet", "--alpha=2", "--gamma=0.5", "--rl_weight=4", "--gates=soft"]
     values = settings.parse(flags)
-    network = skipnet.add_gates(build("tests.small_network:build", (8, 8, 1), 10), values.gate)
+    network = skipnet.add_gates(
+        build("tests.helpers.small_network:build", (8, 8, 1), 10), values.gate
+    )
     gates = Gates(values, types.SimpleNamespace(num_train=9))
     gates.set_model(network)
     assert [gates.stage(epoch) for epoch in (0, 59, 60)] == [

@@ -10,14 +10,14 @@ from ptkeras.cli import train
 from ptkeras.methods import settings
 from ptkeras.methods.callbacks.static_dynamic import Stages, Static
 from ptkeras.models import build
-from tests.same_run import assert_same_weights, stopped_in
-from tests.skipnet.networks import images, small
+from tests.helpers.same_run import assert_same_weights, stopped_in
+from tests.helpers.skipnet_networks import images, small
 
 pytestmark = pytest.mark.tensorflow
 
 SHORT = [
     "--method=static_dynamic",
-    "--model=tests.small_network:build",
+    "--model=tests.helpers.small_network:build",
     "--epochs=1",
     "--pretraining_epochs=1",
     "--prune_ratio=0.4",
@@ -59,7 +59,7 @@ def test_a_run_ends_in_the_table_of_the_three_networks(finished, capsys):
         assert row["accuracy"] == pytest.approx(routing.accuracy)
         assert row["inference_flops"] == round(routing.flops.mean())
         assert row["milliseconds"] > 0
-    dense = build("tests.small_network:build", (8, 8, 1), 10)
+    dense = build("tests.helpers.small_network:build", (8, 8, 1), 10)
     assert rows[0]["inference_flops"] == cost.inference_flops(dense) > rows[1]["inference_flops"]
     assert rows[0]["params"] == dense.count_params() > rows[1]["params"]
     page = (finished / "report.html").read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def test_stages_follow_each_other():
     assert names == ["dense"] * 3 + ["pretraining"] * 2 + ["finetuning"] * 4 + ["reinforcement"]
     assert static.trained() == 5
     static.set_model(
-        skipnet.add_gates(build("tests.small_network:build", (8, 8, 1), 10), "ffgate1")
+        skipnet.add_gates(build("tests.helpers.small_network:build", (8, 8, 1), 10), "ffgate1")
     )
     assert len(static.left_alone()) == 2 * 3  # two convolutions and a dense layer
     assert all("_gate_" in name for name in static.left_alone())

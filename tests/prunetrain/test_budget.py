@@ -14,9 +14,9 @@ from ptkeras import Survival, cost
 from ptkeras.channels import trace
 from ptkeras.multi_worker.replicas import average_statistics
 from ptkeras.prunetrain.schedule import stages
-from tests.digits_network import compiled, digits
-from tests.stopping import StopAt, StoppedError, assert_same, new_process
-from tests.two_devices import mirrored_strategy
+from tests.helpers.digits_network import compiled, digits
+from tests.helpers.stopping import StopAt, StoppedError, assert_same, new_process
+from tests.helpers.two_devices import mirrored_strategy
 
 
 def normed():

@@ -11,8 +11,8 @@ import ptkeras
 from ptkeras import lasso
 from ptkeras.channels import trace
 from ptkeras.fisher.gradients import gradients_at
-from tests.digits_network import compiled, digits, network
-from tests.forced import Forced
+from tests.helpers.digits_network import compiled, digits, network
+from tests.helpers.forced import Forced
 
 
 class WithoutLosses(keras.Model):

@@ -8,8 +8,8 @@ from keras import ops
 import ptkeras
 from ptkeras import cost, lasso
 from tests.conftest import BACKEND
-from tests.digits_network import compiled, digits, network
-from tests.forced import Forced
+from tests.helpers.digits_network import compiled, digits, network
+from tests.helpers.forced import Forced
 
 EPOCHS, BATCH = 3, 64
 

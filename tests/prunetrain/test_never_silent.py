@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import ptkeras
-from tests.digits_network import compiled, digits
+from tests.helpers.digits_network import compiled, digits
 
 
 def fit(callback, epochs=2, model=None):

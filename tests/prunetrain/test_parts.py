@@ -8,8 +8,8 @@ from keras import layers, ops
 import ptkeras
 from ptkeras import lasso
 from ptkeras.channels import trace
-from tests.digits_network import digits, network
-from tests.forced import Forced
+from tests.helpers.digits_network import digits, network
+from tests.helpers.forced import Forced
 
 
 def norms(model):

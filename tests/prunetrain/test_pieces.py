@@ -8,7 +8,7 @@ import pytest
 
 import ptkeras
 from ptkeras.prunetrain.epochs import Epochs
-from tests.digits_network import compiled, digits
+from tests.helpers.digits_network import compiled, digits
 
 
 def decisions(epochs, first, last):

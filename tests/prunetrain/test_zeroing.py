@@ -11,7 +11,7 @@ from ptkeras.channels.silencing import silenced_by_scale
 from ptkeras.prunetrain.zeroing import zeroing_groups
 from ptkeras.surgery import reconfigure
 from ptkeras.surgery.constants import DeadEndError
-from tests.exactness import (
+from tests.helpers.exactness import (
     TRIES_FEW,
     assert_same,
     inputs_for,
@@ -19,8 +19,8 @@ from tests.exactness import (
     randomise,
     sparing_keep,
 )
-from tests.random_networks import BATCH, Images, Sequences, Vectors, check_networks
-from tests.zoo import ZOO
+from tests.helpers.random_networks import BATCH, Images, Sequences, Vectors, check_networks
+from tests.helpers.zoo import ZOO
 
 
 def zero_groups(groups, keep):

@@ -14,7 +14,7 @@ from ptkeras.methods.callbacks.skipnet import Gates
 from ptkeras.runs.norms import ChannelNorms
 from ptkeras.runs.record import Record, architecture, gradient_traffic
 from ptkeras.runs.run_folder import RunFolder
-from tests.skipnet.networks import images, small, undecided
+from tests.helpers.skipnet_networks import images, small, undecided
 
 EPOCHS = 6
 

@@ -10,7 +10,7 @@ from ptkeras.methods.pages import gate_plots, gates, networks
 from ptkeras.report import style, summary
 from ptkeras.runs import schema
 from ptkeras.utils.text import large
-from tests.report.reader import Reader
+from tests.helpers.page_reader import Reader
 
 NETWORKS = [
     {

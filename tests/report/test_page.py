@@ -11,8 +11,8 @@ from matplotlib.colors import to_hex, to_rgb
 
 from ptkeras import report
 from ptkeras.report import plots, style
+from tests.helpers.page_reader import Reader
 from tests.report.conftest import EPOCHS
-from tests.report.reader import Reader
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

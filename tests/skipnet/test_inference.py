@@ -9,7 +9,15 @@ from keras import ops
 
 from ptkeras import channels, cost, export, skipnet
 from ptkeras.skipnet.blocks import gated_blocks
-from tests.skipnet.networks import images, nested, series, single_pixels, small, undecided, vectors
+from tests.helpers.skipnet_networks import (
+    images,
+    nested,
+    series,
+    single_pixels,
+    small,
+    undecided,
+    vectors,
+)
 
 pytestmark = pytest.mark.compiles_much
 

@@ -5,7 +5,15 @@ from keras import ops
 
 from ptkeras import channels, cost, models, skipnet, surgery
 from ptkeras.channels.graph import functional_of
-from tests.skipnet.networks import images, nested, series, single_pixels, small, undecided, vectors
+from tests.helpers.skipnet_networks import (
+    images,
+    nested,
+    series,
+    single_pixels,
+    small,
+    undecided,
+    vectors,
+)
 
 pytestmark = pytest.mark.compiles_much
 

@@ -13,9 +13,9 @@ from ptkeras.channels import trace
 from ptkeras.surgery.clone import clone
 from ptkeras.surgery.reconfigure import Gate, copy_of
 from ptkeras.utils.arrays import numbers
-from tests.composites import NETS, Block, data, flat
-from tests.exactness import random_keep, sparing_keep
-from tests.two_devices import mirrored_strategy
+from tests.helpers.composites import NETS, Block, data, flat
+from tests.helpers.exactness import random_keep, sparing_keep
+from tests.helpers.two_devices import mirrored_strategy
 
 
 def numbers_of(model):
