@@ -121,6 +121,33 @@ def methods(result: dict) -> str:
     return _table(heads, rows)
 
 
+def budgets(result: dict) -> str:
+    """A row a way to train: the mean accuracy of the seeds, how far they lie apart, FLOPs left."""
+    rows = []
+    for way in dict.fromkeys(run["way"] for run in result["runs"]):
+        runs = [run for run in result["runs"] if run["way"] == way]
+        means = [
+            statistics.mean(run[key] for run in runs)
+            for key in ("accuracy", "inference_flops", "training_flops")
+        ]
+        accuracies = [run["accuracy"] for run in runs]
+        spread = f"{min(accuracies):.2%} to {max(accuracies):.2%}"
+        seconds = statistics.mean(run["seconds"] for run in runs)
+        accuracy, inference, training = means
+        rows.append(
+            [
+                way,
+                f"{accuracy:.2%}",
+                spread,
+                f"{inference:.1%}",
+                f"{training:.1%}",
+                f"{seconds:.0f}",
+            ]
+        )
+    heads = ["", "test accuracy", "seeds", "inference FLOPs", "training FLOPs", "seconds"]
+    return _table(heads, rows)
+
+
 def _magnitude_sweep(_: dict) -> str:
     """A row a ratio: both data sets, and what was published for one of them."""
     found = {name: _result(f"magnitude_sweep_{name}") for name in ("digits", "cifar10")}
@@ -249,6 +276,7 @@ METHODS = {
 TABLES = {
     "overview": _overview,
     "applications": _applications,
+    "budgets_digits_resnet20": budgets,
     "batch_norm_step": _batch_norm_step,
     "export_speed": export_speed,
     "keras_hub": keras_hub,

@@ -1,6 +1,7 @@
 """What every test starts from: one backend, fixed seeds, no state left by the test before."""
 
 import functools
+import gc
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -23,6 +24,7 @@ def pytest_configure(config):
     is_worker = hasattr(config, "workerinput")
     if is_worker or not getattr(config.option, "numprocesses", None):
         start_backend(one_thread=is_worker)  # not in the process that only hands out the tests
+        spare_the_garbage_collector()
 
 
 def start_backend(one_thread):
@@ -52,6 +54,17 @@ def start_backend(one_thread):
         import torch
 
         torch.set_num_threads(1)
+
+
+def spare_the_garbage_collector():
+    """Takes the modules at hand, half a million objects, out of what is searched for garbage.
+
+    And for models that hold a layer: each reconfiguration looks through all objects of the process.
+    """
+    import ptkeras  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 def draw_weights_with_numpy():
