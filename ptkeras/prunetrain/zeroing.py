@@ -60,7 +60,10 @@ def zeroing_groups(channel_map: ChannelMap) -> ZeroingGroups:
     by_scale = silenced_by_scale(channel_map) & trains & ~_in_fixed(channel_map, scales)
     whole = exact_with_statistics(channel_map) & ~_in_fixed(channel_map, rows) & ~by_scale
     grouped = [(r, by_scale[r.channels]) for r in scales] + [(r, whole[r.channels]) for r in rows]
-    return ZeroingGroups([pair for pair in grouped if pair[1].any()], by_scale | whole)
+    free = np.zeros(len(channel_map), bool)
+    for row, used in grouped:
+        free[row.channels[used]] = True
+    return ZeroingGroups([pair for pair in grouped if pair[1].any()], free)
 
 
 # What a batch normalisation gathers; it is no parameter, and does not train.
