@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ptkeras import methods
 from ptkeras.cli import distribution
 from ptkeras.cli.distribution import Devices
-from ptkeras.methods.method import INTERVAL
+from ptkeras.methods.method import checkpoint_interval
 from ptkeras.methods.settings import parse, table
 from ptkeras.runs.run_folder import RunFolder
 from ptkeras.utils.flagging import Settings, SettingsError, asks_for_help, fail, is_ours
@@ -119,7 +119,7 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     pruning = next((one for one in started.callbacks if hasattr(one, "reconfigurations")), None)
     batch_size = dataset.batch_size
     record = Record(
-        folder, dense, settings.interval or INTERVAL, batch_size, pruning, method.columns
+        folder, dense, checkpoint_interval(settings), batch_size, pruning, method.columns
     )
     norms = ChannelNorms(folder, settings.measure)
     stateful = [*(one for one in started.callbacks if hasattr(one, "get_state")), record, norms]
@@ -237,7 +237,7 @@ def _tensorboard(settings: Settings, folder: RunFolder) -> list[keras.callbacks.
         return []
     return [
         keras.callbacks.TensorBoard(
-            folder.tensorboard, histogram_freq=settings.interval or INTERVAL, write_graph=False
+            folder.tensorboard, histogram_freq=checkpoint_interval(settings), write_graph=False
         )
     ]
 

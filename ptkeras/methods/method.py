@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 INTERVAL = 10  # epochs, where --interval is left out
 
 
+def checkpoint_interval(settings: Settings) -> int:
+    """Returns the number of epochs between two checkpoints that are kept."""
+    return settings.interval if isinstance(settings.interval, int) else INTERVAL
+
+
 class Start(NamedTuple):
     """What a run trains, and how.
 

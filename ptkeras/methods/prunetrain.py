@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from ptkeras.data import Dataset
     from ptkeras.runs.run_folder import RunFolder
 
+
+def _interval(text: str) -> int | str:
+    return text if text == "auto" else int(COUNT.parse(text))
+
+
+_INTERVAL = Parser(_interval, 'a whole number of epochs from 1, or "auto"')
 _SHARE = Parser(float, "a number over 0 and under 1", lambda share: 0 < share < 1)
 _RATIO = Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda ratio: 0 < ratio < 1)
 
@@ -59,9 +65,10 @@ _FLAGS = {
         Flag(
             "interval",
             None,
-            COUNT,
-            "Reconfiguration interval in epochs: 10, and what suits the epochs for a target. With "
-            "every method, a checkpoint is kept then.",
+            _INTERVAL,
+            "Reconfiguration interval in epochs; auto: when it saves more time than it costs. Left "
+            "out, 10, and auto with a target. With every method, a checkpoint is kept then; 10 for "
+            "auto.",
         ),
         Flag(
             "threshold",
@@ -126,9 +133,10 @@ class PruneTrain(Method):
                 if getattr(settings, name) is None:
                     setattr(settings, name, default)
             settings.interval = settings.interval or INTERVAL
-        elif settings.target is None:
-            settings.target = 0.5
-        if (settings.interval or 0) > settings.epochs:
+        else:
+            settings.target = settings.target or 0.5
+            settings.interval = settings.interval or "auto"
+        if isinstance(settings.interval, int) and settings.interval > settings.epochs:
             raise SettingsError(
                 f"flag --interval={settings.interval}: must not be longer than "
                 f"--epochs={settings.epochs}, or nothing would be removed before the end."

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
 from ptkeras.channels import ChannelMap
 from ptkeras.prunetrain import shrinking
-from ptkeras.prunetrain.epochs import Epochs
+from ptkeras.prunetrain.epochs import Epochs, check_interval
 from ptkeras.prunetrain.schedule import Stage, stages
 from ptkeras.prunetrain.shrinking import Shrinkage
 from ptkeras.prunetrain.zeroing import ZeroingGroups, zeroing_groups
@@ -24,6 +24,7 @@ from ptkeras.utils.arrays import numbers
 
 _CALLER = "PruneTrain"
 _MISSED = 1.01  # times the target
+_AT_ONCE = 1e9  # times the strength: what takes a channel to zero in any step
 _ZERO_BEFORE = 0.9  # the part of a stage after which its channels are zero: the rest adapts to it
 
 
@@ -48,7 +49,7 @@ class BudgetSparsifier:
         overrides: Mapping[str, float] | None = None,
         min_channels: int = 1,
         channel_multiple: int = 1,
-        interval: int | None = None,
+        interval: int | Literal["auto"] | None = None,
         epochs: int | None = None,
         input_shape: Any = None,
     ) -> None:
@@ -56,9 +57,7 @@ class BudgetSparsifier:
         named = of in ("flops", "params", "channels")
         check(_CALLER, "of", of, named, '"flops", "params" or "channels"')
         self.target = float(target)
-        self.interval = (
-            None if interval is None else check_count("interval of PruneTrain", interval)
-        )
+        self.interval = None if interval is None else check_interval(interval)
         self.epochs = None if epochs is None else check_count("epochs of PruneTrain", epochs)
         self._request = Request(
             caller=_CALLER,
@@ -85,6 +84,15 @@ class BudgetSparsifier:
         }
         self.forget()
 
+    @property
+    def is_auto(self) -> bool:
+        """Whether channels at zero are removed when that saves time, rather than at an interval."""
+        return self.interval == "auto"
+
+    @property
+    def _length(self) -> int | None:
+        return None if self.interval == "auto" else self.interval
+
     def forget(self) -> None:
         """Starts again, for another model."""
         self.cost: float | None = None
@@ -94,6 +102,8 @@ class BudgetSparsifier:
         self._done = 0  # stages that are over
         self._last = 0  # epochs trained in the end
         self._chosen: dict[str, list[int]] = {}  # by place, of what is being taken to zero
+        self._held: dict[str, list[int]] = {}  # of what is at zero, and is removed later
+        self._has_arrived = False  # whether all that is chosen was zero at the last look
         self._left: list[float] = []  # steps that remain, by optimizer, when last set or saved
         self._started: list[float] = []  # the same at the start of the epoch
         self._steps: list[float] = []  # of the last epoch
@@ -109,6 +119,7 @@ class BudgetSparsifier:
             "last": self._last,
             "done": self._done,
             "chosen": self._chosen,
+            "held": self._held,
             "left": self._read_left(),
             "started": self._started,
             "steps": self._steps,
@@ -120,7 +131,7 @@ class BudgetSparsifier:
         self.stages = [Stage(*stage) for stage in state["stages"]]
         self._done, self._chosen, self._left = state["done"], state["chosen"], state["left"]
         self._started, self._steps = state["started"], state["steps"]
-        self._last = state["last"]
+        self._last, self._held = state["last"], state.get("held", {})
         self._resume()
 
     def free(self, channel_map: ChannelMap) -> np.ndarray:
@@ -142,15 +153,15 @@ class BudgetSparsifier:
             self.cost, self._overridden = self._budget.cost, self._budget.overridden
             return
         self._budget.cost, self._budget.overridden = self.cost, self._overridden
-        if self.is_over and self._left_of(channel_map) > self.target * _MISSED:
-            self.stages, self._done = [], 0  # an earlier network was brought back
+        if self.is_over and self._left_of(channel_map, self.keep(channel_map)) > self._missed:
+            self.stages, self._done, self._held = [], 0, {}  # an earlier network was brought back
 
     def plan(self, epochs: Epochs) -> None:
         """Plans the stages of the training, unless they are planned."""
         if not self.stages:
             first = max(epochs.trained, epochs.first)
             self._last = epochs.planned if self.epochs is None else self.epochs
-            self.stages = stages(first, self._last, self.target, self.interval)
+            self.stages = stages(first, self._last, self.target, self._length)
 
     @property
     def is_over(self) -> bool:
@@ -160,7 +171,7 @@ class BudgetSparsifier:
     def attach(self, channel_map: ChannelMap, trainer: keras.Model) -> None:
         """Has the optimizers of a `fit` shrink what is chosen."""
         self.detach(channel_map.model, trainer)
-        if not self.is_over:
+        if not self.is_over or self._held:
             self._shrinkages = shrinking.attach(self._groups, channel_map.model, trainer)
             self._resume()
 
@@ -201,16 +212,27 @@ class BudgetSparsifier:
                 shrinkage.shrink(model.trainable_variables)
 
     def removes_after(self, epochs: Epochs) -> bool:
-        """Returns whether the channels at hand are to be zero after the epoch just trained."""
-        return bool(self._chosen) and epochs.trained >= self.stages[self._done].remove_after
+        """Returns whether there is something to remove after the epoch just trained."""
+        if self._chosen and epochs.trained >= self.stages[self._done].remove_after:
+            return True
+        return bool(self._held) and epochs.is_last
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether channels are at zero, and have been left for later."""
+        return bool(self._held)
 
     def keep(self, channel_map: ChannelMap) -> np.ndarray:
         """Returns the channels that were not chosen; all of them until all of those are zero."""
         self.scores = self._request.criterion(channel_map)
-        chosen = self._mask()
-        if (chosen & ~self._groups.zero()).any():
-            return np.ones(len(chosen), bool)
-        return ~chosen
+        zero, held, chosen = self._groups.zero(), self._mask(self._held), self._mask(self._chosen)
+        self._has_arrived = not (chosen & ~zero).any()
+        keep = np.ones(len(channel_map), bool)
+        if self._has_arrived:
+            keep &= ~chosen
+        if not (held & ~zero).any():
+            keep &= ~held
+        return keep
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -228,8 +250,26 @@ class BudgetSparsifier:
         return keep
 
     def removed(self) -> None:
-        """Ends the stage: its channels have just been removed."""
-        self._chosen, self._left, self._done = {}, [], self._done + 1
+        """Ends the stage: its channels have just been removed.
+
+        If only those that were held have been, the channels of the stage are chosen again.
+        """
+        if self._has_arrived:
+            self._end_stage()
+        self._chosen, self._held, self._left = {}, {}, []
+
+    def postpone(self) -> None:
+        """Ends the stage; its channels are held at zero, and removed later."""
+        if not self._has_arrived:
+            return
+        for key, positions in self._chosen.items():
+            self._held[key] = sorted({*self._held.get(key, ()), *positions})
+        self._end_stage()
+        self._resume()
+
+    def _end_stage(self) -> None:
+        if self._chosen:
+            self._chosen, self._done = {}, self._done + 1
 
     def gates(self, channel_map: ChannelMap, keep: np.ndarray) -> dict[int, Gate]:
         """Returns no selections."""
@@ -268,16 +308,19 @@ class BudgetSparsifier:
         if np.isnan(self._request.criterion(channel_map)).any():
             return f"PruneTrain, epoch {epochs.trained}: no channels are chosen: weights are NaN."
         is_last = self._done == len(self.stages) - 1
+        fixed, held = ~self._groups.free, self._mask(self._held)
         try:
-            keep = self._budget.keep(channel_map, stage.progress, ~self._groups.free, fill=is_last)
+            keep = self._budget.keep(channel_map, stage.progress, fixed, fill=is_last, gone=held)
         except ValueError as error:  # out of reach now: what was trained is not to be lost
             self._done = len(self.stages)
             return f"PruneTrain, epoch {epochs.trained}: no more channels are chosen. {error}"
-        if keep.all():
+        new = ~keep & ~held
+        if not new.any():
             self._done += 1
             return None
-        self._choose(~keep, max(1, stage.remove_after - epochs.trained) * pace)
-        count, total = int((~keep).sum()), int((self._groups.free & channel_map.prunable).sum())
+        self._choose(new, max(1, stage.remove_after - epochs.trained) * pace)
+        free = self._groups.free & channel_map.prunable & ~held
+        count, total = int(new.sum()), int(free.sum())
         left = self._left_of(channel_map, keep)
         until = max(stage.remove_after, epochs.trained + 1)
         return (
@@ -291,7 +334,7 @@ class BudgetSparsifier:
 
     def nothing_removed(self, channel_map: ChannelMap) -> str:
         """Returns why nothing has been removed, as the end of a sentence."""
-        alive = int((self._mask() & ~self._groups.zero()).sum())
+        alive = int((self._mask(self._chosen) & ~self._groups.zero()).sum())
         why = "yet"
         if all(left <= 0 for left in self._read_left()):
             why = "although their steps are over: put PruneTrain before callbacks that set weights"
@@ -302,7 +345,7 @@ class BudgetSparsifier:
         if self.epochs is not None and epochs.trained < self.epochs:  # the end of a piece of it
             return None
         left = self._left_of(channel_map)
-        if left <= self.target * _MISSED:
+        if left <= self._missed:
             return None
         cause = (
             "An earlier network was brought back" if self.is_over else "The training ended early"
@@ -318,12 +361,17 @@ class BudgetSparsifier:
         keep = np.ones(len(channel_map), bool) if keep is None else keep
         return self._budget.remaining(channel_map)(keep) / self._budget.cost
 
-    def _mask(self) -> np.ndarray:
-        """Returns the channels that are chosen, a bool per channel."""
+    @property
+    def _missed(self) -> float:
+        """The share of the cost over which the target is missed."""
+        return self.target * _MISSED
+
+    def _mask(self, places: Mapping[str, list[int]]) -> np.ndarray:
+        """Returns the channels at some places, a bool per channel."""
         mask = np.zeros(len(self._map), bool)
-        if self._chosen:
+        if places:
             variables = by_place(self._map.model)
-            for key, positions in self._chosen.items():
+            for key, positions in places.items():
                 place, axis = key.rsplit(":", 1)
                 row = self._map.slice_of[id(variables[place]), int(axis)]
                 mask[row.channels[positions]] = True
@@ -352,7 +400,7 @@ class BudgetSparsifier:
         if len(self._left) != len(self._shrinkages):  # new, or compiled again meanwhile
             self._left = [max(self._left, default=0.0)] * len(self._shrinkages)
             self._started = list(self._left)
-        mask = self._mask().astype("float32")
+        pull = self._mask(self._chosen) + _AT_ONCE * self._mask(self._held)
         for shrinkage, left in zip(self._shrinkages, self._left, strict=True):
-            shrinkage.chosen.assign(mask)
+            shrinkage.chosen.assign(pull)
             shrinkage.left.assign(left)

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
+from ptkeras.multi_worker.agreement import from_chief, strategy_of
 from ptkeras.multi_worker.replicas import average_statistics
 from ptkeras.prunetrain.budget import BudgetSparsifier
 from ptkeras.prunetrain.examples import counter_of
 from ptkeras.prunetrain.group_lasso import LassoSparsifier
 from ptkeras.prunetrain.loop import LoopPruning
 from ptkeras.prunetrain.outlook import no_fresh_network, too_far
+from ptkeras.prunetrain.payback import StepClock, seconds_saved
 from ptkeras.prunetrain.steps import steps_of
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.utils import models
@@ -169,8 +172,12 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         ratio: the lasso penalty ratio of the paper, over 0 and under 1. It uses 0.2 to 0.3. Any
             argument of the paper's way, up to `remove_dead_branches`, chooses that way, as do
             `strength` and `monitor`; without one, and without a target, the target is 0.5.
-        interval: the reconfiguration interval, in epochs, 10 if left out; with a target, the length
-            of a stage, and what suits the epochs if left out.
+        interval: the reconfiguration interval, in epochs; with a target, the length of a stage.
+            `"auto"` removes channels at zero, every twentieth of the epochs or after a stage, only
+            if the steps that remain in `fit` save more time than making the smaller network's step
+            costs, by what both have taken so far; otherwise they stay at zero until it pays, or the
+            end. When channels are removed then depends on the clock, and the last digits of a run
+            with it. Left out, 10, and with a target what suits the epochs.
         threshold: the sparsity threshold that a group has to be under, over 0; 1e-4 if left out.
         measure: how large a group is: `"max"`, its largest absolute weight, as the authors have
             it, or `"mean"` of its absolute weights.
@@ -217,7 +224,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
     def __init__(
         self,
         ratio: float | None = None,
-        interval: int | None = None,
+        interval: int | Literal["auto"] | None = None,
         threshold: float | None = None,
         measure: Literal["max", "mean"] | None = None,
         channel_gating: bool | None = None,
@@ -274,6 +281,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._is_first_epoch = self._is_checked = False
         self._has_looked = False
         self._steps_before = 0
+        self._clocks = {"train": StepClock(), "test": StepClock()}
 
     def get_settings(self) -> dict[str, Any]:
         """Returns what has to be the same when a training is taken up again."""
@@ -325,12 +333,14 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._examples_at_start = self._counter.total
         # An earlier fit may have compiled a step that knows nothing of this one.
         refresh_functions(self.model)
+        self._clocks = {"train": StepClock(), "test": StepClock()}
         self._is_first_epoch, self._is_checked = True, False
         self._has_looked = self._epochs.trained > 0
         self._steps_before = self._steps()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Starts counting the examples of the epoch."""
+        """Starts counting the examples of the epoch, and its time."""
+        self._clocks["train"].begin_epoch()
         if not self._is_first_epoch:
             return
         self._is_first_epoch = False
@@ -348,6 +358,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Sets λ after the first batch, whose loss is that of the initial network."""
+        self._clocks["train"].end_step()
         is_set = self._lasso is None or self.strength is not None
         if self._is_checked and is_set:
             return
@@ -367,9 +378,19 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
     def on_test_begin(self, logs: dict | None = None) -> None:
         """Has all replicas test the same network."""
         average_statistics(self.model)
+        self._clocks["test"].begin_epoch()
+
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Notes how long it takes."""
+        self._clocks["test"].end_step()
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        """Notes how long it took."""
+        self._clocks["test"].end_epoch(self._training_flops)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Reconfigures if the interval says so, and adds to the logs."""
+        self._clocks["train"].end_epoch(self._training_flops)
         average_statistics(self.model)
         if not self._is_checked:
             self._check_acts(is_over=True)
@@ -381,7 +402,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if not self._has_looked:
             self._look_ahead()
         try:
-            self._end_epoch(always=self._epochs.is_last or self._lasso is None)
+            is_steady = self._lasso is None and not self._sparsifier.is_auto
+            self._end_epoch(always=self._epochs.is_last or is_steady)
         except ValueError:
             self._leave()
             raise
@@ -398,6 +420,9 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if self._lasso is not None and epochs.trained > epochs.reconfigured and not epochs.is_piece:
             self._refresh()  # a callback before this one may have brought an earlier network back
             self.reconfigure(epochs.trained)
+        if isinstance(self._sparsifier, BudgetSparsifier) and self._sparsifier.is_holding:
+            self._refresh()
+            self.reconfigure(epochs.trained)
         if self._lasso is None:  # what was asked for did not come
             _warn(self._outcome())
         else:
@@ -405,6 +430,36 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._leave()
 
     # What they are made of.
+
+    def reconfigure(self, epoch: int, always: bool = True) -> bool:
+        """Removes the channels that have reached zero, see `ChannelPruning.reconfigure`."""
+        has_changed = super().reconfigure(epoch, always)
+        if has_changed:
+            for clock in self._clocks.values():
+                clock.renew()
+        return has_changed
+
+    def _put_off(self, keep: np.ndarray, gates: dict) -> str | None:
+        if not self._is_in_fit or not self._sparsifier.is_auto:
+            return super()._put_off(keep, gates)
+        brings = from_chief(strategy_of(self._trainer), lambda: self._payback(keep, gates))
+        if brings is None or brings[0] > brings[1]:
+            return None
+        saves, costs = brings
+        return (
+            f"{int((~keep).sum())} channels are at zero and stay there for now, since the smaller "
+            f"network would save {saves:.1f} s in the steps that remain, and making its step "
+            f"takes {costs:.1f} s."
+        )
+
+    def _payback(self, keep: np.ndarray, gates: dict) -> list[float] | None:
+        """Returns the seconds that a removal would save and cost, None where nobody knows."""
+        train, test = self._clocks["train"], self._clocks["test"]
+        batch_size = max(1, self._epoch_examples // max(1, train.steps))
+        epochs = self._epochs.planned - self._epochs.trained
+        size = self._training_flops
+        saves = seconds_saved(self._map, keep, gates, train, size, batch_size, epochs)
+        return None if saves is None else [saves, train.cost + test.cost]
 
     def _plan(self) -> None:
         try:
@@ -419,7 +474,9 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         optimizer = getattr(self.model, "optimizer", None)
         if self._lasso is None or not self.strength or optimizer is None or self._epochs.is_piece:
             return  # nobody knows how long a training in pieces is
-        ahead = (self._steps() - self._steps_before) * max(self._epochs.planned, self.interval)
+        ahead = (self._steps() - self._steps_before) * max(
+            self._epochs.planned, self._epochs.interval
+        )
         _warn(too_far(self._map, self._free, self.strength, optimizer, ahead))
 
     def _steps(self) -> int:

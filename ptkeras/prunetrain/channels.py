@@ -103,7 +103,7 @@ class ChannelPruning:
         if self._served not in (None, pruned):
             self._sparsifier.forget()
             self.training_flops, self.reconfigurations = 0, []
-            self._epochs = Epochs(self._epochs.interval)
+            self._epochs = self._epochs.renewed()
             if self._adjustment is not None:
                 self._adjustment.memory = None
         self._served = pruned
@@ -158,11 +158,10 @@ class ChannelPruning:
             why = self._sparsifier.nothing_removed(self._map)
             self._say(f"PruneTrain, epoch {epoch}: nothing removed: {why}.")
             return False
-        if not always and (share := gain(self._map, keep, gates)) < LEAST_GAIN:
-            self._say(
-                f"PruneTrain, epoch {epoch}: nothing removed: the channels at zero are {share:.2%} "
-                f"of the FLOPs, and are left for later until they are {LEAST_GAIN:.0%}."
-            )
+        put_off = None if always else self._put_off(keep, gates)
+        if put_off is not None:
+            self._sparsifier.postpone()
+            self._say(f"PruneTrain, epoch {epoch}: nothing removed: {put_off}")
             return False
         self._epochs.reconfigured = epoch
         before, requested = self._summary(), keep.copy()
@@ -177,6 +176,15 @@ class ChannelPruning:
         if self._adjustment is not None:
             self._adjustment.adjust(self._pruned, self._epoch_examples)
         return True
+
+    def _put_off(self, keep: np.ndarray, gates: dict) -> str | None:
+        """Returns why channels at zero are removed later, as the end of a sentence."""
+        if (share := gain(self._map, keep, gates)) >= LEAST_GAIN:
+            return None
+        return (
+            f"the channels at zero are {share:.2%} of the FLOPs, and are left for later until they "
+            f"are {LEAST_GAIN:.0%}."
+        )
 
     def _end_epoch(self, always: bool) -> bool:
         """Removes and chooses channels after an epoch that was counted.

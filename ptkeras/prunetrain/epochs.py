@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
+
+from ptkeras.utils.arguments import check_number
+
+_AUTO = 0.05  # the part of the epochs that lies between two reconfigurations at least
 
 
 class Epochs:
@@ -12,7 +16,7 @@ class Epochs:
     the end of the training. An epoch that Keras numbers 0 follows those that were trained before.
 
     Args:
-        interval: the reconfiguration interval.
+        interval: the reconfiguration interval; "auto" for a twentieth of the epochs of `fit`.
 
     Attributes:
         trained: the number of epochs trained.
@@ -20,13 +24,18 @@ class Epochs:
         first: the number of epochs before this call of `fit`, by Keras's numbers.
     """
 
-    def __init__(self, interval: int) -> None:
-        self.interval = interval
+    def __init__(self, interval: int | Literal["auto"]) -> None:
+        self._is_auto = interval == "auto"
+        self.interval = 1 if interval == "auto" else interval
         self.trained = self.reconfigured = self.first = 0
         self._offset = 0  # what is added to Keras's number of an epoch
         self._start = 0  # epochs trained before this call of fit
         self._planned = 0  # epochs trained when this call of fit ends
         self._continues = False  # a call of fit that another process began
+
+    def renewed(self) -> Epochs:
+        """Returns those of another training, with the same interval."""
+        return Epochs("auto" if self._is_auto else self.interval)
 
     def get_state(self) -> dict[str, int]:
         """Returns what has to survive when a training is stopped."""
@@ -58,6 +67,8 @@ class Epochs:
         self._continues = False
         self.first = self._offset + epoch
         self._planned = self._offset + epochs
+        if self._is_auto:
+            self.interval = max(1, round(_AUTO * self.length))
 
     @property
     def planned(self) -> int:
@@ -87,3 +98,16 @@ class Epochs:
     def is_due(self) -> bool:
         """Whether a reconfiguration follows the epoch just trained."""
         return self.is_last or self.trained % self.interval == 0
+
+
+def check_interval(interval: Any) -> int | Literal["auto"]:
+    """Returns a reconfiguration interval.
+
+    Raises:
+        ValueError: If it is neither "auto" nor a number of epochs.
+    """
+    if isinstance(interval, str) and interval == "auto":
+        return "auto"
+    wanted = 'a whole number of epochs from 1, or "auto"'
+    check_number("interval of PruneTrain", interval, lambda n: n == int(n) >= 1, wanted)
+    return int(interval)

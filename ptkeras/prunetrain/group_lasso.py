@@ -13,7 +13,7 @@ import numpy as np
 from ptkeras.channels import ChannelMap
 from ptkeras.importance import channel_magnitudes, round_up
 from ptkeras.prunetrain import lasso
-from ptkeras.prunetrain.epochs import Epochs
+from ptkeras.prunetrain.epochs import Epochs, check_interval
 from ptkeras.prunetrain.gating import shortcut_gates
 from ptkeras.regularizers import GroupLasso
 from ptkeras.surgery.reconfigure import scope_of
@@ -42,7 +42,7 @@ class LassoSparsifier:
         remove_dead_branches: bool = True,
         min_channels: int = 1,
         channel_multiple: int = 1,
-        interval: int = 10,
+        interval: int | Literal["auto"] = 10,
         strength: float | None = None,
     ) -> None:
         check_number("ratio of PruneTrain", ratio, lambda x: 0 < x < 1, "over 0 and under 1")
@@ -56,7 +56,7 @@ class LassoSparsifier:
         self.ratio = float(ratio)  # JSON holds no numbers of NumPy
         self.threshold = float(threshold)
         self.measure: Literal["max", "mean"] = measure
-        self.interval = check_count("interval of PruneTrain", interval)
+        self.interval = check_interval(interval)
         self.channel_gating = channel_gating
         self.dead_branches = remove_dead_branches
         self.min_channels = check_count("min_channels of PruneTrain", min_channels)
@@ -78,6 +78,13 @@ class LassoSparsifier:
         self._variable: Any = None  # of λ
         self._base_loss = 0.0  # what the user's own regularizers add
         self._probe: lasso.Probe | None = None
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether channels are removed when that saves time, rather than at each interval."""
+        return self.interval == "auto"
+
+    is_holding = False
 
     def get_state(self) -> dict[str, Any]:
         """Returns what has to survive when a training is stopped."""
@@ -220,6 +227,9 @@ class LassoSparsifier:
 
     def removed(self) -> None:
         """Has nothing to do: the lasso acts on."""
+
+    def postpone(self) -> None:
+        """Has nothing to do: the lasso holds channels where they are."""
 
     def after_epoch(self, channel_map: ChannelMap, epochs: Epochs, pace: float = 1.0) -> str | None:
         """Decides nothing."""

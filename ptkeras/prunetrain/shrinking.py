@@ -36,7 +36,8 @@ class Shrinkage:
         owners: optimizers that have this one inside of them.
 
     Attributes:
-        chosen: variable of shape `(channels,)`, 1 for channels that are to go.
+        chosen: variable of shape `(channels,)`, 1 for channels that are to go; what is much larger
+            takes them to zero in each step, whatever is left.
         left: scalar variable, the steps that remain; it goes on below 0.
     """
 
@@ -84,8 +85,7 @@ class Shrinkage:
         Returns:
             The `id` of those that have positions in a group.
         """
-        factor = ops.maximum(1.0 - 1.0 / ops.maximum(self.left, 1.0), 0.0)
-        scales = 1.0 - self.chosen * (1.0 - factor)
+        scales = ops.maximum(1.0 - self.chosen / ops.maximum(self.left, 1.0), 0.0)
         scales = ops.concatenate([scales, ops.ones((1,), "float32")])
         reached = set()
         for variable in variables:

@@ -113,6 +113,7 @@ class Budget:
         progress: float = 1.0,
         held: np.ndarray | None = None,
         fill: bool = False,
+        gone: np.ndarray | None = None,
     ) -> np.ndarray:
         """Returns the keep mask for a part of the way from the dense model to the target.
 
@@ -121,6 +122,7 @@ class Budget:
             progress: the part of the share that is to be gone, up to 1.
             held: a bool per channel, those that stay whatever their score; None for none.
             fill: whether channels come back, the best first, as long as the target is met.
+            gone: a bool per channel, those that go whatever their score; None for none.
 
         Raises:
             ValueError: If the target is out of reach.
@@ -135,6 +137,7 @@ class Budget:
             self._quotas(channel_map, progress),
             multiple=request.channel_multiple,
             least=request.min_channels,
+            gone=gone,
         )
         if request.share == 0:
             return plan.keep(0)

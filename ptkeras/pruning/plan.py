@@ -43,6 +43,7 @@ class Plan:
         *,
         multiple: int = 1,
         least: int = 1,
+        gone: np.ndarray | None = None,
     ) -> None:
         """Ranks the channels.
 
@@ -54,26 +55,30 @@ class Plan:
             quotas: by layer name, which channels the layer makes and how many of them go.
             multiple: what the number of a layer's channels is a multiple of.
             least: the least number of channels a layer keeps.
+            gone: a bool per channel: those that go in any case, quotas among them; None for none.
 
         Raises:
             ValueError: a quota is more than may go of its layer.
         """
         scores = checked_scores(channel_map, criterion)
-        free = ~channel_map.frozen & np.isfinite(scores) & ~left_alone
+        gone = np.zeros(len(channel_map), bool) if gone is None else gone
+        free = ~channel_map.frozen & np.isfinite(scores) & ~left_alone & ~gone
         self._map = channel_map
         self._multiple = multiple
         self._values = _values(channel_map, scores, free, scope)
+        self._values[gone] = -np.inf
         free &= ~protected(channel_map, self._values, least)
-        self._base = np.ones(len(channel_map), bool)
+        self._base = ~gone
         for name, (channels, count) in quotas.items():
             candidates = channels[free[channels]]
+            count -= int(gone[channels].sum())
             if count > len(candidates):
                 raise ValueError(
                     f"The override of '{name}' asks for {count} of its channels to go, and at most "
                     f"{len(candidates)} can: ask for less, or lower min_channels."
                 )
             candidates = candidates[np.argsort(self._values[candidates], kind="stable")]
-            self._base[candidates[:count]] = False
+            self._base[candidates[: max(0, count)]] = False
         for channels, _ in quotas.values():
             free[channels] = False
         candidates = np.flatnonzero(free)

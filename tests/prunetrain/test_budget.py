@@ -286,7 +286,10 @@ def test_a_target_out_of_reach_is_named_before_the_training():
         ({"target": 1}, "target of PruneTrain must be over 0 and under 1; received 1"),
         ({"target": "half"}, "received 'half'"),
         ({"target": 0.5, "epochs": 0}, "epochs of PruneTrain must be a whole number from 1"),
-        ({"target": 0.5, "interval": 0}, "interval of PruneTrain must be a whole number from 1"),
+        (
+            {"target": 0.5, "interval": 0},
+            "interval of PruneTrain must be a whole number of epochs from 1",
+        ),
         ({"of": "weights"}, 'of of PruneTrain must be "flops", "params" or "channels"'),
         ({"of": "latency"}, "received 'latency'"),
         ({"leave_alone": "conv"}, "leave_alone of PruneTrain must be a list of layer names"),
