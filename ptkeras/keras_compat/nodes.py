@@ -1,7 +1,7 @@
 """Operations and the nodes that their calls make in a graph.
 
-All names are private in Keras 3.12 to 3.15, most since Keras 3.0. A public `KerasTensor.node` and
-public lists of nodes, as Keras 2 had, would make this module needless.
+All names are private, since Keras 3.0. A public `KerasTensor.node` and public lists of nodes, as
+Keras 2 had, would make this module needless.
 """
 
 from __future__ import annotations
