@@ -78,15 +78,6 @@ def unlocked(layer: keras.layers.Layer) -> Iterator[None]:
         layer._tracker.lock()
 
 
-def untrack_layer(model: keras.Model, layer: Any) -> None:
-    """Has a model forget that it holds a layer.
-
-    Since Keras 3.0. Deleting attributes does not reach layers of a graph; a public way to remove a
-    layer would make this needless.
-    """
-    model._tracker.untrack(layer)
-
-
 def set_sublayers(model: keras.Model, layers: list[Any]) -> None:
     """Has a model hold these layers in place of those that it holds.
 
