@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from ptkeras.channels.graph import functional_of
+from ptkeras.keras_compat.nodes import maker_of
 from ptkeras.keras_compat.variables import shape_of
 from ptkeras.utils.arrays import numbers
 
@@ -69,10 +70,8 @@ class Cause(NamedTuple):
         """The name of the operation that froze the channel or, of the model's own, that made it."""
         if self.kind == "width":
             return self.what
-        history = getattr(self.what, "_keras_history", None)
-        if history is not None and history.operation is not None:
-            return history.operation.name
-        return self.what.name
+        maker = maker_of(self.what)
+        return (self.what if maker is None else maker).name
 
     def __str__(self) -> str:
         if self.kind in ("input", "output"):

@@ -15,6 +15,8 @@ from weakref import WeakKeyDictionary
 import keras
 import numpy as np
 
+from ptkeras.keras_compat.nodes import auto_config, flat_arguments
+
 VALUES = np.array(
     [0, 1, -1, 0.5, -0.5, 0.3, -0.7, 2.5, -3.5, 7, -8, 1e-6, -1e-6, 1e-2, -1e-2, 90, -90, 1e4, -1e4]
 )
@@ -68,7 +70,7 @@ def nature_of_node(node: Any) -> Nature:
     symbolic = node.input_tensors[0]
     if tuple(symbolic.shape) != tuple(node.outputs[0].shape):
         return _NO
-    constants = [v for v in node.arguments._flat_arguments if v is not symbolic]
+    constants = [v for v in flat_arguments(node) if v is not symbolic]
     if any(isinstance(v, keras.Variable) for v in [*constants, *vars(op).values()]):
         return _NO  # its numbers may change
 
@@ -79,7 +81,7 @@ def nature_of_node(node: Any) -> Nature:
     def tried() -> Nature:
         return _try(function, len(symbolic.shape), symbolic.dtype)
 
-    config = getattr(op, "_auto_config", None)
+    config = auto_config(op)
     if constants or config is None or not type(op).__module__.startswith("keras."):
         return tried()
     settings = {k: v for k, v in config.config.items() if k != "name"}

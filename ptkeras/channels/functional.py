@@ -22,21 +22,23 @@ from ptkeras.channels.opening import (
     Weight,
     copied,
     forget_masks,
-    mask_of,
     open_call,
     outputs_for,
     tensors_in,
 )
 from ptkeras.channels.operands import is_array
 from ptkeras.channels.rules_moves import is_move
-from ptkeras.keras_compat.graph import set_keras_mask
+from ptkeras.keras_compat.calls import call_signature
+from ptkeras.keras_compat.graph import mask_of, output_structure, set_keras_mask
 from ptkeras.keras_compat.layers import (
     BaseConv,
     BaseConvTranspose,
     BaseDepthwiseConv,
     BaseSeparableConv,
 )
+from ptkeras.keras_compat.nodes import copy_operation
 from ptkeras.keras_compat.operations import keras_numpy
+from ptkeras.keras_compat.weights import replace_kernel
 
 # A batch size that no other size is a multiple of: where it turns up, the batch is meant.
 BATCH = 1009
@@ -187,7 +189,7 @@ class _Writer:
             graph = functional_of(self.model)
             old = keras.tree.flatten((args, kwargs))
             self.graph(graph, [self.new[id(x)] for x in old])
-            outputs = keras.tree.map_structure(lambda x: self.new[id(x)], graph._outputs_struct)
+            outputs = keras.tree.map_structure(lambda x: self.new[id(x)], output_structure(graph))
         else:
             self.new.update((id(x), x) for x in flat)
             opened = self.open(self.model, *struct)
@@ -340,9 +342,7 @@ class _Writer:
     def copy_of(self, operation: Any) -> Any:
         """The operation for the new graph: its own nodes, and a name that nothing else has."""
         if id(operation) not in self.made or not isinstance(operation, layers.Layer):
-            # Not copy.copy: Keras saves and loads for that.
-            new = object.__new__(type(operation))
-            vars(new).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
+            new = copy_operation(operation)
             vars(new)["name"] = self.name(operation)
             vars(new).update(_training_settings_of_others(operation))
             if _activation_of_others(operation) is not None:
@@ -411,7 +411,7 @@ class _Writer:
         )
         value = layer(one)
         if shape:
-            _hold(layer, variable)
+            replace_kernel(layer, variable)
         else:
             layer.kernel.assign(np.reshape(keras.ops.convert_to_numpy(variable), (1,)))
         return ops.reshape(value, shape)
@@ -430,14 +430,6 @@ class _Writer:
         return self.over_batch(ops.convert_to_tensor(first), tuple(array.shape))
 
 
-def _hold(layer: Any, variable: keras.Variable) -> None:
-    """Has an `EinsumDense` hold a variable in place of its own kernel."""
-    layer._tracker.unlock()
-    layer._untrack_variable(layer._kernel)
-    layer._kernel = variable
-    layer._tracker.lock()
-
-
 def _training_settings_of_others(operation: Any) -> dict[str, None]:
     """The initializers, regularizers and constraints that are no classes of Keras, set to None.
 
@@ -445,11 +437,10 @@ def _training_settings_of_others(operation: Any) -> dict[str, None]:
     """
     if not isinstance(operation, layers.Layer):
         return {}
-    ends = ("_initializer", "_regularizer", "_constraint")
     return {
         name: None
         for name, value in vars(operation).items()
-        if name.endswith(ends)
+        if name.endswith(("_initializer", "_regularizer", "_constraint"))
         and value is not None
         and not type(value).__module__.startswith("keras.")
     }
@@ -484,14 +475,15 @@ def _with_masks(layer: Any, args: tuple, kwargs: dict) -> dict:
 
     It does so again when the model runs, but only from one layer to the next.
     """
-    given = layer._call_signature.bind(*args, **kwargs).arguments
+    signature = call_signature(layer)
+    given = signature.bind(*args, **kwargs).arguments
     tensors = {name: value for name, value in given.items() if tensors_in(value)}
     names = {name: f"{name}_mask" for name in tensors} if len(tensors) > 1 else None
     masks = {}
     for name, value in tensors.items():
         parameter = "mask" if names is None else names[name]
         mask = keras.tree.map_structure(mask_of, value)
-        known = parameter in layer._call_signature.parameters and given.get(parameter) is None
+        known = parameter in signature.parameters and given.get(parameter) is None
         if known and tensors_in(mask):
             masks[parameter] = mask
     return kwargs | masks

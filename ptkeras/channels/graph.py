@@ -7,7 +7,13 @@ from typing import Any
 
 import keras
 
-from ptkeras.keras_compat.graph import Functional, build_map
+from ptkeras.keras_compat.graph import (
+    Functional,
+    build_map,
+    input_structure,
+    nodes_in_order,
+    sequential_graph,
+)
 from ptkeras.utils.models import check_model
 
 __all__ = [
@@ -39,7 +45,7 @@ def is_graph(layer: Any) -> bool:
         return False
     if not type(layer).call.__module__.startswith("keras."):
         return False
-    return not isinstance(layer, keras.Sequential) or layer._functional is not None
+    return not isinstance(layer, keras.Sequential) or sequential_graph(layer) is not None
 
 
 def functional_of(model: keras.Model) -> Functional:
@@ -54,12 +60,13 @@ def functional_of(model: keras.Model) -> Functional:
     """
     check_model(model)
     if isinstance(model, keras.Sequential):
-        if model._functional is None:
+        graph = sequential_graph(model)
+        if graph is None:
             raise ValueError(
                 f"The Sequential model '{model.name}' is not built, so it has no channels yet: "
                 "give it a keras.Input as its first layer, or call model.build(input_shape)."
             )
-        return model._functional
+        return graph
     if isinstance(model, Functional):
         return model
     raise ValueError(
@@ -81,18 +88,16 @@ def given_to(graph: keras.Function, args: tuple, kwargs: dict) -> list[Any]:
         A symbolic tensor, an array, or None (an optional input left out) per input.
     """
     given = args[0] if args else kwargs["inputs"]
-    if isinstance(given, dict) and not isinstance(graph._inputs_struct, dict):
+    if isinstance(given, dict) and not isinstance(input_structure(graph), dict):
         return [given[x.name] for x in graph.inputs]
     return keras.tree.flatten(given)
 
 
 def nodes_of(model: keras.Model) -> Iterator[Any]:
     """The nodes of a model's graph in the order in which they run, input layers left out."""
-    by_depth = functional_of(model)._nodes_by_depth
-    for depth in sorted(by_depth, reverse=True):
-        for node in by_depth[depth]:
-            if node.operation is not None and not node.is_input:
-                yield node
+    for node in nodes_in_order(functional_of(model)):
+        if node.operation is not None and not node.is_input:
+            yield node
 
 
 def operations_between(inputs: Any, outputs: Any) -> list[Any]:

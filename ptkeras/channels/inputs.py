@@ -8,6 +8,8 @@ from typing import Any
 import keras
 
 from ptkeras.channels.graph import functional_of, has_graph
+from ptkeras.keras_compat.calls import build_shapes_of
+from ptkeras.keras_compat.graph import input_structure
 
 
 def symbolic_inputs(model: keras.Model, input_shape: Any = None) -> tuple[tuple, dict]:
@@ -22,9 +24,9 @@ def symbolic_inputs(model: keras.Model, input_shape: Any = None) -> tuple[tuple,
         ValueError: If the model does not say what it is called on.
     """
     if has_graph(model):
-        struct = functional_of(model)._inputs_struct
+        struct = input_structure(functional_of(model))
         return (_resized(model, struct, input_shape),), {}
-    known = getattr(model, "_build_shapes_dict", None)
+    known = build_shapes_of(model)
     if input_shape is not None:
         return (_tensors(_with_batch(input_shape), _dtype(model)),), {}
     if not known:

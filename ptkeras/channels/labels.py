@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ptkeras.channels.channel_map import Cause, Role, Slice
+from ptkeras.keras_compat.tracking import flatten_layers
 from ptkeras.keras_compat.variables import shape_of
 
 CONSTANT = -1
@@ -180,7 +181,7 @@ class Labels:
         """
         if not isinstance(layer, keras.layers.Layer):
             return
-        own = [id(x) for x in layer._flatten_layers()]
+        own = [id(x) for x in flatten_layers(layer)]
         for variable in layer.variables:
             keys = ((id(variable), axis) for axis in range(len(variable.shape)))
             self._others += [(self.cause, own, key) for key in keys]

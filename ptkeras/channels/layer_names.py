@@ -12,6 +12,7 @@ import numpy as np
 
 from ptkeras.channels import ChannelMap
 from ptkeras.channels.graph import is_graph, nodes_of
+from ptkeras.keras_compat.tracking import flatten_layers
 
 
 def find_layer(channel_map: ChannelMap, name: str) -> Any:
@@ -78,7 +79,7 @@ def _add_paths(layer: Any, prefix: str, result: dict[int, str], taken: Counter[s
 
 def _parts(layer: Any) -> list[Any]:
     """The layers that a model calls, or that a layer holds, in order."""
-    held = layer._flatten_layers(include_self=False, recursive=False)
+    held = flatten_layers(layer, include_self=False, recursive=False)
     if not is_graph(layer):
         return list(held)
     called = [node.operation for node in nodes_of(layer)]

@@ -8,6 +8,7 @@ import keras
 
 from ptkeras.channels import functional
 from ptkeras.channels.graph import functional_of, is_graph
+from ptkeras.keras_compat.graph import graph_of, sequential_graph
 from ptkeras.utils.models import check_model
 
 
@@ -33,14 +34,13 @@ def leaf_graph(model: Any, input_shape: Any = None) -> keras.Function:
     Raises:
         ValueError: If the model is not built, or its code cannot be seen through.
     """
-    graph = getattr(model, "_functional", None) or model
+    graph = graph_of(model)
     if isinstance(graph, keras.Function) and not isinstance(graph, keras.Model):
         return graph
     check_model(model)
-    if isinstance(model, keras.Sequential) and model._functional is None:
+    if isinstance(model, keras.Sequential) and sequential_graph(model) is None:
         raise ValueError(
             f"Sequential model '{model.name}' is not built: call its build(input_shape) first, or "
             "begin it with keras.Input."
         )
-    found = functional.leaf_graph(model, input_shape)
-    return getattr(found, "_functional", None) or found
+    return graph_of(functional.leaf_graph(model, input_shape))

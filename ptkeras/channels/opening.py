@@ -20,22 +20,34 @@ import keras
 from ptkeras.channels.graph import functional_of, given_to, is_graph
 from ptkeras.channels.leaves import is_changed
 from ptkeras.channels.operands import is_array
+from ptkeras.keras_compat.calls import takes_training
 from ptkeras.keras_compat.graph import (
+    RUN_THROUGH_GRAPH,
     Functional,
     Node,
     SymbolicArguments,
     any_symbolic_tensors,
+    mask_of,
+    run_through_graph,
     set_keras_mask,
 )
 from ptkeras.keras_compat.layers import Merge
+from ptkeras.keras_compat.nodes import (
+    NODE_LISTS,
+    inbound_nodes,
+    maker_of,
+    no_losses,
+    no_nodes,
+    node_of,
+)
 from ptkeras.keras_compat.operations import keras_core, keras_numpy
+from ptkeras.keras_compat.tracking import RECORDS
+from ptkeras.keras_compat.variables import dtype_of
 
 _ORIGINAL, _RECORDER, _OUTPUTS = "_ptkeras_of", "_ptkeras_recorder", "_ptkeras_outputs"
 _LENGTH = 8  # stands for a length that is not known
 # What is no part of what a layer computes; sharing it, or leaving it empty, spares copies.
-_LEFT_ALONE = frozenset(
-    ("_tracker", "_metrics", "_trainable_variables", "_non_trainable_variables", "_seed_generators")
-)
+_LEFT_ALONE = RECORDS.union(NODE_LISTS)
 
 # NumPy takes `array * tensor` upon itself, and asks a KerasTensor for numbers. With this it leaves
 # the product to the tensor, as it does with the tensors of all backends.
@@ -226,11 +238,6 @@ def tensors_in(structure: Any) -> list[Any]:
     return [x for x in keras.tree.flatten(structure) if isinstance(x, keras.KerasTensor)]
 
 
-def mask_of(tensor: Any) -> Any:
-    """Returns the mask that Keras has set on a symbolic tensor, or None."""
-    return getattr(tensor, "_keras_mask", None)
-
-
 def results_of(outputs: Any) -> list[Any]:
     """Returns the symbolic tensors among some outputs, and then the masks that are on them."""
     tensors = tensors_in(outputs)
@@ -359,10 +366,10 @@ class Recorder:
         own = vars(shadow)
         own.update(vars(original))
         own[_ORIGINAL], own[_RECORDER] = original, self
-        own["_inbound_nodes"], own["_outbound_nodes"] = [], []
+        own.update(no_nodes())
         self._shadows[id(original)] = shadow
         if isinstance(original, keras.layers.Layer):
-            own["_losses"], own["_loss_ids"] = [], set()
+            own.update(no_losses())
             if not original.built:  # else Keras would build the original
                 own["build"] = types.MethodType(type(original).build, shadow)
             if self.is_leaf(original):
@@ -381,7 +388,7 @@ class Recorder:
 
     def _open_attributes(self, original: Any, own: dict) -> None:
         for name, value in vars(original).items():
-            if name not in _LEFT_ALONE and name not in ("_inbound_nodes", "_outbound_nodes"):
+            if name not in _LEFT_ALONE:
                 new = self._part(value, original)
                 if new is not value:
                     own[name] = new
@@ -410,7 +417,7 @@ class Recorder:
     def weight(self, variable: keras.Variable, owner: Any) -> Any:
         """The symbolic tensor of a variable."""
         if id(variable) not in self._weights:
-            tensor = keras.KerasTensor(self._weight_shape(variable), dtype=variable._dtype)
+            tensor = keras.KerasTensor(self._weight_shape(variable), dtype=dtype_of(variable))
             Node(Weight(variable, owner), (), {}, tensor)
             self._weights[id(variable)] = tensor
         return self._weights[id(variable)]
@@ -515,15 +522,14 @@ class Recorder:
     def _run_code(self, shadow: Any, args: tuple, kwargs: dict, calls: dict) -> Any:
         """Runs the `call` of a shadow; notes the calls of layers in it."""
         original = vars(shadow)[_ORIGINAL]
-        takes = getattr(original, "_call_has_context_arg", {}).get("training", False)
-        self.takes_training |= bool(takes)
+        self.takes_training |= takes_training(original)
         self._calls.append(calls)
         try:
             if is_graph(original):
                 graph = functional_of(original)
                 given = given_to(graph, args, kwargs)
                 self.graphs.append((graph, list(given)))
-                outputs = keras.Function._run_through_graph(graph, given, self.shadow)
+                outputs = run_through_graph(keras.Function, graph, given, self.shadow)
             else:
                 outputs = shadow.call(*args, **kwargs)
         finally:
@@ -548,7 +554,7 @@ class Recorder:
             operation = vars(node.operation).get(_ORIGINAL, node.operation)
             if operation is node.operation and isinstance(operation, keras.layers.Layer):
                 # A layer that no attribute leads to, in a closure say, has been called itself.
-                operation._inbound_nodes.remove(node)
+                inbound_nodes(operation).remove(node)
             if isinstance(operation, keras_numpy.Clip) and _has_open_bounds(operation):
                 nodes += _clip(node, layer)
                 continue
@@ -581,10 +587,9 @@ class Recorder:
             tensor, ready = stack.pop()
             if id(tensor) in inputs:
                 continue
-            operation, index, _ = tensor._keras_history
-            if operation is None:
+            node = node_of(tensor)
+            if node is None:
                 raise OpaqueError("it reads a tensor from elsewhere.")
-            node = operation._inbound_nodes[index]
             if id(node) in done:
                 continue
             if ready:
@@ -649,20 +654,20 @@ def _new_shadow_class(cls: Any) -> type:
         call = types.MethodType(cls.symbolic_call, self)
         return vars(self)[_RECORDER].symbolic_call(self, call, args, kwargs)
 
-    def run_through_graph(
+    def run_through_shadows(
         self: Any, inputs: Any, operation_fn: Callable = lambda op: op, call_fn: Any = None
     ) -> Any:
         recorder = vars(self)[_RECORDER]
         recorder.graphs.append((vars(self)[_ORIGINAL], keras.tree.flatten(inputs)))
         shadow = recorder.shadow
-        return cls._run_through_graph(self, inputs, lambda op: operation_fn(shadow(op)), call_fn)
+        return run_through_graph(cls, self, inputs, lambda op: operation_fn(shadow(op)), call_fn)
 
     own: dict[str, Any] = {"__module__": cls.__module__, "__doc__": cls.__doc__}
     if issubclass(cls, keras.layers.Layer):
         own |= {"__call__": __call__, "symbolic_call": symbolic_call}
         own["add_loss"] = lambda self, loss: None
     if issubclass(cls, Functional):
-        own["_run_through_graph"] = run_through_graph
+        own[RUN_THROUGH_GRAPH] = run_through_shadows
         own["__new__"] = object.__new__
     return type(cls)(cls.__name__, (cls,), own)
 
@@ -716,10 +721,10 @@ def variable_of(tensor: Any) -> keras.Variable | None:
 
     That is so after a cast, too, to the type that the variable has anyway.
     """
-    maker = _maker(tensor)
+    maker = maker_of(tensor)
     if not isinstance(maker, _CASTS):
         return getattr(maker, "variable", None)
-    (source,) = maker._inbound_nodes[0].input_tensors
+    (source,) = inbound_nodes(maker)[0].input_tensors
     same = (source.dtype, tuple(source.shape)) == (tensor.dtype, tuple(tensor.shape))
     return variable_of(source) if same else None
 
@@ -762,11 +767,6 @@ def _clip(node: Any, within: Any) -> Iterator[OpenedNode]:
             raise OpaqueError("it clips by what it computes, or by a variable of another type.")
         yield OpenedNode(operation, SymbolicArguments(value, number), [output], within)
         value = output
-
-
-def _maker(tensor: Any) -> Any:
-    history = getattr(tensor, "_keras_history", None)
-    return None if history is None else history.operation
 
 
 def _needs_no_build(layer: Any) -> bool:

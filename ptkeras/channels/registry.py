@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import keras
 import numpy as np
 
+from ptkeras.keras_compat.layers import CLASS_MARKS
+
 if TYPE_CHECKING:
     from ptkeras.channels.labels import Labels
 
@@ -74,8 +76,8 @@ _HARMLESS = frozenset(
         *("build", "get_config", "from_config", "get_build_config", "build_from_config"),
         *("compute_output_shape", "compute_output_spec", "count_params", "quantize"),
         *("save_own_variables", "load_own_variables", "save_assets", "load_assets"),
-        *("get_compile_config", "compile_from_config", "_obj_type", "_keras_api_export_path"),
-        *("_keras_api_export_symbol_id", "_abc_impl", "__abstractmethods__"),
+        *("get_compile_config", "compile_from_config", "_abc_impl", "__abstractmethods__"),
+        *CLASS_MARKS,
     )
 )
 

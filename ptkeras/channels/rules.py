@@ -19,6 +19,7 @@ from ptkeras.keras_compat.layers import (
     StochasticDepth,
 )
 from ptkeras.keras_compat.operations import keras_image, keras_nn
+from ptkeras.keras_compat.weights import embeddings_of, kernel_of
 
 
 def channel_axis(layer: layers.Layer, rank: int) -> int:
@@ -38,7 +39,7 @@ def activate(call: Call, labels: np.ndarray) -> np.ndarray:
 
 @register(BaseConv)
 def _conv(call: Call) -> np.ndarray:
-    layer, kernel = call.op, call.op._kernel
+    layer, kernel = call.op, kernel_of(call.op)
     rank = len(call.shapes[0])
     axis = channel_axis(layer, rank)
     size = call.shapes[0][axis]
@@ -102,7 +103,7 @@ def _dense(call: Call) -> np.ndarray:
 def _embedding(call: Call) -> np.ndarray:
     call.freeze(call.inputs[0])
     call.zero_output = True
-    return call.spread(call.produce(call.op._embeddings), -1, len(call.output_shapes[0]))
+    return call.spread(call.produce(embeddings_of(call.op)), -1, len(call.output_shapes[0]))
 
 
 @register(*existing(layers, "ReversibleEmbedding"))
@@ -111,7 +112,7 @@ def _reversible_embedding(call: Call) -> np.ndarray:
     if not call.argument("reverse"):
         return _embedding(call)
     layer = call.op
-    width = call.produce(layer._embeddings)
+    width = call.produce(embeddings_of(layer))
     if not layer.tie_weights:
         call.consume(layer.reverse_embeddings, 0, width)
     call.tie(call.along(call.inputs[0], -1, call.shapes[0][-1]), width)

@@ -9,6 +9,7 @@ from keras import layers
 
 from ptkeras.channels.operands import known_zero
 from ptkeras.channels.registry import Call, register
+from ptkeras.keras_compat.attention import has_gate, projection
 from ptkeras.keras_compat.operations import keras_nn
 
 
@@ -29,7 +30,7 @@ def _project(call: Call, dense: Any, read: np.ndarray, made: list[np.ndarray | N
 
 def _join_heads(call: Call, heads: np.ndarray, width: np.ndarray) -> np.ndarray:
     """The projection (heads, head width, model width) behind the attention."""
-    dense = call.op._output_dense
+    dense = projection(call.op, "output")
     call.consume(dense.kernel, 0, heads)
     call.consume(dense.kernel, 1, width)
     outputs = call.produce(dense.kernel, -1)
@@ -76,12 +77,12 @@ def _multi_head_attention(call: Call) -> list[np.ndarray] | None:
     if operands is None:
         return None
     query, key, value = operands
-    heads, width = _project(call, layer._query_dense, query, [None, None])
-    _project(call, layer._key_dense, key, [heads, width])
+    heads, width = _project(call, projection(layer, "query"), query, [None, None])
+    _project(call, projection(layer, "key"), key, [heads, width])
     shared = width if layer.value_dim == layer.key_dim else None
-    _, value_width = _project(call, layer._value_dense, value, [heads, shared])
-    if getattr(layer, "_use_gate", False):
-        _project(call, layer._gate_dense, query, [heads, value_width])
+    _, value_width = _project(call, projection(layer, "value"), value, [heads, shared])
+    if has_gate(layer):
+        _project(call, projection(layer, "gate"), query, [heads, value_width])
     if _has_mask_by_head(call):
         call.freeze(heads)
     for inner in (heads, width, value_width):
@@ -99,12 +100,12 @@ def _grouped_query_attention(call: Call) -> list[np.ndarray] | None:
     query, key, value = operands
     # Keras wants the query as wide as the value, and makes the output so.
     call.tie(call.along(query, -1, call.shapes[0][-1]), call.along(value, -1, call.shapes[0][-1]))
-    served, width = _project(call, layer._key_dense, key, [None, None])
-    _project(call, layer._value_dense, value, [served, width])
+    served, width = _project(call, projection(layer, "key"), key, [None, None])
+    _project(call, projection(layer, "value"), value, [served, width])
     heads = np.repeat(served, layer.num_repeats)
-    _project(call, layer._query_dense, query, [heads, width])
+    _project(call, projection(layer, "query"), query, [heads, width])
     if getattr(layer, "use_gate", False):
-        _project(call, layer._gate_dense, query, [heads, width])
+        _project(call, projection(layer, "gate"), query, [heads, width])
     if _has_mask_by_head(call):
         call.freeze(heads)
     for inner in (served, width):

@@ -24,6 +24,7 @@ from ptkeras.channels.operands import (
 from ptkeras.channels.registry import Call, Outputs, existing, register
 from ptkeras.channels.rules import activate, channel_axis
 from ptkeras.keras_compat.operations import keras_linalg, keras_math, keras_nn, keras_numpy
+from ptkeras.keras_compat.weights import kernel_of
 
 
 @register(
@@ -376,7 +377,7 @@ def _dot(call: Call) -> Outputs:
 def _einsum_dense(call: Call) -> Outputs:
     """A kernel whose axes read channels, make them, or (in both tensors) belong to one each."""
     layer, labels = call.op, call.inputs[0]
-    kernel = layer._kernel
+    kernel = kernel_of(layer)
     (x, w), out = spell(layer.equation, [len(call.shapes[0]), len(kernel.shape)])
     along = next((x[a] for a, n in enumerate(labels.shape) if n > 1), None)
     size = 1 if along is None else labels.size

@@ -18,6 +18,7 @@ from ptkeras.channels.operands import (
 )
 from ptkeras.channels.registry import Call, existing, register
 from ptkeras.keras_compat.layers import CustomScaleLayer
+from ptkeras.keras_compat.nodes import auto_config
 from ptkeras.keras_compat.operations import keras_core, keras_numpy
 
 
@@ -135,7 +136,7 @@ class _Flag(NamedTuple):
 
 def _operator(call: Call, flags: list[_Flag]) -> Any:
     """What two calls share if zeros do the same in both; None if that can't be told."""
-    config = getattr(call.op, "_auto_config", None)
+    config = auto_config(call.op)
     flat = keras.tree.flatten((call.args, call.kwargs))
     if config is None or not type(call.op).__module__.startswith("keras."):
         return None

@@ -13,6 +13,7 @@ from ptkeras.channels.opening import Opened, variable_of
 from ptkeras.channels.rules_moves import CHOOSERS, is_move, moved
 from ptkeras.channels.size_attributes import SizeAttribute, SizeAttributes
 from ptkeras.channels.trial import MismatchError, run_smaller
+from ptkeras.keras_compat.tracking import own_variables, sublayers
 
 Ties = list[tuple[np.ndarray, np.ndarray]]
 
@@ -58,7 +59,7 @@ def _freeze_for_unread(channel_map: ChannelMap, opened: Opened, read: set[int]) 
 
     A mask token, say, that a layer adds if it is given a mask: it would not fit a smaller stream.
     """
-    own = [*opened.layer._trainable_variables, *opened.layer._non_trainable_variables]
+    own = own_variables(opened.layer)
     unread = [v for v in own if id(v) not in read and "float" in v.dtype]
     sizes = {n for variable in unread for n in variable.shape if n > 1}
     for tensor in _tensors(opened) if sizes else ():
@@ -150,7 +151,7 @@ def _keep(
 
 def _known(channel_map: ChannelMap, opened: Opened) -> list[SizeAttribute]:
     """The attributes of a layer and of those in it that are to be set already."""
-    own = {id(opened.layer), *map(id, opened.layer._layers)}
+    own = {id(opened.layer), *map(id, sublayers(opened.layer))}
     return [x for x in channel_map.graph.sized if id(x.owner) in own]
 
 

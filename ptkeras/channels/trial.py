@@ -24,6 +24,7 @@ from ptkeras.channels.opening import (
     forget_masks,
     tensors_in,
 )
+from ptkeras.keras_compat.calls import INPUT_SPEC
 from ptkeras.keras_compat.operations import keras_core, keras_numpy
 
 Shapes = Callable[[Any], "tuple[int | None, ...]"]
@@ -91,7 +92,7 @@ class Smaller(Recorder):
 
     def shadow(self, original: Any) -> Any:
         shadow = super().shadow(original)
-        vars(shadow)["_input_spec"] = None  # which says the size that it has had
+        vars(shadow)[INPUT_SPEC] = None  # which says the size that it has had
         if isinstance(original, keras.layers.Layer) and self.is_leaf(original):
             vars(shadow).update(self._sizes_of_leaf(original))
         return shadow

@@ -10,6 +10,7 @@ import numpy as np
 
 from ptkeras.channels.channel_map import Cause, ChannelMap
 from ptkeras.channels.graph import is_graph
+from ptkeras.keras_compat.tracking import sublayers
 
 _KINDS = ("regularizer", "constraint", "initializer")
 _BATCH = 7  # examples: a reshape that takes them for channels does not come out even
@@ -53,7 +54,7 @@ def _freeze_for_wrapped(channel_map: ChannelMap, node: Any) -> None:
 
     What that is called on, such as one step of a sequence, no tensor of the graph shows.
     """
-    for layer in getattr(node.operation, "_layers", ()):
+    for layer in sublayers(node.operation):
         own = getattr(layer, "activity_regularizer", None)
         for tensor in () if _is_of_keras(own) else node.outputs:
             channels = channel_map.tensors[id(tensor)]

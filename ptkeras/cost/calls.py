@@ -16,6 +16,8 @@ from ptkeras.channels.layer_names import paths
 from ptkeras.channels.leaves import is_leaf
 from ptkeras.channels.opening import Constant, OpaqueError, Opened, Weight, open_call
 from ptkeras.cost.mac_rules import has_own_rule
+from ptkeras.keras_compat.calls import takes_training
+from ptkeras.keras_compat.graph import graph_of, nodes_in_order
 from ptkeras.utils.models import check_model
 
 Shape = tuple[int, ...]
@@ -205,12 +207,11 @@ class _Walker:
     ) -> list[keras.KerasTensor]:
         """Adds the calls of a graph on `inputs`; returns the graph's outputs."""
         values = {id(ref): x for ref, x in zip(graph.inputs, inputs, strict=True)}
-        for depth in sorted(graph._nodes_by_depth, reverse=True):
-            for node in graph._nodes_by_depth[depth]:
-                refs = node.input_tensors
-                if node.is_input or any(id(x) not in values for x in refs):
-                    continue
-                self.node(path + node.operation.name, node, values)
+        for node in nodes_in_order(graph):
+            refs = node.input_tensors
+            if node.is_input or any(id(x) not in values for x in refs):
+                continue
+            self.node(path + node.operation.name, node, values)
         return [values[id(x)] for x in graph.outputs]
 
     def node(self, name: str, node: Any, values: dict[int, Any]) -> None:
@@ -260,7 +261,7 @@ class _Walker:
 
     def opened(self, layer: Any, args: tuple, kwargs: dict) -> Opened:
         """What a layer calls at inference."""
-        if getattr(layer, "_call_has_context_arg", {}).get("training", False):
+        if takes_training(layer):
             kwargs = kwargs | {"training": False}
         opened = open_call(layer, args, kwargs, lambda x: x is not layer and _is_leaf(x), batch=1)
         self._opened.append(opened)
@@ -276,7 +277,7 @@ class _Walker:
     ) -> list[keras.KerasTensor]:
         """Adds one operation's calls; `outputs` are its results where their shapes are known."""
         if is_graph(operation) or isinstance(operation, keras.Function):
-            graph = getattr(operation, "_functional", None) or operation
+            graph = graph_of(operation)
             return self.graph(graph, _inputs_of(graph, args, kwargs), f"{name}/")
         if isinstance(operation, keras.layers.Layer) and not _is_leaf(operation):
             inner = self.composite(name, operation, args, kwargs)

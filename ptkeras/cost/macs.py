@@ -8,6 +8,7 @@ import keras
 
 from ptkeras.cost.calls import Call, Shape, einsum_labels, sizes
 from ptkeras.cost.mac_rules import register, rule_of
+from ptkeras.keras_compat.attention import has_gate
 
 
 def macs(found: Iterable[Call]) -> list[int]:
@@ -174,7 +175,7 @@ def _multi_head_attention(call: Call) -> int:
     targets = math.prod(query[:-1])
     sources = math.prod(key[axis] for axis in axes)
     keys, values = layer.num_heads * layer.key_dim, layer.num_heads * layer.value_dim
-    gate = math.prod(query) * values if getattr(layer, "_use_gate", False) else 0
+    gate = math.prod(query) * values if has_gate(layer) else 0
     projections = (math.prod(query) + math.prod(key)) * keys + math.prod(value) * values + gate
     return projections + targets * sources * (keys + values) + math.prod(call.outputs[0]) * values
 

@@ -15,6 +15,7 @@ import keras
 
 from ptkeras import fisher
 from ptkeras.channels.graph import functional_of, has_graph, is_graph, nodes_of
+from ptkeras.keras_compat.tracking import flatten_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def chains(model: keras.Model) -> list[Chain]:
         )
     called: dict[int, Any] = {}
     _find_called(model, called, set())
-    inside = {id(x) for op in called.values() for x in op._flatten_layers(include_self=False)}
+    inside = {id(x) for op in called.values() for x in flatten_layers(op, include_self=False)}
     found = [
         layer
         for layer in fisher.layers(model)

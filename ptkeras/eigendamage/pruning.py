@@ -16,6 +16,7 @@ from ptkeras.eigendamage.bottleneck import Form, cheapest, directions, form_of, 
 from ptkeras.eigendamage.chains import Chain, chains
 from ptkeras.eigendamage.report import EigenDamageReport, LayerChange
 from ptkeras.fisher.basis import Basis
+from ptkeras.keras_compat.tracking import flatten_layers
 from ptkeras.prunetrain import lasso
 from ptkeras.surgery.replace import Stage, replace
 from ptkeras.surgery.variables import check_resizable
@@ -118,7 +119,7 @@ def prune(
     params = model.count_params()
     rows: list[LayerChange] = []
     changes: dict[int, list[Stage]] = {}
-    taken = {layer.name for layer in model._flatten_layers()}
+    taken = {layer.name for layer in flatten_layers(model)}
     for each, (reads, makes) in zip(measured, counts, strict=True):
         new = _in_fewer(each, (reads, makes))
         if new is not each.form:

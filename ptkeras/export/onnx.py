@@ -19,6 +19,7 @@ from ptkeras.export import conditional, exporting, folding
 from ptkeras.export.artifact import Artifact, ExportError
 from ptkeras.export.exporting import Request
 from ptkeras.export.served import Served, Serving
+from ptkeras.keras_compat.nodes import maker_of
 from ptkeras.version import __version__
 
 OPSETS = range(13, 19)
@@ -132,7 +133,7 @@ def _branch_off(proto: Any, model: keras.Model) -> None:
     from ptkeras.skipnet.blocks import gated_blocks
 
     blocks = gated_blocks(model) if is_graph(model) else []
-    deciders = [block.decision._keras_history.operation for block in blocks]
+    deciders = [maker_of(block.decision) for block in blocks]
     gates = sum(getattr(op, "mode", "hard") != "open" for op in deciders)
     found = conditional.branch_off(proto)
     if found < gates:

@@ -13,6 +13,9 @@ import numpy as np
 
 from ptkeras.channels.graph import Functional, has_graph
 from ptkeras.channels.leaf_graph import leaf_graph
+from ptkeras.keras_compat.graph import input_structure, output_structure
+from ptkeras.keras_compat.nodes import maker_of
+from ptkeras.keras_compat.tracking import flatten_layers
 
 HALF = ("float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
@@ -176,11 +179,11 @@ def in_float32(model: keras.Model) -> keras.Model:
     onnxruntime and LiteRT have next to no half precision operations for the CPU (bfloat16 none at
     all). Every float16 and bfloat16 number is a float32 one, so the twin has the same weights.
     """
-    if not any(layer.dtype_policy.name in HALF for layer in model._flatten_layers()):
+    if not any(layer.dtype_policy.name in HALF for layer in flatten_layers(model)):
         return model
     from ptkeras.keras_compat.saving import SafeModeScope
 
-    kinds = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
+    kinds = {type(layer).__name__: type(layer) for layer in flatten_layers(model)}
     home = type(model)
     if has_graph(model):
         home = keras.Sequential if isinstance(model, keras.Sequential) else Functional
@@ -215,7 +218,7 @@ def _structures(model: keras.Model) -> tuple[Any, Any]:
     graph = leaf_graph(model)
     if isinstance(model, keras.Sequential):
         return graph.inputs[0], graph.outputs[0]
-    return graph._inputs_struct, graph._outputs_struct
+    return input_structure(graph), output_structure(graph)
 
 
 def _names(structure: Any, taken: set[str]) -> list[str]:
@@ -223,7 +226,7 @@ def _names(structure: Any, taken: set[str]) -> list[str]:
     names = []
     for path, tensor in keras.tree.flatten_with_path(structure):
         keys = [part for part in path if isinstance(part, str)]
-        wanted = "_".join(keys) if keys else tensor._keras_history.operation.name
+        wanted = "_".join(keys) if keys else maker_of(tensor).name
         base = re.sub(r"\W", "_", wanted, flags=re.ASCII).lstrip("_")
         if not base[:1].isalpha():  # TensorFlow puts something before it, and so may as well we
             base = f"tensor_{base}".rstrip("_")
@@ -321,7 +324,7 @@ def _in_dtype(port: Port, array: np.ndarray) -> np.ndarray:
 
 def _refuse_second_softmax(model: keras.Model) -> None:
     for tensor in leaf_graph(model).outputs:
-        operation = tensor._keras_history.operation
+        operation = maker_of(tensor)
         activation = getattr(operation, "activation", None)
         if isinstance(operation, keras.layers.Softmax) or activation is keras.activations.softmax:
             raise ValueError(

@@ -10,6 +10,7 @@ import keras
 
 from ptkeras.export.artifact import ExportError
 from ptkeras.export.served import Served
+from ptkeras.keras_compat.tracking import flatten_layers
 
 
 class Trace(NamedTuple):
@@ -103,7 +104,7 @@ def _owners(model: keras.Model, variables: list[keras.Variable]) -> str:
     """Names the innermost layers that hold these variables, in parentheses."""
     names = []
     for variable in variables:
-        holders = [layer for layer in model._flatten_layers() if _holds(layer, variable)]
+        holders = [layer for layer in flatten_layers(model) if _holds(layer, variable)]
         names += [f"'{layer.name}'" for layer in holders[-1:]]
     return f" ({', '.join(dict.fromkeys(names))})" if names else ""
 

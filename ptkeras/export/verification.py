@@ -13,6 +13,7 @@ import numpy as np
 from ptkeras.export.artifact import ExportError
 from ptkeras.export.runtimes import Arrays, Runtime, first_line, load
 from ptkeras.export.served import Served, Serving
+from ptkeras.keras_compat.tracking import flatten_layers
 from ptkeras.utils.progress import working
 
 BATCH_SIZES = (1, 3)
@@ -121,7 +122,7 @@ def verify(
 
 def precision_of(model: keras.Model) -> str:
     """The coarsest precision in which a model computes."""
-    used = {layer.compute_dtype for layer in model._flatten_layers()}
+    used = {layer.compute_dtype for layer in flatten_layers(model)}
     return next((name for name in ("bfloat16", "float16") if name in used), "float32")
 
 

@@ -18,6 +18,7 @@ from ptkeras.channels.leaves import is_changed
 from ptkeras.fisher.basis import Basis, Moment
 from ptkeras.fisher.patches import channels_last, patches, uses
 from ptkeras.fisher.taps import Tap, number_of_examples, taps
+from ptkeras.keras_compat.tracking import flatten_layers
 
 _KINDS = (
     keras.layers.Conv1D,
@@ -68,7 +69,7 @@ def layers(model: keras.Model) -> list[Any]:
         op = node.operation
         closed = id(op) not in opened and not is_graph(op)
         if isinstance(op, keras.layers.Layer) and closed:
-            inside |= {id(layer) for layer in op._flatten_layers(include_self=False)}
+            inside |= {id(layer) for layer in flatten_layers(op, include_self=False)}
         if type(op) in _KINDS and getattr(op, "groups", 1) == 1 and not is_changed(op):
             found.setdefault(id(op), op)
     return [layer for key, layer in found.items() if key not in inside]

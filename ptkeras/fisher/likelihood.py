@@ -15,6 +15,8 @@ import numpy as np
 from keras import losses, ops
 
 from ptkeras.channels.leaf_graph import outputs_of
+from ptkeras.keras_compat.graph import output_structure
+from ptkeras.keras_compat.trainers import loss_options
 
 _TINY = 1e-7  # what Keras's losses clip probabilities to
 
@@ -55,8 +57,8 @@ def likelihoods(model: keras.Model, loss: Any = None) -> list[Likelihood | None]
     graph = outputs_of(model)
     count = len(graph.outputs)
     if isinstance(loss, dict) and not {"class_name", "config"} <= set(loss):
-        keyed = isinstance(graph._outputs_struct, dict)
-        names = sorted(graph._outputs_struct) if keyed else graph.output_names
+        structure = output_structure(graph)
+        names = sorted(structure) if isinstance(structure, dict) else graph.output_names
         each = [loss.get(name) for name in names]
     else:
         each = list(loss) if isinstance(loss, (list, tuple)) else [loss] * count
@@ -70,7 +72,7 @@ def likelihoods(model: keras.Model, loss: Any = None) -> list[Likelihood | None]
 
 def _likelihood(loss: Any) -> Likelihood:
     loss = losses.get(loss)
-    function, options = getattr(loss, "fn", loss), getattr(loss, "_fn_kwargs", {})
+    function, options = getattr(loss, "fn", loss), loss_options(loss)
     logits = bool(options.get("from_logits", False))
     if function in (losses.sparse_categorical_crossentropy, losses.categorical_crossentropy):
         return _categorical(logits, int(options.get("axis", -1)))

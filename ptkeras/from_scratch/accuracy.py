@@ -7,6 +7,8 @@ from typing import Any
 import keras
 
 from ptkeras.channels.leaf_graph import outputs_of
+from ptkeras.keras_compat.graph import output_structure
+from ptkeras.keras_compat.trainers import loss_options, user_metrics
 
 
 def accuracies(model: keras.Model, loss: Any) -> Any:
@@ -22,7 +24,7 @@ def accuracies(model: keras.Model, loss: Any) -> Any:
     Raises:
         ValueError: there is none, so that no epoch is better than another.
     """
-    outputs = outputs_of(model)._outputs_struct
+    outputs = output_structure(outputs_of(model))
     found: Any
     if not isinstance(outputs, (list, tuple, dict)):
         found = [_accuracy(one) for one in keras.tree.flatten(loss)]
@@ -34,7 +36,7 @@ def accuracies(model: keras.Model, loss: Any) -> Any:
         found = keras.tree.map_structure(lambda _: _accuracy(loss), outputs)
     if all(one is not None for one in keras.tree.flatten(found)):
         return found
-    own = getattr(getattr(model, "_compile_metrics", None), "_user_metrics", None)
+    own = user_metrics(model)
     if any(is_accuracy(getattr(m, "name", str(m))) for m in keras.tree.flatten(own)):
         return keras.tree.map_structure(_copied, own)
     raise ValueError(
@@ -51,7 +53,7 @@ def _accuracy(loss: Any) -> Any:
     loss = keras.losses.get(loss)
     name = getattr(getattr(loss, "fn", loss), "__name__", "")
     if name.startswith("binary_") and name.endswith("crossentropy"):
-        logits = getattr(loss, "_fn_kwargs", {}).get("from_logits")
+        logits = loss_options(loss).get("from_logits")
         return keras.metrics.BinaryAccuracy("accuracy", threshold=0.0 if logits else 0.5)
     return "accuracy" if name.endswith("crossentropy") else None
 

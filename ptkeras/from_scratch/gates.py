@@ -27,6 +27,7 @@ from ptkeras.from_scratch.accuracy import accuracies
 from ptkeras.from_scratch.gate_search import GateSearch, config_of
 from ptkeras.from_scratch.gated_network import GatedNetwork
 from ptkeras.from_scratch.structure import Search
+from ptkeras.keras_compat.trainers import compiled_loss, user_loss
 from ptkeras.surgery.fresh import scaled_norms, widen
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.survival.callback import InterruptedTrainingError, Survival
@@ -177,13 +178,12 @@ def _gateable(channel_map: ChannelMap) -> ChannelMap:
 
 def _compiled_loss(model: keras.Model) -> tuple[Any, Any]:
     """Returns the loss that a model is compiled with, and the weights of several."""
-    compiled = getattr(model, "_compile_loss", None)
-    if compiled is None:
+    if compiled_loss(model) is None:
         raise ValueError(
             f"'{model.name}' is not compiled with a loss, so its gates have nothing to minimize: "
             "compile it, or pass loss= to learn_gates."
         )
-    return compiled._user_loss, compiled._user_loss_weights
+    return user_loss(model)
 
 
 def _flops(model: keras.Model) -> int:

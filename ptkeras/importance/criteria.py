@@ -12,6 +12,7 @@ import numpy as np
 from ptkeras.channels import ChannelMap, Slice
 from ptkeras.fisher.channel_scores import kron_obd, kron_obs
 from ptkeras.fisher.gradients import gradients
+from ptkeras.keras_compat.trainers import compiled_loss
 from ptkeras.utils.arguments import check_count
 from ptkeras.utils.arrays import numbers
 from ptkeras.utils.progress import track
@@ -352,7 +353,7 @@ def _first_order(
 
 def _compiled_loss(model: keras.Model, x: Any, y: Any) -> Callable[[Any, Any], Any]:
     """The loss that a model is compiled with, without what regularisation adds to it."""
-    loss = getattr(model, "_compile_loss", None)
+    loss = compiled_loss(model)
     if loss is None:
         raise ValueError(
             f"'{model.name}' is not compiled with a loss, so taylor has nothing to differentiate: "

@@ -1,4 +1,8 @@
-"""Batch normalisation in training by TensorFlow's fused kernels."""
+"""Batch normalisation in training by TensorFlow's fused kernels.
+
+All of Keras 3.12 to 3.15 compute it from single operations. A Keras that calls the fused kernel
+would make this module needless.
+"""
 
 from __future__ import annotations
 
@@ -67,6 +71,7 @@ def _fits(layer: BatchNormalization, inputs: Any) -> bool:
     if rank != 4 or layer.axis not in (-1, rank - 1):
         return False
     renorm = getattr(layer, "renorm", False)  # which Keras 3.12, the last for Python 3.10, has not
+    # A subclass may take other statistics by its own `_moments`, private since Keras 3.0.
     own_moments = type(layer)._moments is not BatchNormalization._moments
     if layer.synchronized or renorm or own_moments:
         return False

@@ -21,7 +21,13 @@ from keras.src.layers.preprocessing.image_preprocessing.base_image_preprocessing
 from keras.src.layers.preprocessing.index_lookup import IndexLookup
 from keras.src.layers.rnn.conv_lstm import ConvLSTM, ConvLSTMCell
 
+# What Keras sets on classes beside methods, a user's among them: the kind of object, and the names
+# that it is exported under. All of Keras 3.12 to 3.15; names that begin with two underscores would
+# make this needless.
+CLASS_MARKS = ("_obj_type", "_keras_api_export_path", "_keras_api_export_symbol_id")
+
 __all__ = [
+    "CLASS_MARKS",
     "BaseConv",
     "BaseConvTranspose",
     "BaseDepthwiseConv",

@@ -1,4 +1,8 @@
-"""The seed generator of the process, which random operations without a seed draw from."""
+"""The seed generator of the process, which random operations without a seed draw from.
+
+A checkpoint holds its state. Since Keras 3.0; a public `keras.random.get_state` would make this
+module needless.
+"""
 
 from __future__ import annotations
 

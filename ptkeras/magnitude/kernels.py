@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 
+from ptkeras.keras_compat.tracking import flatten_layers, own_variables
 from ptkeras.utils.arrays import numbers
 from ptkeras.utils.models import check_model
 
@@ -76,7 +77,7 @@ def kernels(model: keras.Model, leave_alone: Iterable[str] = ()) -> list[Kernel]
     """
     check_model(model)
     found: dict[int, Kernel] = {}
-    for layer in model._flatten_layers(include_self=False):
+    for layer in flatten_layers(model, include_self=False):
         variables = _kernels_of(layer)
         for variable in variables:
             path = layer.path if len(variables) == 1 else f"{layer.path}/{variable.name}"
@@ -133,7 +134,7 @@ def check_names(model: keras.Model, among: list[Kernel], names: Iterable[str]) -
 def _kernels_of(layer: keras.layers.Layer) -> list[keras.Variable]:
     if hasattr(layer, "get_prunable_weights"):
         return list(layer.get_prunable_weights())
-    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    own = own_variables(layer)
     return [
         v for v in own if v.name.endswith("kernel") and len(v.shape) > 1 and "float" in str(v.dtype)
     ]

@@ -11,6 +11,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from ptkeras.keras_compat.optimizers import (
+    moving_averages_of,
+    track_variable,
+    untrack_variable,
+    weights_of,
+)
 from ptkeras.magnitude.held_mask import HeldMask, known_mask_of, mask_of
 from ptkeras.magnitude.kernels import Kernel
 from ptkeras.surgery.functions import refresh_functions
@@ -183,8 +189,7 @@ def averages_of(model: keras.Model) -> dict[int, keras.Variable]:
     averages: dict[int, keras.Variable] = {}
     for optimizer in optimizers_of(model):
         if optimizer.use_ema and optimizer.built:
-            weights = optimizer._trainable_variables
-            pairs = zip(weights, optimizer._model_variables_moving_average, strict=True)
+            pairs = zip(weights_of(optimizer), moving_averages_of(optimizer), strict=True)
             averages |= {id(variable): average for variable, average in pairs}
     return averages
 
@@ -210,7 +215,7 @@ def board(model: keras.Model, variables: Iterable[keras.Variable]) -> None:
     for variable in variables:
         # A fit that broke off leaves its list, and what resumes it an optimiser without them.
         if not _is_among(variable, _inside(outer).variables):
-            _inside(outer)._track_variable(variable)
+            track_variable(_inside(outer), variable)
         if not _is_among(variable, aboard):
             aboard.append(variable)
     refresh_functions(model)
@@ -222,7 +227,7 @@ def leave(model: keras.Model) -> None:
     if outer is None or outer not in _ABOARD:
         return
     for variable in _ABOARD.pop(outer):
-        _inside(outer)._untrack_variable(variable)
+        untrack_variable(_inside(outer), variable)
     for part in (_whole, _inside):
         for name in _OF_FILES:
             vars(part(outer)).pop(name, None)
@@ -249,12 +254,12 @@ def _alone(outer: Any, part: Callable[[Any], Any], name: str) -> Callable[[Any],
         now, inner = part(outer), _inside(outer)  # a resumed optimiser has another one inside
         aboard = [v for v in _ABOARD.get(outer, []) if _is_among(v, inner.variables)]
         for variable in aboard:
-            inner._untrack_variable(variable)
+            untrack_variable(inner, variable)
         try:
             getattr(type(now), name)(now, store)
         finally:
             for variable in aboard:
-                inner._track_variable(variable)
+                track_variable(inner, variable)
 
     return call
 

@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 
+from ptkeras.keras_compat.tracking import flatten_layers
+from ptkeras.keras_compat.trainers import set_symbolic_build, symbolic_build
 from ptkeras.multi_worker.replicas import per_replica
 
 _Answer = TypeVar("_Answer")
@@ -224,7 +226,7 @@ def check_decision(
     devices = "" if _devices_agree(strategy, model) else f"worker {index_of_worker(strategy)}"
     check_same(strategy, f"their weights after epoch {epoch}", devices, *model.weights)
     masks: list[Any] = []
-    for number, layer in enumerate(model._flatten_layers()):  # an id is another one elsewhere
+    for number, layer in enumerate(flatten_layers(model)):  # an id is another one elsewhere
         if id(layer) in gates:
             masks += [f"{number}", gates[id(layer)].inputs, gates[id(layer)].outputs]
     check_same(strategy, f"the channels to remove after epoch {epoch}", keep, *masks)
@@ -311,9 +313,9 @@ def enable_fit(model: keras.Model, batch: Any) -> None:
 
     def build(iterator: Any = None, data_batch: Any = None) -> None:
         with strategy.scope():
-            model._symbolic_build(data_batch=batch)
+            symbolic_build(model, batch)
 
-    model._maybe_symbolic_build = build
+    set_symbolic_build(model, build)
     model.train_step = _with_vectors(model, "train_step")
     model.test_step = _with_vectors(model, "test_step")
 

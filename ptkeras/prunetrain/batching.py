@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from ptkeras import cost
+from ptkeras.keras_compat.optimizers import learning_rate_of
 
 GRANULARITY = 32
 
@@ -51,7 +52,7 @@ class BatchAdjustment:
         Raises:
             ValueError: If the learning rate is a schedule, which nothing can scale.
         """
-        if not isinstance(getattr(optimizer, "_learning_rate", None), keras.Variable):
+        if not isinstance(learning_rate_of(optimizer), keras.Variable):
             name = getattr(optimizer, "name", optimizer)
             raise ValueError(
                 f"Dynamic mini-batch adjustment scales the learning rate, but that of '{name}' is "

@@ -9,6 +9,7 @@ import numpy as np
 
 from ptkeras.channels import ChannelMap
 from ptkeras.importance import Measure, group_magnitudes, kernel_slices
+from ptkeras.keras_compat.tracking import flatten_layers
 from ptkeras.surgery.variables import Gate
 
 
@@ -55,7 +56,7 @@ def _gateable(channel_map: ChannelMap) -> set[int]:
     roles = Counter((id(row.layer), row.role) for row in kernel_slices(channel_map))
     in_a_row = {
         id(layer)
-        for model in channel_map.model._flatten_layers()
+        for model in flatten_layers(channel_map.model)
         if isinstance(model, keras.Sequential)
         for layer in model.layers
     }

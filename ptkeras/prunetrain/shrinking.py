@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ptkeras.keras_compat.optimizers import add_state, remove_state
+from ptkeras.keras_compat.extra_state import add_state, remove_state
 from ptkeras.prunetrain.steps import OptimizerStep, steps_of
 from ptkeras.prunetrain.zeroing import ZeroingGroups
 from ptkeras.surgery.reconfigure import scope_of

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from ptkeras.keras_compat.optimizers import weights_of
 from ptkeras.utils.trainers import optimizers_of
 
 
@@ -38,7 +39,7 @@ class OptimizerStep:
         grads = list(grads)
         if trainable_variables is not None:
             trainable_variables = list(trainable_variables)
-        variables = trainable_variables or getattr(self.optimizer, "_trainable_variables", ())
+        variables = trainable_variables or weights_of(self.optimizer)
         if len(grads) == len(variables):  # if not, the optimizer says so
             grads = self.before(grads, variables)
         self.plain(grads, trainable_variables)

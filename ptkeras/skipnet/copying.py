@@ -7,6 +7,8 @@ from typing import Any
 import keras
 
 from ptkeras.channels.graph import Functional, functional_of, given_to, is_graph, nodes_of
+from ptkeras.keras_compat.graph import input_structure, output_structure
+from ptkeras.keras_compat.nodes import copy_operation, maker_of
 from ptkeras.keras_compat.saving import SafeModeScope
 from ptkeras.surgery.configs import adjust, live_config
 from ptkeras.surgery.reconfigure import scope_of
@@ -46,9 +48,9 @@ class Copier:
             def found(tensor: Any) -> Any:
                 return tensors[id(tensor)]
 
-            inputs = keras.tree.map_structure(found, graph._inputs_struct)
+            inputs = keras.tree.map_structure(found, input_structure(graph))
             outputs = keras.tree.map_structure(
-                lambda x: self.named(tensors[id(x)], x), graph._outputs_struct
+                lambda x: self.named(tensors[id(x)], x), output_structure(graph)
             )
             new = kind(inputs, outputs, name=model.name)
             self.carry_weights()
@@ -76,13 +78,13 @@ class Copier:
 
     def input(self, tensor: Any) -> Any:
         """The new input for an old one."""
-        config = tensor._keras_history.operation.get_config()
+        config = maker_of(tensor).get_config()
         return keras.layers.InputLayer.from_config(config).output
 
     def named(self, new: Any, old: Any) -> Any:
         """An output under its old name, which losses and metrics may be keyed by."""
-        op = old._keras_history.operation
-        if new._keras_history.operation.name == op.name:
+        op = maker_of(old)
+        if maker_of(new).name == op.name:
             return new
         # A nested model, or a block that is left out, has no copy that would have its name.
         name = self.fresh_name(op.name) if id(op) in self.made else op.name
@@ -100,9 +102,7 @@ class Copier:
     def make(self, old: Any) -> Any:
         """The copy of a layer, untrained yet, or of an operation."""
         if not isinstance(old, keras.layers.Layer):
-            new = object.__new__(type(old))
-            vars(new).update(vars(old), _inbound_nodes=[], _outbound_nodes=[])
-            return new
+            return copy_operation(old)
         try:
             new = type(old).from_config(live_config(old))
         except Exception as error:

@@ -10,6 +10,7 @@ from keras import ops
 
 from ptkeras.channels.functional import leaf_graph
 from ptkeras.channels.graph import functional_of
+from ptkeras.keras_compat.trainers import user_loss
 from ptkeras.skipnet.blocks import Block, gated_blocks, residual_blocks
 from ptkeras.skipnet.copying import Copier
 from ptkeras.skipnet.gates import GATES, Gate, Maker
@@ -95,7 +96,7 @@ class SkipNet(keras.Model):
 
     def _loss_of_each(self, y: Any, y_pred: Any, sample_weight: Any) -> tuple[Any, Any]:
         """The loss of every image by itself, and its weight; None where all weigh alike."""
-        loss = getattr(self._compile_loss, "_user_loss", None)
+        loss, _ = user_loss(self)
         if loss is None or isinstance(loss, dict | list | tuple) or len(self.outputs) != 1:
             raise ValueError(
                 f"'{self.name}' must be compiled with one loss, of one output, for its gates to be "

@@ -11,20 +11,10 @@ from typing import Any
 import keras
 
 from ptkeras.channels.graph import Functional
-from ptkeras.keras_compat.graph import functional_like_constructor
+from ptkeras.keras_compat.graph import GRAPH_ATTRIBUTES, functional_like_constructor
+from ptkeras.keras_compat.torch_modules import track_parameters
+from ptkeras.keras_compat.tracking import set_sublayers, sublayers, swap_rows
 from ptkeras.surgery.changes import Changes
-
-_GRAPH = (
-    "_inputs_struct",
-    "_outputs_struct",
-    "_inputs",
-    "_outputs",
-    "_nodes",
-    "_nodes_by_depth",
-    "_operations",
-    "_operations_by_depth",
-    "output_names",
-)
 
 
 def adopt(model: keras.Model, new: keras.Model) -> None:
@@ -40,39 +30,19 @@ def adopt(model: keras.Model, new: keras.Model) -> None:
     """
     _renew_attributes(model, new)  # first: Keras tracks anew the layers in what is set
     if isinstance(model, keras.Sequential):
-        _adopt_layers_in_a_row(model, new)
+        swap_rows(model, new)
+        keep_class(model)
     else:
         _adopt_graph(model, new)
     if keras.config.backend() == "torch":
         track_parameters(model)
 
 
-def track_parameters(model: keras.Model) -> None:
-    """Tells PyTorch of the parameters of a module, whose gradients each step begins by clearing."""
-    model._track_variables()
-    # Keras names them by their paths, and of several with one path, as layers of nested models from
-    # a file may have, PyTorch would know the last.
-    known = {id(parameter) for parameter in model._torch_params.values()}
-    for number, variable in enumerate(model.variables):
-        if id(variable.value) not in known:
-            # Behind the slash, in which no path of Keras ends, it takes no other variable's place.
-            model._torch_params[f"{variable.path}_{number}/"] = variable.value
-
-
-def _adopt_layers_in_a_row(model: keras.Sequential, new: keras.Sequential) -> None:
-    for one in (model, new):
-        for layer in (*one._layers, one._functional):
-            one._tracker.untrack(layer)
-    model._layers, new._layers = list(new._layers), list(model._layers)
-    model._functional, new._functional = new._functional, model._functional
-    keep_class(model)
-
-
 def _adopt_graph(model: keras.Model, new: keras.Model) -> None:
     old_layers, new_layers = list(model.layers), list(new.layers)
     _swap_layers(model, old_layers, new_layers)
     _swap_layers(new, new_layers, old_layers)
-    for name in _GRAPH:
+    for name in GRAPH_ATTRIBUTES:
         # Past the tracking of Keras and TensorFlow, which would wrap the dicts and lists that the
         # user's inputs and outputs are in; Keras's own constructor goes past it too.
         vars(model)[name], vars(new)[name] = getattr(new, name), getattr(model, name)
@@ -156,16 +126,8 @@ def _saves_its_graph(model: keras.Model) -> bool:
 
 def _swap_layers(model: keras.Model, old: list, new: list) -> None:
     listed = {id(layer) for layer in (*old, *new)}
-    kept = [layer for layer in model._layers if id(layer) not in listed]
-    for layer in list(model._layers):
-        model._tracker.untrack(layer)
-    if model._layers is not model._tracker.config["layers"][1]:  # up to Keras 3.12
-        model._layers = new + kept
-        return
-    model._layers[:] = []
-    for layer in new + kept:
-        if not model._tracker.is_in_store("layers", layer):
-            model._tracker.add_to_store("layers", layer)
+    kept = [layer for layer in sublayers(model) if id(layer) not in listed]
+    set_sublayers(model, new + kept)
 
 
 def _functional_class(cls: type) -> type:

@@ -15,7 +15,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from ptkeras.keras_compat.graph import Node, SymbolicArguments, Tracker, make_node_key
+from ptkeras.keras_compat.graph import Node, SymbolicArguments, Tracker, renew_node_keys
+from ptkeras.keras_compat.nodes import NODE_LISTS, OUTBOUND
+from ptkeras.keras_compat.optimizers import key_of, numbers_by_key, weights_of
+from ptkeras.keras_compat.torch_modules import renew_parameters
+from ptkeras.keras_compat.tracking import renew_ids
+from ptkeras.keras_compat.trainers import FIT_STATE
+from ptkeras.keras_compat.variables import HOOKS, initialize, tensor_for, value_of
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.variables import fill
 from ptkeras.utils.arrays import numbers
@@ -38,8 +44,6 @@ _CONTAINERS = (list, tuple, set, dict, collections.deque)
 _FOREIGN = ("tensorflow", "jax", "jaxlib", "torch", "numpy", "threading", "_thread", "weakref")
 # What a training leaves on a model, made for the model itself.
 _COMPILED = ("train_function", "test_function", "predict_function")
-_OF_A_FIT = ("_eval_epoch_iterator", "_jax_state")
-_NODES = ("_inbound_nodes", "_outbound_nodes")
 
 
 def clone(model: keras.Model) -> keras.Model:
@@ -178,23 +182,23 @@ class _Copier:
         for name, value in list(vars(old).items()):
             if name in wrapped and isinstance(value, types.FunctionType):
                 vars(new)[name] = wrapped[name]
-            elif name in _NODES and isinstance(value, list):
+            elif name in NODE_LISTS and isinstance(value, list):
                 vars(new)[name] = made = []
                 self._node_lists.append((name, value, made))
-            elif isinstance(old, keras.Model) and name in (*_COMPILED, *_OF_A_FIT):
+            elif isinstance(old, keras.Model) and name in (*_COMPILED, *FIT_STATE):
                 vars(new)[name] = None
             else:
                 vars(new)[name] = self.copy(value)
 
     def _fill_variable(self, old: keras.Variable, new: Any) -> None:
         vars(new).update(vars(old))
-        for name in ("_regularizer", "_constraint"):
+        for name in HOOKS:
             vars(new)[name] = self.copy(getattr(old, name, None))
-        if old._value is None:
+        if value_of(old) is None:
             return
         values = np.array(numbers(old))
         if keras.config.backend() == "torch":
-            new._initialize(old._convert_to_tensor(values, dtype=old._dtype))
+            initialize(new, tensor_for(old, values))
         else:
             fill(new, values, Changes())
 
@@ -203,7 +207,7 @@ class _Copier:
 
         A tensor knows its node by the place in the list, so that others keep theirs.
         """
-        if name == "_outbound_nodes":
+        if name == OUTBOUND:
             return [self._made[id(node)] for node in old if id(node) in self._made]
         return [self._made.get(id(node), node) for node in old]
 
@@ -221,27 +225,22 @@ class _Copier:
     def _set_right(self, old: Any, new: Any) -> None:
         """Sets right what goes by ids: trackers, graphs, the indices of optimizers."""
         if isinstance(old, Tracker):
-            new.stored_ids = {
-                name: {id(x) for x in store} for name, (_, store) in new.config.items()
-            }
+            renew_ids(new)
         elif isinstance(old, keras.Function):
-            nodes = [node for row in new._nodes_by_depth.values() for node in row]
-            new._nodes = {
-                make_node_key(n.operation, n.operation._inbound_nodes.index(n)) for n in nodes
-            }
+            renew_node_keys(new)
         elif isinstance(old, keras.optimizers.Optimizer):
             _rename_keys(old, new)
         elif keras.config.backend() == "torch" and isinstance(old, keras.layers.Layer):
-            new._track_variables()
+            renew_parameters(new)
 
 
 def _rename_keys(old: Any, new: Any) -> None:
     """Has an optimizer know the variables by their own keys."""
-    keys = getattr(old, "_trainable_variables_indices", None)
-    if not keys:
+    numbers_of = numbers_by_key(old)
+    if not numbers_of:
         return
-    by_key = {key: new._trainable_variables[i] for key, i in keys.items()}
-    renamed = {key: new._var_key(v) for key, v in by_key.items()}
+    weights = weights_of(new)
+    renamed = {key: key_of(new, weights[i]) for key, i in numbers_of.items()}
     for name, value in list(vars(new).items()):
         if isinstance(value, dict) and value and value.keys() <= renamed.keys():
             vars(new)[name] = {renamed[k]: v for k, v in value.items()}

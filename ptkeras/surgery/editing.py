@@ -15,10 +15,13 @@ import numpy as np
 
 from ptkeras.channels.channel_map import ChannelMap
 from ptkeras.channels.graph import functional_of, is_graph, nodes_of, operations_between
-from ptkeras.keras_compat.graph import SymbolicArguments, map_graph
+from ptkeras.keras_compat.calls import TENSOR_SHAPE
+from ptkeras.keras_compat.graph import SymbolicArguments, new_graph, output_structure
+from ptkeras.keras_compat.nodes import maker_of
 from ptkeras.keras_compat.operations import keras_numpy
+from ptkeras.keras_compat.torch_modules import track_parameters
+from ptkeras.keras_compat.tracking import ids_of_sublayers, sublayers
 from ptkeras.surgery import constants
-from ptkeras.surgery.adopt import track_parameters
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.constants import Constant, DeadEndError
 from ptkeras.surgery.moves import Ends, channel_axis, chooses, remake
@@ -130,7 +133,7 @@ class Editor:
             self.visit(node)
         functional = functional_of(graph)
 
-        struct = keras.tree.map_structure(self.output, functional._outputs_struct)
+        struct = keras.tree.map_structure(self.output, output_structure(functional))
         outputs = keras.tree.flatten(struct)
         self.name_apart(functional, outputs)
         adopt(functional, outputs, struct, self.changes)
@@ -191,14 +194,14 @@ class Editor:
         axis = channel_axis(kept)
         shape = list(target.shape)
         shape[axis] = int(shown.sum())
-        self.changes.set(target, "_shape", tuple(shape))
+        self.changes.set(target, TENSOR_SHAPE, tuple(shape))
         indices = np.where(shown, np.cumsum(shown) - 1, ZERO)
         self.replaced[id(target)] = select(target, indices, axis)
 
     def output(self, tensor: Any) -> Any:
         """An output under its old name, which losses and metrics may be keyed by."""
-        value, name = materialise(self.replaced.get(id(tensor), tensor)), _maker(tensor).name
-        if _maker(value).name == name:
+        value, name = materialise(self.replaced.get(id(tensor), tensor)), maker_of(tensor).name
+        if maker_of(value).name == name:
             return value
         return keras.layers.Identity(name=name)(value)
 
@@ -240,23 +243,11 @@ def set_arguments(node: Any, arguments: tuple, changes: Changes) -> None:
     changes.set(node, "arguments", SymbolicArguments(*args, **kwargs))
 
 
-def _maker(tensor: Any) -> Any:
-    return tensor._keras_history.operation
-
-
 def adopt(functional: Any, outputs: list[Any], struct: Any, changes: Changes) -> None:
     """Has a Functional model compute other outputs, of edited nodes, from the inputs it has."""
-    former = [op for op in functional._operations if isinstance(op, keras.layers.Layer)]
-    nodes, nodes_by_depth, operations, operations_by_depth = map_graph(functional._inputs, outputs)
-    graph = {
-        "_outputs_struct": struct,
-        "_outputs": outputs,
-        "_nodes": nodes,
-        "_nodes_by_depth": nodes_by_depth,
-        "_operations": operations,
-        "_operations_by_depth": operations_by_depth,
-    }
-    for name, value in graph.items():
+    former = [op for op in functional.operations if isinstance(op, keras.layers.Layer)]
+    attributes, operations = new_graph(functional, outputs, struct)
+    for name, value in attributes.items():
         changes.set(functional, name, value)
     new = [op for op in operations if isinstance(op, keras.layers.Layer)]
     _track(functional, former, new, changes)
@@ -267,12 +258,12 @@ def _track(functional: Any, former: list[Any], new: list[Any], changes: Changes)
     if not isinstance(functional, keras.Model):
         return
     in_graph = {id(layer) for layer in (*former, *new)}
-    kept = [layer for layer in functional._layers if id(layer) not in in_graph]
-    changes.set_list(functional._layers, [*new, *kept])
-    ids = functional._tracker.stored_ids["layers"]
+    held = sublayers(functional)
+    changes.set_list(held, [*new, *(layer for layer in held if id(layer) not in in_graph)])
+    ids = ids_of_sublayers(functional)
     changes.on_undo(_refill_set, ids, set(ids))
     ids.clear()
-    ids.update(map(id, functional._layers))
+    ids.update(map(id, held))
     if keras.config.backend() == "torch":
         track_parameters(functional)
 

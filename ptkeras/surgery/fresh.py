@@ -11,6 +11,13 @@ import numpy as np
 from ptkeras.channels import ChannelMap, trace
 from ptkeras.channels.graph import nodes_of
 from ptkeras.keras_compat.saving import SafeModeScope
+from ptkeras.keras_compat.tracking import (
+    flatten_layers,
+    own_variables,
+    own_weights_to_train,
+    sublayers,
+    unlocked,
+)
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.clone import clone
 from ptkeras.surgery.configs import live_config
@@ -80,7 +87,7 @@ def scaled_norms(channel_map: ChannelMap) -> keras.Model:
     """Returns the network of a map, untrained, with a scale in every batch norm."""
     with scope_of(channel_map.model):
         model = _double(channel_map.model)
-        for layer in model._flatten_layers():
+        for layer in flatten_layers(model):
             if isinstance(layer, keras.layers.BatchNormalization) and not layer.scale:
                 _add_scale(layer)
         _draw(model)
@@ -94,18 +101,18 @@ def _double(model: keras.Model) -> keras.Model:
 
 
 def _add_scale(layer: keras.layers.Layer) -> None:
-    layer._tracker.unlock()
-    layer.scale = True
-    layer.gamma = layer.add_weight(
-        shape=layer.moving_mean.shape,
-        name="gamma",
-        initializer=layer.gamma_initializer,
-        regularizer=layer.gamma_regularizer,
-        constraint=layer.gamma_constraint,
-    )
-    # The order in which a layer that is loaded from a file makes its variables.
-    layer._trainable_variables.insert(0, layer._trainable_variables.pop())
-    layer._tracker.lock()
+    with unlocked(layer):
+        layer.scale = True
+        layer.gamma = layer.add_weight(
+            shape=layer.moving_mean.shape,
+            name="gamma",
+            initializer=layer.gamma_initializer,
+            regularizer=layer.gamma_regularizer,
+            constraint=layer.gamma_constraint,
+        )
+        # The order in which a layer that is loaded from a file makes its variables.
+        own = own_weights_to_train(layer)
+        own.insert(0, own.pop())
 
 
 def _draw(model: keras.Model) -> None:
@@ -123,7 +130,7 @@ def _draw(model: keras.Model) -> None:
             continue
         done.update(map(id, own))
         # What a layer has found in the data is not trained again.
-        if hasattr(layer, "adapt") or (layer._layers and not layer.built):
+        if hasattr(layer, "adapt") or (sublayers(layer) and not layer.built):
             continue
         for variable, drawn in zip(own, _made_again(layer).variables, strict=True):
             variable.assign(drawn)
@@ -134,13 +141,12 @@ def _draw(model: keras.Model) -> None:
 
 def _draw_own(layer: keras.layers.Layer, done: set[int]) -> None:
     """Draws the variables that a layer which holds layers has of its own, such as tokens."""
-    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    own = own_variables(layer)
     if done.issuperset(map(id, own)):
         return
     done.update(map(id, own))
     new = _made_again(layer)
-    drawn = [*new._trainable_variables, *new._non_trainable_variables]
-    for variable, other in zip(own, drawn, strict=True):
+    for variable, other in zip(own, own_variables(new), strict=True):
         # Its config may say the width before the change.
         sizes = zip(variable.shape, other.shape, strict=True)
         variable.assign(take(numbers(other), [np.arange(n) % m for n, m in sizes]))

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 
 from ptkeras.channels.graph import has_graph
+from ptkeras.keras_compat.optimizers import steps_counter_of
 from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.functions import refresh_functions
@@ -142,8 +143,8 @@ def _renew_optimizer(model: keras.Model, former: dict[str, keras.Variable]) -> N
     """The slots of the small network are no use to the large one: they start anew."""
     if not model.compiled or model.optimizer is None:
         return
-    iterations = int(model.optimizer._iterations)
+    iterations = int(steps_counter_of(model.optimizer))
     now = by_place(model)
     pairs = [(before, now[place]) for place, before in former.items() if place in now]
     renew(model.optimizer, model.trainable_variables, pairs)
-    model.optimizer._iterations.assign(iterations)
+    steps_counter_of(model.optimizer).assign(iterations)

@@ -20,6 +20,10 @@ from ptkeras.channels.graph import functional_of, is_graph, nodes_of
 from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.channels.leaves import is_leaf
 from ptkeras.channels.opening import first_line, open_call
+from ptkeras.keras_compat.calls import TENSOR_SHAPE, check_inputs
+from ptkeras.keras_compat.graph import output_structure
+from ptkeras.keras_compat.optimizers import weights_of
+from ptkeras.keras_compat.tracking import flatten_layers
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import adopt
 from ptkeras.surgery.functions import refresh_functions
@@ -58,7 +62,7 @@ class Holders:
                     self.models.append(one)
             else:
                 self.optimizers.append(one)
-        own = {id(layer) for layer in model._flatten_layers()}
+        own = {id(layer) for layer in flatten_layers(model)}
         # Also those in attributes where Keras does not look for layers.
         own |= {id(opened.layer) for opened in plan.map.graph.seen_through}
         self._outer = [one for one in self.models if id(one) not in own]
@@ -79,7 +83,7 @@ class Holders:
     def _serves(self, optimizer: keras.optimizers.Optimizer) -> bool:
         """Whether an optimizer serves a variable that changes."""
         plans = (self._plan, *self.plans)
-        weights = getattr(optimizer, "_trainable_variables", ())
+        weights = weights_of(optimizer)
         return any(id(v) in plan.variables for v in weights for plan in plans)
 
     def _own_plan(self, holder: keras.Model) -> list[Plan]:
@@ -151,7 +155,7 @@ class Holders:
     def _follow(self, graph: Any, replaced: Mapping[int, Any], changes: Changes) -> None:
         if any(id(x) in replaced for node in nodes_of(graph) for x in node.outputs):
             struct = keras.tree.map_structure(
-                lambda x: materialise(replaced.get(id(x), x)), graph._outputs_struct
+                lambda x: materialise(replaced.get(id(x), x)), output_structure(graph)
             )
             adopt(graph, keras.tree.flatten(struct), struct, changes)
         own = {id(x) for x in self._plan.map.graph.symbolic}
@@ -171,7 +175,7 @@ class Holders:
                     )
                     if shape != tuple(tensor.shape):
                         changed.add(id(tensor))
-                        changes.set(tensor, "_shape", shape)
+                        changes.set(tensor, TENSOR_SHAPE, shape)
                         for owner, name, size in input_size(tensor, shape):
                             changes.set(owner, name, size)
                 learn_shapes(graph, self._plan, set(), changed, changes)
@@ -203,7 +207,7 @@ def learn_shapes(
         for tensor, shape in zip(node.outputs, shapes_of(node), strict=True):
             if shape != tuple(tensor.shape):
                 changed.add(id(tensor))
-                changes.set(tensor, "_shape", shape)
+                changes.set(tensor, TENSOR_SHAPE, shape)
 
 
 def refresh_holders(model: keras.Model) -> None:
@@ -214,7 +218,7 @@ def refresh_holders(model: keras.Model) -> None:
 
 def holders_of(model: keras.Model) -> list[keras.Model]:
     """Returns the models of this process that hold a layer of a model, itself among them."""
-    layers = {id(layer) for layer in model._flatten_layers(include_self=False)}
+    layers = {id(layer) for layer in flatten_layers(model, include_self=False)}
     return [model, *(x for x in _living(keras.Model) if x is not model and _holds(x, layers))]
 
 
@@ -243,7 +247,7 @@ def _subclasses(cls: type) -> set[type]:
 
 def _holds(model: keras.Model, changed: Iterable[int]) -> bool:
     try:
-        return any(id(layer) in changed for layer in model._flatten_layers())
+        return any(id(layer) in changed for layer in flatten_layers(model))
     except AttributeError:  # one that another thread is only making
         return False
 
@@ -253,7 +257,7 @@ def _is_aligned(model: keras.Model) -> bool:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not getattr(optimizer, "built", False):
         return False
-    own = list(map(id, optimizer._trainable_variables))
+    own = list(map(id, weights_of(optimizer)))
     return own == list(map(id, model.trainable_variables))
 
 
@@ -272,6 +276,6 @@ def shapes_of(node: Any) -> list[tuple]:
     args, kwargs = node.arguments.args, node.arguments.kwargs
     if isinstance(node.operation, keras.layers.Layer):
         first = args[0] if args else next(iter(kwargs.values()), None)
-        node.operation._assert_input_compatibility(first)
+        check_inputs(node.operation, first)
     outputs = keras.tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
     return [tuple(x.shape) for x in outputs]

@@ -9,6 +9,17 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from ptkeras.keras_compat.optimizers import (
+    COLUMN_FACTORS,
+    DECAY_CACHE,
+    NO_SLOTS,
+    ROW_FACTORS,
+    WEIGHT_NUMBERS,
+    key_of,
+    numbers_by_key,
+    state_of,
+    weights_of,
+)
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.variables import fill, take
 from ptkeras.utils.arrays import numbers
@@ -55,7 +66,7 @@ def resize_slots(
     """
     done: set[int] = set()
     for one in nested(optimizer):
-        weights = list(getattr(one, "_trainable_variables", None) or ())
+        weights = weights_of(one)
         if not any(id(weight) in resized for weight in weights):
             continue
         keys = _keys_before(one, weights)
@@ -80,7 +91,7 @@ def align(
         changes: the log that undoes it.
     """
     for one in nested(optimizer):
-        own = list(getattr(one, "_trainable_variables", None) or ())
+        own = weights_of(one)
         place = {id(weight): i for i, weight in enumerate(own)}
         order = [place[id(weight)] for weight in weights if id(weight) in place]
         if order == list(range(len(own))):
@@ -94,7 +105,8 @@ def align(
             elif isinstance(value, dict) and value and all(type(k) is int for k in value):
                 new = {n: value[i] for n, i in enumerate(order) if i in value}
                 changes.set(one, name, new)
-        changes.set_list(one._variables, [v for v in one._variables if id(v) not in dropped])
+        state = state_of(one)
+        changes.set_list(state, [v for v in state if id(v) not in dropped])
         _renew_keys(one, [own[i] for i in order], [keys[i] for i in order], changes)
 
 
@@ -104,14 +116,13 @@ def learn_keys(optimizer: keras.optimizers.Optimizer) -> None:
     On TensorFlow a key is that of the tensor in the variable, which may be another one.
     """
     for one in nested(optimizer):
-        weights = list(getattr(one, "_trainable_variables", None) or ())
+        weights = weights_of(one)
         _renew_keys(one, weights, _keys_before(one, weights), Changes())
 
 
 def _keys_before(optimizer: keras.optimizers.Optimizer, weights: list[Any]) -> list[Any]:
     """The key by which an optimizer knows each weight, which on TensorFlow its tensor has."""
-    indices = getattr(optimizer, "_trainable_variables_indices", {})
-    by_index = {index: key for key, index in indices.items()}
+    by_index = {index: key for key, index in numbers_by_key(optimizer).items()}
     return [by_index.get(i, id(weight)) for i, weight in enumerate(weights)]
 
 
@@ -119,13 +130,13 @@ def _renew_keys(
     optimizer: keras.optimizers.Optimizer, weights: list[Any], former: list[Any], changes: Changes
 ) -> None:
     """Has an optimizer know its weights by the keys that they have now."""
-    keys = [optimizer._var_key(weight) for weight in weights]
+    keys = [key_of(optimizer, weight) for weight in weights]
     renamed = dict(zip(former, keys, strict=True))
-    changes.set(optimizer, "_trainable_variables_indices", {key: i for i, key in enumerate(keys)})
+    changes.set(optimizer, WEIGHT_NUMBERS, {key: i for i, key in enumerate(keys)})
     for name, value in list(vars(optimizer).items()):
-        if name == "_trainable_variables_indices":
+        if name == WEIGHT_NUMBERS:
             continue
-        if name == "_exclude_from_weight_decay_cache":
+        if name == DECAY_CACHE:
             changes.set(optimizer, name, {})
         elif isinstance(value, dict) and value and value.keys() <= renamed.keys():
             changes.set(optimizer, name, {renamed[key]: v for key, v in value.items()})
@@ -142,13 +153,13 @@ def _slots(
     known |= {weight.path: weight for weight in weights}
     seen = {id(weight) for weight in weights}
     for name, value in vars(optimizer).items():
-        if name in ("_trainable_variables", "_variables", "_tracker"):
+        if name in NO_SLOTS:
             continue
         for weight, slot in _within(value, None, weights, known):
             if id(slot) not in seen:
                 seen.add(id(slot))
                 yield name, weight, slot
-    for slot in optimizer._variables:  # what is kept elsewhere is known by its name
+    for slot in state_of(optimizer):  # what is kept elsewhere is known by its name
         if id(slot) not in seen and slot.shape:
             weight = _named_after(slot, weights)
             if weight is not None:
@@ -207,8 +218,10 @@ def _axes(
     rank = len(weight.shape)
     if shape == weight.shape:
         return tuple(range(rank))
-    if isinstance(optimizer, keras.optimizers.Adafactor) and name in ("_r", "_c") and rank > 1:
-        return tuple(a for a in range(rank) if a != (rank - 1 if name == "_r" else rank - 2))
+    is_factor = name in (ROW_FACTORS, COLUMN_FACTORS) and rank > 1
+    if isinstance(optimizer, keras.optimizers.Adafactor) and is_factor:
+        missing = rank - 1 if name == ROW_FACTORS else rank - 2
+        return tuple(a for a in range(rank) if a != missing)
     fitting = [
         axes
         for axes in itertools.combinations(range(rank), len(shape))

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from ptkeras.channels.graph import has_graph
+from ptkeras.keras_compat.tracking import own_variables, sublayers
 
 
 def by_place(model: keras.Model) -> dict[str, keras.Variable]:
@@ -25,10 +26,8 @@ def _ways(layer: Any, way: str = "") -> Iterator[tuple[str, keras.Variable]]:
     from a file, or the Sequential around it. In a graph layers go by their names, since the order
     may change; in other layers by their number, since the names may.
     """
-    for number, variable in enumerate(
-        [*layer._trainable_variables, *layer._non_trainable_variables]
-    ):
+    for number, variable in enumerate(own_variables(layer)):
         yield f"{way}/{number}", variable
-    for number, inner in enumerate(layer._layers):
+    for number, inner in enumerate(sublayers(layer)):
         name = inner.name if has_graph(layer) else number
         yield from _ways(inner, f"{way}/{name}")

@@ -11,6 +11,17 @@ import keras
 import numpy as np
 
 from ptkeras.channels.channel_map import ChannelMap
+from ptkeras.keras_compat.calls import (
+    BUILD_SHAPES,
+    INPUT_SHAPE,
+    INPUT_SPEC,
+    TENSOR_SHAPE,
+    attribute_behind,
+    build_shapes_of,
+    input_spec_of,
+)
+from ptkeras.keras_compat.nodes import AUTO_CONFIG, auto_config, maker_of
+from ptkeras.keras_compat.tracking import sublayers
 from ptkeras.keras_compat.variables import shape_of
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import set_arguments
@@ -153,42 +164,40 @@ class Plan:
         for node, arguments in self._arguments:
             set_arguments(node, arguments, changes)
         for tensor, shape in self._shapes:
-            changes.set(tensor, "_shape", shape)
+            changes.set(tensor, TENSOR_SHAPE, shape)
 
 
 def input_size(tensor: Any, shape: Shape) -> list[tuple[Any, str, Any]]:
     """What an `InputLayer` that makes a tensor says of its shape."""
-    maker = tensor._keras_history.operation
+    maker = maker_of(tensor)
     if not isinstance(maker, keras.layers.InputLayer):
         return []
-    return [(maker, "_batch_shape", shape)]
+    return [(maker, INPUT_SHAPE, shape)]
 
 
 def set_attribute(owner: Any, name: str, value: Any, changes: Changes) -> None:
     """Sets an attribute that says a size, also in the config that Keras has of an operation."""
-    own = vars(owner)
-    if name not in own and f"_{name}" in own:
-        name = f"_{name}"
+    name = attribute_behind(owner, name)
     changes.set(owner, name, value)
-    config = getattr(owner, "_auto_config", None)
+    config = auto_config(owner)
     if config is not None and name in config.config:
         new = copy.copy(config)
         new.config = {**config.config, name: value}
-        changes.set(owner, "_auto_config", new)
+        changes.set(owner, AUTO_CONFIG, new)
 
 
 def _input_shapes(layer: Any, node: Any, new_shape: Callable) -> list[tuple[Any, str, Any]]:
     """What a layer remembers of the shapes of its inputs: the checks of them, and its build."""
     found = []
     shapes = [new_shape(x) for x in node.input_tensors]
-    spec = getattr(layer, "_input_spec", None)
+    spec = input_spec_of(layer)
     if spec is not None:
-        found.append((layer, "_input_spec", _new_spec(spec, shapes)))
-    if getattr(layer, "_build_shapes_dict", None):
-        new = _new_build_shapes(layer._build_shapes_dict, layer, node, new_shape)
-        found.append((layer, "_build_shapes_dict", new))
+        found.append((layer, INPUT_SPEC, _new_spec(spec, shapes)))
+    if former := build_shapes_of(layer):
+        new = _new_build_shapes(former, layer, node, new_shape)
+        found.append((layer, BUILD_SHAPES, new))
     if isinstance(layer, _HOLDING):
-        for inner in layer._layers:
+        for inner in sublayers(layer):
             found += _inner_shapes(inner, _shapes_inside(layer, shapes))
     return found
 
@@ -213,10 +222,11 @@ def _inner_shapes(layer: Any, shapes: list[Shape]) -> list[tuple[Any, str, Any]]
     """The same for a layer in a wrapper."""
     if isinstance(layer, keras.Model):
         return []
-    found = [(layer, "_build_shapes_dict", None)]
-    if layer._input_spec is not None:
-        found.append((layer, "_input_spec", _new_spec(layer._input_spec, shapes)))
-    for inner in layer._layers:
+    found = [(layer, BUILD_SHAPES, None)]
+    spec = input_spec_of(layer)
+    if spec is not None:
+        found.append((layer, INPUT_SPEC, _new_spec(spec, shapes)))
+    for inner in sublayers(layer):
         found += _inner_shapes(inner, _shapes_inside(layer, shapes))
     return found
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from ptkeras.channels import ChannelMap
+from ptkeras.keras_compat.tracking import flatten_layers
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.variables import Gate
 
@@ -27,7 +28,7 @@ def note(
         changes: the log that undoes it.
     """
     model = channel_map.model
-    places = {id(layer): i for i, layer in enumerate(model._flatten_layers())}
+    places = {id(layer): i for i, layer in enumerate(flatten_layers(model))}
     removal = {
         "keep": _pack(keep),
         "exact": channel_map.exact,
@@ -40,7 +41,7 @@ def note(
 
 def removals_of(model: keras.Model) -> dict[str, Any]:
     """Returns what JSON holds of the channels that a model and the models in it have lost."""
-    layers = model._flatten_layers()
+    layers = flatten_layers(model)
     lost = {str(i): vars(x)[REMOVALS] for i, x in enumerate(layers) if REMOVALS in vars(x)}
     constants = [[_listed(x.scale), _listed(x.offset)] for x in rescalings(model)]
     return {"lost": lost, "constants": constants} if lost else {}
@@ -48,7 +49,7 @@ def removals_of(model: keras.Model) -> dict[str, Any]:
 
 def rescalings(model: keras.Model) -> list[Any]:
     """Returns the `Rescaling` layers of a model, which stand for what dead branches leave."""
-    return [x for x in model._flatten_layers() if isinstance(x, keras.layers.Rescaling)]
+    return [x for x in flatten_layers(model) if isinstance(x, keras.layers.Rescaling)]
 
 
 def _listed(value: Any) -> Any:

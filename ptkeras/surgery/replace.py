@@ -11,6 +11,7 @@ import numpy as np
 
 from ptkeras.channels import trace
 from ptkeras.keras_compat.saving import SafeModeScope
+from ptkeras.keras_compat.tracking import SUBLAYERS, sublayers
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.editing import Editor
 from ptkeras.surgery.functions import refresh_functions
@@ -118,8 +119,8 @@ class _Replacer(Editor):
         """Has a Sequential model hold the new layers."""
         if not isinstance(graph, keras.Sequential):
             return
-        rows = [self.put.get(id(layer), [layer]) for layer in graph._layers]
-        self.changes.set(graph, "_layers", [layer for row in rows for layer in row])
+        rows = [self.put.get(id(layer), [layer]) for layer in sublayers(graph)]
+        self.changes.set(graph, SUBLAYERS, [layer for row in rows for layer in row])
 
     def fill(self) -> None:
         """Gives the new layers their numbers."""

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from ptkeras.channels import trace
+from ptkeras.keras_compat.tracking import flatten_layers
 from ptkeras.surgery.changes import Changes
 from ptkeras.surgery.reconfigure import remove
 from ptkeras.surgery.removals import REMOVALS, rescalings, unpack
@@ -26,11 +27,11 @@ def remove_again(model: keras.Model, removals: Mapping[str, Any]) -> None:
         model: the model.
         removals: what `removals_of` returned of the other one.
     """
-    layers = model._flatten_layers()
+    layers = flatten_layers(model)
     for place, lost in removals.get("lost", {}).items():
         part = layers[int(place)]
         for removal in lost[len(vars(part).get(REMOVALS, ())) :]:
-            own = part._flatten_layers()
+            own = flatten_layers(part)
             gates = {id(own[i]): Gate(unpack(a), unpack(b)) for i, a, b in removal["gates"]}
             channel_map = trace(part, exact=removal["exact"])
             keep = channel_map.check_keep(unpack(removal["keep"]))

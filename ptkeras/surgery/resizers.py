@@ -9,6 +9,14 @@ import numpy as np
 from keras import layers
 
 from ptkeras.channels.registry import existing
+from ptkeras.keras_compat.attention import (
+    OUTPUT_SHAPE,
+    grouped_query_scale,
+    multi_head_sizes,
+    output_shape_of,
+    projection,
+    projections,
+)
 from ptkeras.keras_compat.layers import (
     BaseConv,
     BaseConvTranspose,
@@ -18,14 +26,15 @@ from ptkeras.keras_compat.layers import (
     LayerScale,
 )
 from ptkeras.keras_compat.operations import keras_numpy
+from ptkeras.keras_compat.weights import embeddings_of, kernel_of
 from ptkeras.surgery.sizes import Attributes, Sizes, register
 
 
 @register(BaseConv)
 def _conv(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     # `kernel` is a property, which a subclass may make another tensor of.
-    attributes["filters"] = sizes.shape(layer._kernel)[-1]
-    if layer.groups > 1 and layer._kernel.shape[-2] == 1:  # depthwise: a group for each channel
+    attributes["filters"] = sizes.shape(kernel_of(layer))[-1]
+    if layer.groups > 1 and kernel_of(layer).shape[-2] == 1:  # depthwise: a group for each channel
         attributes["groups"] = attributes["filters"] * layer.groups // layer.filters
 
 
@@ -41,12 +50,12 @@ def _separable_conv(layer: keras.layers.Layer, attributes: Attributes, sizes: Si
 
 @register(layers.Dense)
 def _dense(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
-    attributes["units"] = sizes.shape(layer._kernel)[-1]
+    attributes["units"] = sizes.shape(kernel_of(layer))[-1]
 
 
 @register(layers.Embedding)
 def _embedding(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
-    attributes["output_dim"] = sizes.shape(layer._embeddings)[-1]
+    attributes["output_dim"] = sizes.shape(embeddings_of(layer))[-1]
 
 
 @register(layers.Reshape)
@@ -99,7 +108,7 @@ def _einsum_dense(layer: keras.layers.Layer, attributes: Attributes, sizes: Size
     new: dict[str, int | None] = {}
     if sizes.inputs and "..." not in read:
         new = dict(zip(read, sizes.inputs[0], strict=True))
-    new |= dict(zip(kernel, sizes.shape(layer._kernel), strict=True))
+    new |= dict(zip(kernel, sizes.shape(kernel_of(layer)), strict=True))
     for name in ("partial_output_shape", "full_output_shape"):
         old = getattr(layer, name, None)
         if old is None:
@@ -115,31 +124,28 @@ def _einsum_dense(layer: keras.layers.Layer, attributes: Attributes, sizes: Size
 
 @register(layers.MultiHeadAttention)
 def _multi_head_attention(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
-    _, heads, width = sizes.shape(layer._query_dense._kernel)
-    values = sizes.shape(layer._value_dense._kernel)[-1]
-    attributes.update(_num_heads=heads, _key_dim=width, _value_dim=values)
-    attributes["_inverse_sqrt_key_dim"] = float(width) ** -0.5
-    output = sizes.shape(layer._output_dense._kernel)[2:]
-    if layer._output_shape or output != tuple(sizes.inputs[0][-1:]):
-        attributes["_output_shape"] = output
-    for name in ("_query_dense", "_key_dense", "_value_dense", "_gate_dense", "_output_dense"):
-        if (inner := getattr(layer, name, None)) is not None:
-            attributes.of(inner, sizes._replace(inputs=[]))
+    _, heads, width = sizes.shape(kernel_of(projection(layer, "query")))
+    values = sizes.shape(kernel_of(projection(layer, "value")))[-1]
+    attributes.update(multi_head_sizes(heads, width, values))
+    output = sizes.shape(kernel_of(projection(layer, "output")))[2:]
+    if output_shape_of(layer) or output != tuple(sizes.inputs[0][-1:]):
+        attributes[OUTPUT_SHAPE] = output
+    for inner in projections(layer):
+        attributes.of(inner, sizes._replace(inputs=[]))
 
 
 @register(layers.GroupQueryAttention)
 def _grouped_query_attention(
     layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes
 ) -> None:
-    _, heads, width = sizes.shape(layer._query_dense._kernel)
-    groups = sizes.shape(layer._key_dense._kernel)[1]
+    _, heads, width = sizes.shape(kernel_of(projection(layer, "query")))
+    groups = sizes.shape(kernel_of(projection(layer, "key")))[1]
     attributes.update(num_query_heads=heads, head_dim=width, num_key_value_heads=groups)
     attributes["num_repeats"] = heads // groups
-    attributes["_inverse_sqrt_head_dim"] = float(width) ** -0.5
+    attributes.update(grouped_query_scale(width))
     attributes["feature_dim"] = sizes.inputs[0][-1]
-    for name in ("_query_dense", "_key_dense", "_value_dense", "_gate_dense", "_output_dense"):
-        if (inner := getattr(layer, name, None)) is not None:
-            attributes.of(inner, sizes._replace(inputs=[]))
+    for inner in projections(layer):
+        attributes.of(inner, sizes._replace(inputs=[]))
 
 
 @register(layers.SimpleRNNCell, layers.LSTMCell, layers.GRUCell)
@@ -236,7 +242,7 @@ def scale_queries(layer: keras.layers.Layer, ratio: float) -> dict[int, float]:
 
     The scores are divided by the root of the width of a head: queries make up for a smaller one.
     """
-    return {id(v): ratio**0.5 for v in layer._query_dense.weights}
+    return {id(v): ratio**0.5 for v in projection(layer, "query").weights}
 
 
 _ATTENTIONS = tuple(existing(layers, "MultiHeadAttention", "GroupQueryAttention"))
@@ -246,6 +252,6 @@ def rescaled(layer: keras.Operation, sizes: Sizes) -> dict[int, float]:
     """Returns the factors by which variables change because a layer divides by its own size."""
     if not isinstance(layer, _ATTENTIONS):
         return {}
-    old = layer._query_dense._kernel.shape[-1]
-    new = sizes.shape(layer._query_dense._kernel)[-1]
+    old = kernel_of(projection(layer, "query")).shape[-1]
+    new = sizes.shape(kernel_of(projection(layer, "query")))[-1]
     return scale_queries(layer, new / old) if new != old else {}

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ptkeras.keras_compat.optimizers import WEIGHTS, copy_exclusions, learning_rate_of, weights_of
 from ptkeras.utils.arrays import numbers
 
 Slicer = Callable[[keras.Variable, np.ndarray, tuple[int, ...]], np.ndarray]
@@ -37,7 +38,7 @@ def carry_over(
             where `axes` are the variable's axes that the axes of `values` stand for.
         added: the `id`s of weights that the model did not have before, whose slots begin anew.
     """
-    old_weights = optimizer._trainable_variables
+    old_weights = weights_of(optimizer)
     positions = {id(renewed[id(v)]): i for i, v in enumerate(old_weights) if id(v) in renewed}
     served = [v for v in weights if id(v) in positions or id(v) in added]
     origins = [positions.get(id(v)) for v in served]
@@ -83,11 +84,7 @@ def _copy_attributes(
             setattr(new, name, value)
         elif isinstance(value, keras.optimizers.Optimizer):  # inside of a LossScaleOptimizer
             _copy_attributes(value, getattr(new, name), pairs)
-    if hasattr(new, "_exclude_from_weight_decay"):
-        new._exclude_from_weight_decay = {
-            new._var_key(after) for before, after in pairs if not old._use_weight_decay(before)
-        }
-        new._exclude_from_weight_decay_cache = {}
+    copy_exclusions(old, new, pairs)
 
 
 def twin(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
@@ -100,8 +97,9 @@ def twin(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     config = optimizer.get_config()
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return type(optimizer)(**config | {"inner_optimizer": twin(optimizer.inner_optimizer)})
-    if not isinstance(optimizer._learning_rate, keras.Variable):
-        config["learning_rate"] = optimizer._learning_rate
+    learning_rate = learning_rate_of(optimizer)
+    if not isinstance(learning_rate, keras.Variable):
+        config["learning_rate"] = learning_rate
     return type(optimizer).from_config(config)
 
 
@@ -113,14 +111,14 @@ def become(optimizer: keras.optimizers.Optimizer, other: keras.optimizers.Optimi
 
 def _copy(old: Any, new: Any, origins: list[int | None], slicer: Slicer) -> None:
     """Copies all numbers; `origins` has the position of the old weight for each new one."""
-    weights = old._trainable_variables
+    weights = weights_of(old)
     for name, value in vars(old).items():
         other: Any = getattr(new, name, None)
         if isinstance(value, keras.Variable):
             other.assign(value)
         elif isinstance(value, keras.optimizers.Optimizer):
             _copy(value, other, origins, slicer)
-        elif _is_slots(value, weights) and name != "_trainable_variables":
+        elif _is_slots(value, weights) and name != WEIGHTS:
             for i, slot in zip(origins, other, strict=True):
                 if i is not None and value[i] is not None:
                     axes = _axes(old, name, weights[i], value[i])

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from ptkeras.keras_compat.variables import shape_of
+from ptkeras.keras_compat.variables import (
+    as_watched,
+    dtype_of,
+    initialize,
+    set_shape,
+    set_value,
+    shape_of,
+    tensor_for,
+    value_of,
+)
 from ptkeras.surgery.changes import Changes
 
 
@@ -90,10 +99,10 @@ class _Former:
 
     def __init__(self, variable: keras.Variable) -> None:
         self.variable = variable
-        self.shape = variable._shape
-        self.value = variable._value
+        self.shape = shape_of(variable)
+        self.value = value_of(variable)
         if keras.config.backend() == "torch":
-            self.value, self.grad = variable._value.data, variable._value.grad
+            self.value, self.grad = self.value.data, self.value.grad
 
     def forget(self) -> None:
         """Lets go of the numbers, which zeros are going to stand for."""
@@ -103,29 +112,31 @@ class _Former:
         if self.value is None:
             _set(self.variable, np.zeros(self.shape, _numpy_type(self.variable)))
         elif keras.config.backend() == "torch":
-            _set_data(self.variable._value, self.value)
-            self.variable._value.grad = self.grad
+            parameter = value_of(self.variable)
+            _set_data(parameter, self.value)
+            parameter.grad = self.grad
         else:
-            self.variable._value = self.value
-        self.variable._shape = self.shape
+            set_value(self.variable, self.value)
+        set_shape(self.variable, self.shape)
 
 
 def _numpy_type(variable: keras.Variable) -> str:
-    return "float32" if "float" in variable._dtype else variable._dtype
+    dtype = dtype_of(variable)
+    return "float32" if "float" in dtype else dtype
 
 
 def _set(variable: keras.Variable, values: np.ndarray) -> None:
     if keras.config.backend() == "torch":
         import torch
 
-        parameter = variable._value
+        parameter = value_of(variable)
         with torch.no_grad():
-            new = variable._convert_to_tensor(values, dtype=variable._dtype).to(parameter.device)
+            new = tensor_for(variable, values).to(parameter.device)
         _set_data(parameter, new)
     else:
-        with _without_name_scope(), _as_watched(variable):
-            variable._initialize(_native(variable, values))
-    variable._shape = tuple(values.shape)
+        with _without_name_scope(), as_watched(variable):
+            initialize(variable, _native(variable, values))
+    set_shape(variable, tuple(values.shape))
 
 
 def _set_data(parameter: Any, value: Any) -> None:
@@ -145,21 +156,7 @@ def _set_data(parameter: Any, value: Any) -> None:
 def _native(variable: keras.Variable, values: np.ndarray) -> Any:
     if keras.config.backend() == "tensorflow":
         return values  # tf.Variable converts it, once
-    return variable._convert_to_tensor(values, dtype=variable._dtype)
-
-
-@contextlib.contextmanager
-def _as_watched(variable: keras.Variable) -> Iterator[None]:
-    """Has TensorFlow watch a new tensor if it watched the former one.
-
-    It never watches what is made while a layer is frozen, and that may train again later.
-    """
-    trainable = variable._trainable
-    vars(variable)["_trainable"] = getattr(variable._value, "trainable", trainable)
-    try:
-        yield
-    finally:
-        vars(variable)["_trainable"] = trainable
+    return tensor_for(variable, values)
 
 
 def _without_name_scope() -> contextlib.AbstractContextManager:

@@ -11,6 +11,7 @@ import keras
 
 from ptkeras import multi_worker
 from ptkeras.keras_compat.messages import print_msg
+from ptkeras.keras_compat.trainers import model_of_callback, set_initial_epoch
 from ptkeras.multi_worker.replicas import average_statistics
 from ptkeras.survival import contents, resume
 from ptkeras.survival.checkpoint import Checkpoints, read_arrays, read_state
@@ -212,7 +213,7 @@ class Survival(keras.callbacks.Callback):
             self._past = state["history"]
             # As Keras's BackupAndRestore does. Early stopping may have come before the kill.
             is_over = state["stopped_by"] is not None
-            self.model._initial_epoch = self.params["epochs"] if is_over else self.epoch
+            set_initial_epoch(self.model, self.params["epochs"] if is_over else self.epoch)
             self._report_stop(state)
         self._is_as_resumed = state is not None  # nothing has been saved since
         self._resumed = None
@@ -221,7 +222,7 @@ class Survival(keras.callbacks.Callback):
     @_leaves_if_it_fails
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Goes on in the middle of an epoch if it ended there."""
-        self.model._initial_epoch = None  # fit has read it, and another fit must not
+        set_initial_epoch(self.model, None)  # fit has read it, and another fit must not
         self._epoch_now = epoch
         self._give_past()
         state = self._state or {}
@@ -264,7 +265,7 @@ class Survival(keras.callbacks.Callback):
             self._interrupt(number)
         self._give_past()  # if no epoch was left
         self._state, self._arrays = None, {}
-        self._resumed = self._model
+        self._resumed = model_of_callback(self)
         self._leave()
 
     # What they are made of.
@@ -299,8 +300,8 @@ class Survival(keras.callbacks.Callback):
 
     def _leave(self) -> None:
         """Releases what a fit must not keep."""
-        if self._model is not None:
-            self.model._initial_epoch = None
+        if model_of_callback(self) is not None:
+            set_initial_epoch(self.model, None)
         self._signals.release()
         self._lock.release()
 

@@ -10,7 +10,9 @@ import keras
 import numpy as np
 
 from ptkeras.channels.graph import has_graph
+from ptkeras.keras_compat.optimizers import weights_of
 from ptkeras.keras_compat.random import known_global_seed_generator
+from ptkeras.keras_compat.tracking import flatten_layers, own_weights_to_train
 from ptkeras.surgery.adopt import as_graph
 from ptkeras.surgery.places import by_place
 from ptkeras.surgery.removals import removals_of
@@ -129,14 +131,14 @@ def slots_of(model: keras.Model) -> list[str] | None:
     if optimizer is None:
         return None
     places = {id(variable): place for place, variable in by_place(model).items()}
-    for variable in optimizer._trainable_variables:
+    for variable in weights_of(optimizer):
         if id(variable) not in places:
             raise ValueError(
                 f"The optimizer of '{model.name}' trains '{variable.path}', which is in no layer "
                 "of the model, so that no checkpoint would hold it: make it a weight of a layer, "
                 "or leave Survival out."
             )
-    return [places[id(variable)] for variable in optimizer._trainable_variables]
+    return [places[id(variable)] for variable in weights_of(optimizer)]
 
 
 def seeds_of(model: keras.Model) -> list[Any]:
@@ -146,7 +148,7 @@ def seeds_of(model: keras.Model) -> list[Any]:
 
 def made_to_be_trained(model: keras.Model) -> set[int]:
     """Returns the `id`s of the variables that layers have added as trainable ones."""
-    return {id(v) for layer in model._flatten_layers() for v in layer._trainable_variables}
+    return {id(v) for layer in flatten_layers(model) for v in own_weights_to_train(layer)}
 
 
 def to_list(variable: keras.Variable) -> Any:

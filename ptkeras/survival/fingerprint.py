@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from ptkeras.channels.graph import has_graph
+from ptkeras.keras_compat.tracking import sublayers
 from ptkeras.surgery.adopt import graph_config
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.surgery.twins import twin
@@ -212,5 +213,5 @@ def _named(model: Any, way: str = "") -> Iterator[tuple[str, Any]]:
             if has_graph(layer):
                 yield from _named(layer, f"{way}{layer.name}/")
     else:  # other layers go by their number, as in `by_place`
-        for number, layer in enumerate(model._layers):
+        for number, layer in enumerate(sublayers(model)):
             yield from _named(layer, f"{way}{number}/")

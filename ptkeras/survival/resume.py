@@ -14,6 +14,7 @@ import numpy as np
 from ptkeras.channels.graph import has_graph
 from ptkeras.keras_compat.random import global_seed_generator
 from ptkeras.keras_compat.saving import SafeModeScope
+from ptkeras.keras_compat.trainers import symbolic_build
 from ptkeras.magnitude.held_mask import HeldMask, mask_of
 from ptkeras.surgery.adopt import adopt, graph_config, graph_from_config
 from ptkeras.surgery.functions import refresh_functions
@@ -115,7 +116,7 @@ def restore_metrics(model: keras.Model, values: Sequence[Any], data: Any) -> Non
     """
     if len(model.metrics_variables) < len(values):  # those of `compile` come with the first step
         with scope_of(model):
-            model._symbolic_build(data_batch=data.element_spec)
+            symbolic_build(model, data.element_spec)
     for variable, value in zip(model.metrics_variables, values, strict=True):
         variable.assign(value)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from ptkeras.keras_compat.tracking import flatten_layers
+
 
 def check_model(callback: Any, model: Any) -> keras.Model | None:
     """Returns the `model` argument of a callback.
@@ -51,7 +53,7 @@ def optimizers_of(trainer: keras.Model) -> list[keras.optimizers.Optimizer]:
 
     Where an optimizer scales losses, it is the one inside.
     """
-    models = [m for m in trainer._flatten_layers() if isinstance(m, keras.Model)]
+    models = [m for m in flatten_layers(trainer) if isinstance(m, keras.Model)]
     found = {}
     for model in models:
         for value in [getattr(model, "optimizer", None), *vars(model).values()]:

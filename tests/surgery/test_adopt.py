@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from ptkeras.surgery.adopt import track_parameters
+from ptkeras.keras_compat.torch_modules import track_parameters
 
 
 @dataclasses.dataclass(eq=False)
