@@ -27,7 +27,7 @@ SHARED = {
 
 
 def flags_of(options, way):
-    """All flags of a run but its seed; all train alike, with drops at 0.6 and 0.83 of the epochs."""
+    """All flags of a run but its seed. All train alike, and drop at 0.6 and 0.83 of the epochs."""
     drops = ",".join(str(round(share * options.epochs)) for share in (0.6, 0.83))
     return [
         f"--dataset={options.dataset}",

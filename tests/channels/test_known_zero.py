@@ -26,7 +26,7 @@ MERGES = {
         [ops.greater(a, 0.0 * b + 0.1), ops.greater(b, 0.1)], [ops.multiply(a, b), ops.add(a, b)]
     ),
     "arctan2": ops.arctan2,
-    "power": lambda a, b: ops.power(ops.abs(a), ops.abs(b)),
+    "power": lambda a, b: ops.power(ops.abs(a), ops.minimum(ops.abs(b), 3.0)),
     "hypot": lambda a, b: ops.sqrt(ops.square(a) + ops.square(b)),
     "logaddexp": ops.logaddexp,
     "greater": lambda a, b: ops.cast(ops.greater(a, b), "float32"),

@@ -60,7 +60,7 @@ UNSYMMETRIC = (
     lambda a, b: ops.where(b > 0.1, a, b),
     lambda a, b: ops.where(b > 0.1, b, a),
     lambda a, b: ops.divide(a, ops.abs(b) + 0.5),
-    lambda a, b: ops.power(ops.abs(a), ops.abs(b)),
+    lambda a, b: ops.power(ops.abs(a), ops.minimum(ops.abs(b), 3.0)),
     lambda a, b: ops.select([a > 0.1, b > 0.1], [a * b, a + b], b),
     lambda a, b: ops.cast(ops.logical_or(a > 0, b > 0), "float32"),
     lambda a, b: ops.logaddexp(a, b),
