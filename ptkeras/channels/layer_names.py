@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from ptkeras.channels import ChannelMap
 from ptkeras.channels.graph import is_graph, nodes_of
 from ptkeras.keras_compat.tracking import flatten_layers
+from ptkeras.utils.names import close
 
 
 def find_layer(channel_map: ChannelMap, name: str) -> Any:
@@ -32,8 +32,7 @@ def find_layer(channel_map: ChannelMap, name: str) -> Any:
         several = ", ".join(f"'{path.get(id(x), x.name)}'" for x in found)
         raise ValueError(f"'{model}' has several layers named '{name}': say which of {several}.")
     names = [layer.name for layer in layers]
-    close = difflib.get_close_matches(str(name), names, n=1) or names[:1]
-    hint = " or ".join(f"'{n}'" for n in close)
+    hint = "".join(f"'{n}'" for n in close(name, names) or names[:1])
     raise ValueError(
         f"'{model}' has no layer {name!r} with weights that lie along channels: name one that has, "
         f"such as {hint}."

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from ptkeras.channels.einsum import spell
 from ptkeras.channels.operands import (
     data_of,
     is_operand,
@@ -270,28 +271,6 @@ def _terms(call: Call, letters: list[str], operands: list) -> list[Term]:
         )
         for own, operand in zip(letters, operands, strict=True)
     ]
-
-
-def spell(equation: str, ranks: list[int]) -> tuple[list[str], str]:
-    """The letters of the operands and of the result of an einsum, with any `...` spelled out."""
-    left, _, right = equation.replace(" ", "").partition("->")
-    parts = left.split(",")
-    spare = [c for c in string.ascii_letters if c not in equation]
-    most = max([r - len(p) + 3 for p, r in zip(parts, ranks, strict=False) if "..." in p] or [0])
-    if not _:
-        letters = left.replace(",", "").replace("...", "")
-        right = "..." * ("..." in left) + "".join(
-            sorted(c for c in set(letters) if letters.count(c) == 1)
-        )
-
-    def full(part: str, rank: int) -> str:
-        if "..." not in part:
-            return part
-        count = rank - len(part) + 3
-        return part.replace("...", "".join(spare[most - count : most]))
-
-    out = full(right, len(right) - 3 + most)
-    return [full(p, r) for p, r in zip(parts, ranks, strict=False)], out
 
 
 @register(keras_numpy.Einsum)

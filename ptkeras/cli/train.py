@@ -218,13 +218,17 @@ def _be_deterministic(seed: int) -> None:
 def _schedule(
     settings: Settings, started: methods.Start, pruning: Reconfiguring | None
 ) -> Callable[[int], float]:
-    """The learning rate of an epoch: a tenth after each drop, and more for a larger batch."""
+    """The learning rate of an epoch, which is higher for a larger batch."""
+    from ptkeras.cli.schedule import learning_rate
+
     drops = started.learning_rate_drops
     drops = settings.learning_rate_drops if drops is None else drops
+    epochs = started.epochs or settings.epochs
+    warmup = settings.warmup_epochs
 
     def rate(epoch: int) -> float:
-        tenths = sum(epoch >= drop for drop in drops)
-        return settings.learning_rate / 10**tenths * getattr(pruning, "batch_scale", 1.0)
+        peak = settings.learning_rate * getattr(pruning, "batch_scale", 1.0)
+        return learning_rate(settings.schedule, peak, epoch, epochs, drops, warmup)
 
     return rate
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+from ptkeras.channels.einsum import spell
 from ptkeras.channels.functional import has_composites
 from ptkeras.channels.graph import functional_of, given_to, is_graph
 from ptkeras.channels.inputs import symbolic_inputs
@@ -368,17 +369,9 @@ def _einsum_output(
     layer: keras.layers.EinsumDense, x: keras.KerasTensor, y: keras.KerasTensor
 ) -> keras.KerasTensor:
     """The output with the sizes of its input: Keras leaves open what the layer was not told."""
-    first, _, last = layer.equation.replace(" ", "").replace("->", ",").split(",")
-    known = dict(zip(einsum_labels(first, x.shape), x.shape, strict=True))
-    labels = zip(einsum_labels(last, y.shape), y.shape, strict=True)
+    (first, _), last = spell(layer.equation, [len(x.shape), len(layer.kernel.shape)])
+    known, labels = dict(zip(first, x.shape, strict=True)), zip(last, y.shape, strict=True)
     return keras.KerasTensor([known.get(label, size) for label, size in labels], dtype=y.dtype)
-
-
-def einsum_labels(term: str, shape: Shape) -> list[str]:
-    """One label an axis; those that an ellipsis stands for are numbered from the right."""
-    before, dots, after = term.partition("...")
-    hidden = len(shape) - len(before) - len(after) if dots else 0
-    return [*before, *(f".{i}" for i in reversed(range(hidden))), *after]
 
 
 def _tensors(arguments: Any) -> list[keras.KerasTensor]:

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import keras
 
-from ptkeras.cost.calls import Call, Shape, einsum_labels, sizes
+from ptkeras.channels.einsum import spell
+from ptkeras.cost.calls import Call, Shape, sizes
 from ptkeras.cost.mac_rules import register, rule_of
 from ptkeras.keras_compat.attention import has_gate
 
@@ -134,24 +135,18 @@ def _tensordot(call: Call) -> int:
 
 @register("EinsumDense")
 def _einsum_dense(call: Call) -> int:
-    terms, output = call.operation.equation.replace(" ", "").split("->")
-    size = _label_sizes([terms.split(",")[0], output], [call.inputs[0], call.outputs[0]])
+    layer, x = call.operation, call.inputs[0]
+    (first, _), output = spell(layer.equation, [len(x), len(layer.kernel.shape)])
+    size = _label_sizes([first, output], [x, call.outputs[0]])
     return math.prod(size.values())
 
 
 @register("Einsum")
 def _einsum(call: Call) -> int:
     """Contracts the operands from left to right, each step over all labels that it touches."""
-    terms, arrow, output = call.operation.subscripts.replace(" ", "").partition("->")
-    if not arrow:  # what is summed over is what is named twice
-        output = "".join(x for x in set(terms) - set(",.") if terms.count(x) == 1)
-        output += "..." * ("..." in terms)
-    terms = terms.split(",")
+    terms, output = spell(call.operation.subscripts, [len(shape) for shape in call.inputs])
     size = _label_sizes(terms, call.inputs)
-    labels = [
-        set(einsum_labels(term, shape)) for term, shape in zip(terms, call.inputs, strict=True)
-    ]
-    kept = set(einsum_labels(output, call.outputs[0]))
+    labels, kept = [set(term) for term in terms], set(output)
     total, left = 0, labels[0]
     for step, right in enumerate(labels[1:], start=2):
         total += math.prod(size[label] for label in left | right)
@@ -162,7 +157,7 @@ def _einsum(call: Call) -> int:
 def _label_sizes(terms: list[str], shapes: list[Shape]) -> dict[str, int]:
     size: dict[str, int] = {}
     for term, shape in zip(terms, shapes, strict=True):
-        for label, n in zip(einsum_labels(term, shape), shape, strict=True):
+        for label, n in zip(term, shape, strict=True):
             size[label] = max(n, size.get(label, 1))
     return size
 

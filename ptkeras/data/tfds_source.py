@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from ptkeras.data.streaming import Parse
+from ptkeras.utils.names import did_you_mean
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -132,8 +132,7 @@ def _builder(name: str, data_dir: str | None) -> "tfds.core.DatasetBuilder":
     found = base_name.isidentifier() and (directory / base_name).is_dir()
     known = tfds.list_builders(with_community_datasets=False)
     if not found and base_name not in known:
-        close = difflib.get_close_matches(name, ["digits", *known], n=3)
-        hint = f" (did you mean {' or '.join(close)}?)" if close else ""
+        hint = did_you_mean(name, ["digits", *known], most=3)
         raise ValueError(
             f"Unknown dataset {name!r}{hint}; it must be 'digits' or an image dataset of TFDS."
         )

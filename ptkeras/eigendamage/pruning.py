@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from ptkeras.prunetrain import lasso
 from ptkeras.surgery.replace import Stage, replace
 from ptkeras.surgery.variables import check_resizable
 from ptkeras.utils.arguments import check_number
+from ptkeras.utils.names import did_you_mean
 
 
 def prune(
@@ -203,8 +203,7 @@ def _to_prune(model: keras.Model, leave_alone: Iterable[str], names: dict[int, s
     known = {name for c in found for x in c.layers for name in (x.name, names.get(id(x)))}
     alone = set(leave_alone)
     if unknown := sorted(alone - known):
-        close = difflib.get_close_matches(str(unknown[0]), [*filter(None, known)], n=1)
-        hint = f" (did you mean '{close[0]}'?)" if close else ""
+        hint = did_you_mean(unknown[0], filter(None, known), "'{}'")
         raise ValueError(
             f"'{model.name}' has no layer {unknown[0]!r} that EigenDamage prunes{hint}: leave it "
             "out of leave_alone."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 from ptkeras.keras_compat.tracking import flatten_layers, own_variables
 from ptkeras.utils.arrays import numbers
 from ptkeras.utils.models import check_model
+from ptkeras.utils.names import close
 
 Kind = Literal["conv", "dense"]
 
@@ -124,10 +124,10 @@ def check_names(model: keras.Model, among: list[Kernel], names: Iterable[str]) -
     for name in names:
         if not any(kernel.goes_by(name) for kernel in among):
             known = [kernel.layer.name for kernel in among]
-            close = difflib.get_close_matches(str(name), known, n=1) or known[:1]
+            nearest = [*close(name, known), *known][0]
             raise ValueError(
                 f"No kernel of '{model.name}' goes by {name!r}: name layers that have one, such as "
-                f'\'{close[0]}\', or a kind, "conv" or "dense".'
+                f'\'{nearest}\', or a kind, "conv" or "dense".'
             )
 
 

@@ -23,6 +23,23 @@ def complete(settings: Settings) -> None:
 
 def _check_drops(settings: Settings) -> None:
     drops, epochs = settings.learning_rate_drops, settings.epochs
+    if drops and settings.schedule != "steps":
+        raise SettingsError(
+            f"flag --learning_rate_drops={as_text(drops)}: is for --schedule=steps, and "
+            f"{settings.schedule} has none; leave it out."
+        )
+    if settings.warmup_epochs and settings.schedule == "one_cycle":
+        raise SettingsError(
+            f"flag --warmup_epochs={settings.warmup_epochs}: one_cycle rises by itself; leave it "
+            "out."
+        )
+    if settings.warmup_epochs >= epochs:
+        raise SettingsError(
+            f"flag --warmup_epochs={settings.warmup_epochs}: must be under --epochs={epochs}."
+        )
+    if drops and drops[0] < 1:
+        drops = sorted({max(1, round(share * epochs)) for share in drops})
+        settings.learning_rate_drops = drops = [drop for drop in drops if drop < epochs]
     if drops and drops[-1] >= epochs:
         raise SettingsError(
             f"flag --learning_rate_drops={as_text(drops)}: must all be under --epochs={epochs}, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from ptkeras import methods
 from ptkeras.methods.flag_checks import complete
 from ptkeras.utils.flagging import (
     COUNT,
+    EPOCH,
     POSITIVE,
     SWITCH,
     TEXT,
@@ -23,8 +23,8 @@ from ptkeras.utils.flagging import (
     choices,
     texts,
     whole,
-    wholes,
 )
+from ptkeras.utils.names import did_you_mean
 
 EXPORTS = ("saved_model", "onnx", "litert")
 STRATEGIES = ("none", "mirrored", "multi_worker", "tpu", "data_parallel")
@@ -32,8 +32,7 @@ STRATEGIES = ("none", "mirrored", "multi_worker", "tpu", "data_parallel")
 
 def _method(text: str) -> str:
     if text not in methods.names():
-        close = difflib.get_close_matches(text, methods.names(), n=1, cutoff=0.4)
-        hint = f" (did you mean {close[0]}?)" if close else ""
+        hint = did_you_mean(text, methods.names())
         # The parser would put its own words in the place of a ValueError.
         raise SettingsError(
             f"flag --method={text}: must be one of {', '.join(methods.names())}{hint}."
@@ -53,9 +52,12 @@ _DEVICES = Parser(
     ),
 )
 _DROPS = Parser(
-    wholes,
-    "epochs in ascending order from 1, such as 91,136, or nothing",
-    lambda drops: drops == sorted(set(drops)) and all(n >= 1 for n in drops),
+    lambda text: [float(n) if 0 < float(n) < 1 else whole(n) for n in texts(text)],
+    "epochs in ascending order, as numbers from 1, such as 91,136, or as shares of --epochs, such "
+    "as 0.5,0.75, or nothing",
+    lambda drops: (
+        drops == sorted(set(drops)) and len({n < 1 for n in drops}) < 2 and 0 not in drops
+    ),
 )
 
 _INTRO = (
@@ -101,13 +103,22 @@ def _common() -> dict[str, tuple[Flag, ...]]:
             Flag(
                 "batch_size", 32, COUNT, "Images in a step, over all devices and machines together."
             ),
-            Flag("learning_rate", 0.1, POSITIVE, "Learning rate of SGD at the start."),
+            Flag("learning_rate", 0.1, POSITIVE, "Learning rate of SGD, the highest one."),
+            Flag(
+                "schedule",
+                "steps",
+                choice("steps", "cosine", "one_cycle"),
+                "How the learning rate changes: steps, a tenth after each drop; cosine, half a "
+                "wave down to 0; one_cycle, up in a fifth of the epochs and down to 0.",
+            ),
             Flag(
                 "learning_rate_drops",
                 [],
                 _DROPS,
-                "Numbers of epochs after which the learning rate is divided by 10, such as 91,136.",
+                "Epochs after which the learning rate is divided by 10: numbers, such as 91,136, "
+                "or shares of --epochs, such as 0.5,0.75.",
             ),
+            Flag("warmup_epochs", 0, EPOCH, "Epochs in which the learning rate rises at first."),
             Flag("momentum", 0.9, _MOMENTUM, "Momentum of SGD."),
             Flag(
                 "weight_decay",
@@ -120,7 +131,8 @@ def _common() -> dict[str, tuple[Flag, ...]]:
                 "seed",
                 0,
                 _SEED,
-                "Seed of all that is random. On one CPU machine a run repeats bit for bit.",
+                "Seed of all that is random. On one CPU machine a run repeats bit for bit, unless "
+                "--interval is auto.",
             ),
             Flag(
                 "output_dir",

@@ -1,7 +1,5 @@
 """The papers' networks, by name."""
 
-import difflib
-
 import keras
 
 from ptkeras.models.applications import application, applications
@@ -9,6 +7,7 @@ from ptkeras.models.mobilenet import mobilenet
 from ptkeras.models.own import own_network
 from ptkeras.models.resnet import resnet
 from ptkeras.models.vgg import vgg
+from ptkeras.utils.names import did_you_mean
 
 __all__ = ["build", "names"]
 
@@ -73,6 +72,5 @@ def build(name: str, input_shape: tuple[int, int, int], num_classes: int) -> ker
         return _FAMILIES[name](name, shape, num_classes)
     if name in applications():
         return application(name, shape, num_classes)
-    close = difflib.get_close_matches(name, names(), n=3)
-    hint = f" (did you mean {' or '.join(close)}?)" if close else ""
+    hint = did_you_mean(name, names(), most=3)
     raise ValueError(f"Unknown network {name!r}{hint}; the networks are {', '.join(names())}.")

@@ -6,7 +6,6 @@ Nothing here needs Keras: a wrong flag is told of before anything large is impor
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import os
 import re
@@ -22,6 +21,7 @@ from typing import Any
 from absl import flags
 
 from ptkeras.utils.files import read_text
+from ptkeras.utils.names import did_you_mean
 
 _LARGEST_FLAGFILE = 1 << 20  # bytes
 _PATIENCE = 10  # seconds for whatever writes into a pipe
@@ -355,8 +355,7 @@ class FlagTable:
     def _sentence(self, error: Exception) -> str:
         """What absl has to say about a flag, in one sentence."""
         if isinstance(error, flags.UnrecognizedFlagError):
-            close = difflib.get_close_matches(error.flagname, self.flags, n=1)
-            hint = f" (did you mean --{close[0]}?)" if close else ""
+            hint = did_you_mean(error.flagname, self.flags, "--{}")
             return f"Unknown flag --{error.flagname}{hint}; --help shows them all."
         return " ".join(str(error).split())
 
