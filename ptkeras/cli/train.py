@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ptkeras import methods
 from ptkeras.cli import distribution
 from ptkeras.cli.distribution import Devices
+from ptkeras.export import formats
 from ptkeras.methods.method import checkpoint_interval
 from ptkeras.methods.settings import parse, table
 from ptkeras.runs.run_folder import RunFolder
@@ -282,7 +283,7 @@ def _result(
 def _check_installed(settings: Settings) -> None:
     """Finds out, ahead of the training, whether what some flags need is installed."""
     needed = {
-        "--export=onnx": ("onnx", "onnxruntime", "tf2onnx") * ("onnx" in settings.export),
+        **{f"--export={name}": formats.named(name).packages for name in settings.export},
         f"--method={settings.method}": methods.get(settings.method).packages,
         "--tensorboard": ("tensorboard",) * settings.tensorboard,
     }
@@ -297,7 +298,7 @@ def _check_installed(settings: Settings) -> None:
 def _export(settings: Settings, folder: RunFolder) -> None:
     """Writes the formats that are asked for and not there yet."""
     wanted = []
-    for kind in settings.export:
+    for kind in map(formats.named, settings.export):
         path = folder.exported(kind)
         if not os.path.lexists(path):
             wanted.append(kind)
@@ -317,10 +318,10 @@ def _export(settings: Settings, folder: RunFolder) -> None:
     )
     told = metadata(folder.path) | {"mean": dataset.mean, "std": dataset.std}
     for kind in wanted:
-        write = getattr(export, f"to_{kind}")
+        path = folder.exported(kind)
         try:
-            artifact = write(model, folder.exported(kind), labels=dataset.labels, metadata=told)
-            folder.note_checksums(folder.exported(kind))
+            artifact = kind.write(model, path, labels=dataset.labels, metadata=told)
+            folder.note_checksums(path)
             print(artifact.summary)
         except export.ExportError as error:
             raise SettingsError(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from ptkeras import methods
+from ptkeras.export.formats import FORMATS
 from ptkeras.methods.flag_checks import complete
 from ptkeras.utils.flagging import (
     COUNT,
@@ -26,7 +27,6 @@ from ptkeras.utils.flagging import (
 )
 from ptkeras.utils.names import did_you_mean
 
-EXPORTS = ("saved_model", "onnx", "litert")
 STRATEGIES = ("none", "mirrored", "multi_worker", "tpu", "data_parallel")
 
 
@@ -146,9 +146,9 @@ def _common() -> dict[str, tuple[Flag, ...]]:
             Flag(
                 "export",
                 [],
-                choices(*EXPORTS),
+                choices(*(one.name for one in FORMATS)),
                 "What to write into the run folder beside model.keras, verified: some of "
-                "saved_model, onnx, litert. A finished run may be asked for more.",
+                f"{', '.join(one.name for one in FORMATS)}. A finished run may be asked for more.",
                 is_apart=True,
             ),
             Flag(

@@ -32,6 +32,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ptkeras.export.formats import FORMATS, Format
 from ptkeras.survival.checkpoint import Checkpoints
 from ptkeras.utils.files import (
     aside,
@@ -67,7 +68,7 @@ COLUMNS = (
 )
 _FOLDERS = (
     "checkpoints",
-    "saved_model",
+    *(one.file for one in FORMATS if one.is_folder),
     "tensorboard",
     "tensorboard/train",
     "tensorboard/validation",
@@ -206,7 +207,7 @@ class RunFolder:
         if is_unfinished(Path(name)) or name in _FOLDERS:
             return False
         own = {path.name for path in vars(self).values() if isinstance(path, Path)}
-        own |= {self.exported(kind).name for kind in ("onnx", "litert")}
+        own |= {one.file for one in FORMATS if not one.is_folder}
         return name in own or re.fullmatch(r"checkpoints/[^/]+\.keras", name) is not None
 
     def _contents(self) -> Iterator[Path]:
@@ -266,10 +267,9 @@ class RunFolder:
         """The file for the network after so many epochs."""
         return self.path / "checkpoints" / f"epoch_{epoch:04d}.keras"
 
-    def exported(self, kind: str) -> Path:
+    def exported(self, kind: Format) -> Path:
         """The file, or folder, for the network in another format."""
-        names = {"onnx": "model.onnx", "litert": "model.tflite", "saved_model": "saved_model"}
-        return self.path / names[kind]
+        return self.path / kind.file
 
     def save_model(self, model: keras.Model, path: Path) -> None:
         """Writes a model, so that the file is whole or not there."""
