@@ -7,8 +7,10 @@ from typing import Any
 from ptkeras.data import digits, memory, streaming, tfds_source
 from ptkeras.data.dataset import Dataset, EpochBatches, cpu_variable, one_epoch
 from ptkeras.data.memory import Arrays, Preparation
+from ptkeras.data.own import own_arrays
 from ptkeras.data.shard import WHOLE, Shard
 from ptkeras.data.tfds_source import Source
+from ptkeras.utils.functions import names_function
 
 # Decoded images of this many bytes in all are kept in memory.
 _MEMORY_LIMIT = 2**30
@@ -66,8 +68,10 @@ def load(
     of nothing else.
 
     Args:
-        name: "digits", which comes with the package, or the name of an image classification data
-            set of TFDS, prepared beforehand: nothing is ever downloaded.
+        name: "digits", which comes with the package; the name of an image classification data set
+            of TFDS, prepared beforehand: nothing is ever downloaded; or `package.module:function`,
+            a function of your own that returns what the `load_data` functions of `keras.datasets`
+            do, and maybe the names of the classes as a third item.
         batch_size: Images in a batch, global over replicas.
         data_dir: TFDS's data directory; None for TFDS's default. Not used for "digits".
         seed: Seed of shuffling and augmentation. The split into training and test set does not
@@ -100,27 +104,31 @@ def load(
         raise ValueError(f"image_size must be at least 1 pixel; got {image_size}.")
     if not 0 <= hold_out < 1:
         raise ValueError(f"hold_out must be from 0 and under 1; got {hold_out}.")
+    files: tuple[str, ...] = ()
     if name == "digits":
-        data = digits.load()
-        train = Arrays(data.train_images, data.train_labels)
-        test = Arrays(data.test_images, data.test_labels)
-        train, test = memory.held_out(train, test, hold_out)
-        _check_batch_size(batch_size, name, len(train.labels))
-        labels = tuple(map(str, range(digits.NUM_CLASSES)))
-        return _from_memory(name, train, test, labels, batch_size, seed, augment, image_size, shard)
-    source = tfds_source.find(name, data_dir)
-    if not _fits_in_memory(source):
-        source = tfds_source.held_out(name, source, hold_out)
-        _check_batch_size(batch_size, name, source.num_train)
-        return _from_files(name, source, batch_size, seed, augment, image_size, shard)
-    train = memory.read(source.train_files, source.parse)
-    test = memory.read(source.test_files, source.parse)
+        train, test, labels = _digits()
+    elif names_function(name):
+        train, test, labels = own_arrays(name)
+    else:
+        source = tfds_source.find(name, data_dir)
+        if not _fits_in_memory(source):
+            source = tfds_source.held_out(name, source, hold_out)
+            _check_batch_size(batch_size, name, source.num_train)
+            return _from_files(name, source, batch_size, seed, augment, image_size, shard)
+        train = memory.read(source.train_files, source.parse)
+        test = memory.read(source.test_files, source.parse)
+        labels, files = source.labels, (*source.train_files, *source.test_files)
     train, test = memory.held_out(train, test, hold_out)
     _check_batch_size(batch_size, name, len(train.labels))
-    dataset = _from_memory(
-        name, train, test, source.labels, batch_size, seed, augment, image_size, shard
-    )
-    return dataclasses.replace(dataset, files=(*source.train_files, *source.test_files))
+    dataset = _from_memory(name, train, test, labels, batch_size, seed, augment, image_size, shard)
+    return dataclasses.replace(dataset, files=files)
+
+
+def _digits() -> tuple[Arrays, Arrays, tuple[str, ...]]:
+    data = digits.load()
+    train = Arrays(data.train_images, data.train_labels)
+    test = Arrays(data.test_images, data.test_labels)
+    return train, test, tuple(map(str, range(digits.NUM_CLASSES)))
 
 
 def _check_batch_size(batch_size: int, name: str, num_train: int) -> None:

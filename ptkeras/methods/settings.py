@@ -79,7 +79,8 @@ def _common() -> dict[str, tuple[Flag, ...]]:
                 TEXT,
                 "Data set: digits, which comes along, or an image classification data set of TFDS "
                 "that lies prepared in --data_dir (cifar10, cifar100, imagenet2012, "
-                "fashion_mnist, ...).",
+                "fashion_mnist, ...), or your own: package.module:function, which returns what "
+                "keras.datasets.cifar10.load_data does.",
             ),
             Flag("data_dir", None, TEXT, "Data directory of TFDS; left out, TFDS's default."),
             Flag(

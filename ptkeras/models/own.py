@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import keras
+
+from ptkeras.utils.functions import function_named
 
 
 def own_network(name: str, input_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
@@ -23,8 +22,7 @@ def own_network(name: str, input_shape: tuple[int, int, int], num_classes: int) 
     Raises:
         ValueError: If there is no such function, or it returns something else.
     """
-    function = _function(name)
-    model = function(input_shape, num_classes)
+    model = function_named(name, "network")(input_shape, num_classes)
     if not isinstance(model, keras.Model):
         raise ValueError(
             f"'{name}' must return a keras.Model; it returned a {type(model).__name__}."
@@ -36,20 +34,3 @@ def own_network(name: str, input_shape: tuple[int, int, int], num_classes: int) 
             f"(None, {num_classes}); its outputs have shape {outputs}."
         )
     return model
-
-
-def _function(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise ValueError(
-            f"The network '{name}' cannot be imported ({error}): name a function as "
-            "package.module:function, from where Python finds the module."
-        ) from error
-    function = getattr(found, attribute, None)
-    if not callable(function):
-        raise ValueError(
-            f"'{module}' has no function '{attribute}', so that there is no network '{name}'."
-        )
-    return function
