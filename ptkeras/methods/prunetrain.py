@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from ptkeras.runs.run_folder import RunFolder
 
 
-def _interval(text: str) -> int | str:
+def _count_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(COUNT.parse(text))
 
 
-_INTERVAL = Parser(_interval, 'a whole number of epochs from 1, or "auto"')
+_INTERVAL = Parser(_count_or_auto, 'a whole number of epochs from 1, or "auto"')
+_MULTIPLE = Parser(_count_or_auto, 'a whole number from 1, or "auto"')
 _SHARE = Parser(float, "a number over 0 and under 1", lambda share: 0 < share < 1)
 _RATIO = Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda ratio: 0 < ratio < 1)
 
@@ -99,8 +100,8 @@ _FLAGS = {
         Flag(
             "channel_multiple",
             1,
-            COUNT,
-            "What channel counts stay a multiple of; 8 suits tensor cores.",
+            _MULTIPLE,
+            "What channel counts stay a multiple of; auto for what suits this machine.",
         ),
         Flag(
             "dynamic_batch",

@@ -13,6 +13,7 @@ import numpy as np
 from ptkeras.channels import ChannelMap
 from ptkeras.prunetrain import shrinking
 from ptkeras.prunetrain.epochs import Epochs, check_interval
+from ptkeras.prunetrain.multiples import check_multiple, multiple_of
 from ptkeras.prunetrain.schedule import Stage, stages
 from ptkeras.prunetrain.shrinking import Shrinkage
 from ptkeras.prunetrain.zeroing import ZeroingGroups, zeroing_groups
@@ -48,7 +49,7 @@ class BudgetSparsifier:
         leave_alone: Iterable[str] = (),
         overrides: Mapping[str, float] | None = None,
         min_channels: int = 1,
-        channel_multiple: int = 1,
+        channel_multiple: int | Literal["auto"] = 1,
         interval: int | Literal["auto"] | None = None,
         epochs: int | None = None,
         input_shape: Any = None,
@@ -68,7 +69,7 @@ class BudgetSparsifier:
             scope="global",
             overrides={} if overrides is None else dict(overrides),
             leave_alone=leave_alone,
-            channel_multiple=channel_multiple,
+            channel_multiple=multiple_of(check_multiple(channel_multiple)),
             min_channels=min_channels,
             input_shape=input_shape,
         )
@@ -78,7 +79,7 @@ class BudgetSparsifier:
             "leave_alone": list(self._request.leave_alone),
             "overrides": dict(self._request.overrides),
             "min_channels": self._request.min_channels,
-            "channel_multiple": self._request.channel_multiple,
+            "channel_multiple": check_multiple(channel_multiple),
             "interval": self.interval,
             "epochs": self.epochs,
         }
@@ -149,12 +150,26 @@ class BudgetSparsifier:
         request = dataclasses.replace(self._request, model=channel_map.model)
         self._budget = Budget(request, channel_map)
         if self.cost is None:
-            self._budget.keep(channel_map, held=~self._groups.free)
+            self._check_within_reach(channel_map)
             self.cost, self._overridden = self._budget.cost, self._budget.overridden
             return
         self._budget.cost, self._budget.overridden = self.cost, self._overridden
         if self.is_over and self._left_of(channel_map, self.keep(channel_map)) > self._missed:
             self.stages, self._done, self._held = [], 0, {}  # an earlier network was brought back
+
+    def _check_within_reach(self, channel_map: ChannelMap) -> None:
+        """Raises a ValueError if the budget is out of reach; an automatic multiple gives way."""
+        while True:
+            try:
+                self._budget.keep(channel_map, held=~self._groups.free)
+                return
+            except ValueError:
+                multiple = self._request.channel_multiple
+                if multiple == 1 or self.arguments["channel_multiple"] != "auto":
+                    raise
+                self._request = dataclasses.replace(self._request, channel_multiple=multiple // 2)
+                request = dataclasses.replace(self._request, model=channel_map.model)
+                self._budget = Budget(request, channel_map)
 
     def plan(self, epochs: Epochs) -> None:
         """Plans the stages of the training, unless they are planned."""

@@ -187,8 +187,9 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         remove_dead_branches: whether a residual branch that has lost all channels of some layer
             is removed. What its last batch norm makes of nothing is kept, as a constant.
         min_channels: the least number of channels a layer keeps.
-        channel_multiple: what the number of a layer's channels stays a multiple of; 8 suits tensor
-            cores.
+        channel_multiple: what the number of a layer's channels stays a multiple of; `"auto"` for
+            what `ptkeras.latency.preferred_multiple` finds on this machine, or the half, a quarter
+            and so on of that if a target is out of reach with it.
         batch_size: dynamic mini-batch adjustment (section 4.3): a variable that the input pipeline
             reads at the start of each epoch (anything with `assign` that `int` reads). As the
             memory of a step shrinks, the batch grows to fill the memory of the first step, and the
@@ -230,7 +231,7 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         channel_gating: bool | None = None,
         remove_dead_branches: bool | None = None,
         min_channels: int = 1,
-        channel_multiple: int = 1,
+        channel_multiple: int | Literal["auto"] = 1,
         batch_size: Any = None,
         verbose: int = 1,
         model: keras.Model | None = None,

@@ -15,6 +15,7 @@ from ptkeras.importance import channel_magnitudes, round_up
 from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.epochs import Epochs, check_interval
 from ptkeras.prunetrain.gating import shortcut_gates
+from ptkeras.prunetrain.multiples import check_multiple, multiple_of
 from ptkeras.regularizers import GroupLasso
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.surgery.variables import Gate
@@ -41,7 +42,7 @@ class LassoSparsifier:
         channel_gating: bool = False,
         remove_dead_branches: bool = True,
         min_channels: int = 1,
-        channel_multiple: int = 1,
+        channel_multiple: int | Literal["auto"] = 1,
         interval: int | Literal["auto"] = 10,
         strength: float | None = None,
     ) -> None:
@@ -60,7 +61,7 @@ class LassoSparsifier:
         self.channel_gating = channel_gating
         self.dead_branches = remove_dead_branches
         self.min_channels = check_count("min_channels of PruneTrain", min_channels)
-        self.channel_multiple = check_count("channel_multiple of PruneTrain", channel_multiple)
+        self.channel_multiple = check_multiple(channel_multiple)
         self.arguments = {
             "ratio": self.ratio,
             "threshold": self.threshold,
@@ -217,7 +218,7 @@ class LassoSparsifier:
             keep,
             self.scores,
             least=self.min_channels,
-            multiple=self.channel_multiple,
+            multiple=multiple_of(self.channel_multiple),
             dead_ok=dead_ok,
         )
 
