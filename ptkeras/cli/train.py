@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ptkeras import methods
-from ptkeras.cli import distribution
+from ptkeras.cli import baseline, distribution
 from ptkeras.cli.distribution import Devices
 from ptkeras.export import formats
 from ptkeras.methods.method import checkpoint_interval
@@ -42,12 +42,14 @@ def train(settings: Settings) -> dict[str, Any]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's notes on its own insides
     if settings.strategy == "none":
         _check_files(settings)  # which takes less time than to import a backend
+    baseline.train(settings)
     devices = distribution.start(settings)
     folder = RunFolder(settings.output_dir, writes=devices.is_chief)
     with contextlib.ExitStack() as stack:
         stack.enter_context(devices.telling_of_losses())
         devices.check_same("their flags", _common_flags(settings))
         devices.from_chief(lambda: _check_files(settings))
+        against = devices.from_chief(lambda: baseline.figures(settings))
         if devices.from_chief(lambda: stack.enter_context(folder).finished):
             devices.from_chief(lambda: folder.check_whole(folder.result, folder.model))
             print(f"The run in '{folder.path}' is finished; another --output_dir repeats it.")
@@ -55,8 +57,8 @@ def train(settings: Settings) -> dict[str, Any]:
             from ptkeras.keras_compat.fused_batch_norm import fused_batch_norm
 
             with fused_batch_norm():
-                _train(settings, folder, devices)
-        result = devices.from_chief(lambda: _finish(settings, folder))
+                _train(settings, folder, devices, against)
+        result = devices.from_chief(lambda: _finish(settings, folder)) | against
     return result if devices.is_chief else {}
 
 
@@ -69,6 +71,8 @@ def _common_flags(settings: Settings) -> str:
 def _check_files(settings: Settings) -> None:
     RunFolder(settings.output_dir).check(settings)
     _check_installed(settings)
+    if not settings.compare_dense:  # which is still to train it
+        baseline.figures(settings)
 
 
 def _finish(settings: Settings, folder: RunFolder) -> dict[str, Any]:
@@ -82,7 +86,9 @@ def _finish(settings: Settings, folder: RunFolder) -> dict[str, Any]:
     return result
 
 
-def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
+def _train(
+    settings: Settings, folder: RunFolder, devices: Devices, against: dict[str, float]
+) -> None:
     import keras
 
     from ptkeras import data, models
@@ -157,7 +163,8 @@ def _train(settings: Settings, folder: RunFolder, devices: Devices) -> None:
     now = architecture(model, settings.batch_size)
     record.finish(now)
     result = _result(settings, scores, dataset.num_train, (dense, now), record.rows)
-    folder.write_result({**result, **started.result()})
+    pace = baseline.dense_pace(record.rows, getattr(pruning, "reconfigurations", []))
+    folder.write_result({**result, **pace, **against, **started.result()})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ def complete(settings: Settings) -> None:
     """
     _check_drops(settings)
     _check_devices(settings)
+    _check_baseline(settings)
     methods.get(settings.method).complete(settings)
     if settings.output_dir is None:
         settings.output_dir = _default_folder(settings)
@@ -44,6 +45,22 @@ def _check_drops(settings: Settings) -> None:
         raise SettingsError(
             f"flag --learning_rate_drops={as_text(drops)}: must all be under --epochs={epochs}, "
             "or --learning_rate_drops= for none."
+        )
+
+
+def _check_baseline(settings: Settings) -> None:
+    if not settings.compare_dense:
+        return
+    if settings.baseline is not None:
+        raise SettingsError(
+            "flag --compare_dense: trains the baseline, and --baseline names one; leave one out."
+        )
+    if settings.method == "dense":
+        raise SettingsError("flag --compare_dense: must be left out with --method=dense.")
+    if settings.strategy != "none":
+        raise SettingsError(
+            f"flag --compare_dense: trains on one device; with --strategy={settings.strategy} "
+            "train --method=dense by a command of its own, and name its run as --baseline."
         )
 
 

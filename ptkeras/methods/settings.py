@@ -153,6 +153,22 @@ def _common() -> dict[str, tuple[Flag, ...]]:
                 is_apart=True,
             ),
             Flag(
+                "baseline",
+                None,
+                TEXT,
+                "The folder of a finished dense run of the same network and epochs, whose accuracy "
+                "and seconds stand beside those of the run.",
+                is_apart=True,
+                is_place=True,
+            ),
+            Flag(
+                "compare_dense",
+                False,
+                SWITCH,
+                "Whether to train the dense network first, in OUTPUT_DIR_dense, as the baseline.",
+                is_apart=True,
+            ),
+            Flag(
                 "tensorboard",
                 False,
                 SWITCH,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ptkeras.report import plots, summary
-from ptkeras.report.elements import figure, section, table, text
+from ptkeras.report.elements import figure, paragraph, section, table, text
 from ptkeras.report.runs import Run
 from ptkeras.report.style import style_sheet, styled
 from ptkeras.utils.text import removed
@@ -64,7 +64,7 @@ FLOPs are those of the whole run, inference FLOPs those of one image.</footer>
 
 
 def _sections(run: Run) -> Iterable[str]:
-    yield section("Summary", _summary_table(run))
+    yield section("Summary", paragraph(summary.sentence(run.result)) + _summary_table(run))
     yield section(
         "Accuracy and loss",
         figure(plots.learning, run, "Accuracy and loss over the epochs"),

@@ -24,6 +24,7 @@ def show(result: dict[str, Any], console: Console | None = None) -> None:
     """
     console = console or Console()
     console.print(table(result))
+    console.print(sentence(result), highlight=False)
     for more in methods.find(result["method"]).tables(result):
         console.print(more)
 
@@ -41,6 +42,35 @@ def table(result: dict[str, Any]) -> Table:
     for name, dense, now, share in rows(result):
         table.add_row(name, *([dense, now, share] if pruned else [now]))
     return table
+
+
+def sentence(result: dict[str, Any]) -> str:
+    """Returns what came of a run in one sentence.
+
+    Its time is compared with that of a dense run, or else with the pace of its own dense epochs.
+    """
+    found = figures(result)
+    said = f"{found['accuracy']:.2%} of the test images are right"
+    if "dense_accuracy" in result:
+        said += f" (dense: {result['dense_accuracy']:.2%})"
+    if not methods.find(result["method"]).is_pruning:
+        return said + "."
+    parts = [said]
+    for key, what in (("inference_flops", "inference FLOPs"), ("training_flops", "training FLOPs")):
+        before, now = found[key]
+        parts.append(f"{_changed(before, now, 'fewer')} {what}")
+    epochs = result.get("dense_epochs", result["epochs"])
+    if dense := result.get("dense_seconds"):
+        parts.append(f"{_changed(dense, found['seconds'], 'less')} time")
+    elif pace := result.get("dense_epoch_seconds"):
+        time = _changed(pace * epochs, found["seconds"], "less")
+        parts.append(f"{time} time than {epochs} epochs at the pace of its dense ones")
+    return ", ".join(parts) + "."
+
+
+def _changed(before: float, now: float, less: str) -> str:
+    share = 1 - now / before if before else 0.0
+    return f"{abs(share):.1%} {less if share >= 0 else 'more'}"
 
 
 def figures(result: dict[str, Any]) -> dict[str, Any]:
@@ -86,5 +116,8 @@ def _row(field: Field, result: dict[str, Any]) -> Iterator[Row]:
     if isinstance(now, list):
         before, after = now
         yield field.row, field.text(before), field.text(after), removed(before, after)
-    else:
-        yield field.row, "", field.text(now), ""
+        return
+    dense = result.get(f"dense_{field.key}")
+    before = "" if dense is None else field.text(dense)
+    share = removed(dense, now) if dense and field.key == "seconds" else ""
+    yield field.row, before, field.text(now), share

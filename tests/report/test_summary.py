@@ -90,3 +90,22 @@ def test_networks_beside_each_other_lack_what_was_not_measured():
     assert networks.rows([row, row | {"milliseconds": None}]) == [cells, cells]
     compared = RESULT | {"method": "static_dynamic", "comparison": [row]}
     assert shown(compared)["static"] == list(cells[1:-1])
+
+
+def test_a_run_in_a_sentence():
+    pruned = "99.44% of the test images are right, 80.0% fewer inference FLOPs, 40.0% fewer"
+    assert summary.sentence(RESULT) == f"{pruned} training FLOPs."
+    against = {"dense_accuracy": 0.99, "dense_seconds": 1000.0}
+    assert summary.sentence(RESULT | against) == (
+        "99.44% of the test images are right (dense: 99.00%), 80.0% fewer inference FLOPs, 40.0% "
+        "fewer training FLOPs, 23.4% more time."
+    )
+    paced = summary.sentence(RESULT | {"dense_epoch_seconds": 30.0})
+    assert paced.endswith("31.4% less time than 60 epochs at the pace of its dense ones.")
+    assert summary.sentence(RESULT | {"method": "dense"}) == "99.44% of the test images are right."
+
+
+def test_a_dense_run_stands_beside_the_accuracy_and_the_seconds():
+    rows = shown(RESULT | {"dense_accuracy": 0.99, "dense_seconds": 2000.0})
+    assert rows["test accuracy"] == ["99.00%", "99.44%", ""]
+    assert rows["seconds"] == ["2,000", "1,234", "38.3%"]
