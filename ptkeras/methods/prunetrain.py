@@ -28,8 +28,11 @@ def _count_or_auto(text: str) -> int | str:
     return text if text == "auto" else int(COUNT.parse(text))
 
 
-_INTERVAL = Parser(_count_or_auto, 'a whole number of epochs from 1, or "auto"')
-_MULTIPLE = Parser(_count_or_auto, 'a whole number from 1, or "auto"')
+_INTERVAL = Parser(
+    lambda text: text if text == "stage" else _count_or_auto(text),
+    "a whole number of epochs from 1, auto or stage",
+)
+_MULTIPLE = Parser(_count_or_auto, "a whole number from 1, or auto")
 _SHARE = Parser(float, "a number over 0 and under 1", lambda share: 0 < share < 1)
 _RATIO = Parser(float, "over 0 and under 1; the paper has 0.2 to 0.3", lambda ratio: 0 < ratio < 1)
 
@@ -67,9 +70,10 @@ _FLAGS = {
             "interval",
             None,
             _INTERVAL,
-            "Reconfiguration interval in epochs; auto: when it saves more time than it costs. Left "
-            "out, 10, and auto with a target. With every method, a checkpoint is kept then; 10 for "
-            "auto.",
+            "Reconfiguration interval in epochs; auto: when it saves more time than it costs, by "
+            "the clock; stage, with a target: after each stage of the way there, so that the run "
+            "repeats bit for bit. Left out, 10, and auto with a target. With every method, a "
+            "checkpoint is kept then, or every 10 epochs.",
         ),
         Flag(
             "threshold",
@@ -133,6 +137,11 @@ class PruneTrain(Method):
             for name, default in _PAPERS.items():
                 if getattr(settings, name) is None:
                     setattr(settings, name, default)
+            if settings.interval == "stage":
+                raise SettingsError(
+                    f"flag --interval=stage: is for a target, and --{given[0]} for the paper's "
+                    "group lasso; give a number of epochs."
+                )
             settings.interval = settings.interval or INTERVAL
         else:
             settings.target = settings.target or 0.5
@@ -174,7 +183,7 @@ class PruneTrain(Method):
         else:
             way = {"target": settings.target, "of": settings.of}
         pruning = prunetrain.PruneTrain(
-            interval=settings.interval,
+            interval=None if settings.interval == "stage" else settings.interval,
             min_channels=settings.min_channels,
             channel_multiple=settings.channel_multiple,
             batch_size=dataset.batch_size if settings.dynamic_batch else None,

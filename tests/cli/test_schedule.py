@@ -46,7 +46,8 @@ def test_drops_may_be_shares_of_the_epochs():
         (["--schedule=step"], "--schedule=step: must be steps, cosine or one_cycle"),
         (["--learning_rate_drops=0.5,40"], "must be epochs in ascending order"),
         (["--learning_rate_drops=0.75,0.5"], "must be epochs in ascending order"),
-        (["--interval=sometimes"], 'must be a whole number of epochs from 1, or "auto"'),
+        (["--interval=sometimes"], "must be a whole number of epochs from 1, auto or stage"),
+        (["--interval=stage", "--ratio=0.2"], "stage: is for a target, and --ratio for the paper"),
     ],
 )
 def test_what_does_not_go_together_is_refused(flags, says):

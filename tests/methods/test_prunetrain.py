@@ -60,9 +60,9 @@ def test_the_batch_grows_only_if_asked_to():
         assert seen["batch_size"] == wanted
 
 
-@pytest.mark.parametrize("given", [[], ["--ratio=0.2"], ["--threshold=1e-4"]])
+@pytest.mark.parametrize("given", [["--interval=stage"], ["--ratio=0.2"], ["--threshold=1e-4"]])
 def test_what_is_left_out_is_as_in_the_callback(given):
-    arguments = dict(flag[2:].split("=") for flag in given)
+    arguments = dict(flag[2:].split("=") for flag in given if flag != "--interval=stage")
     other = ptkeras.PruneTrain(**{name: float(value) for name, value in arguments.items()})
     assert callbacks(given)[0].get_settings() == other.get_settings()
 
@@ -90,3 +90,7 @@ def test_a_run_of_another_method_goes_on_though_its_file_has_flags_of_the_lasso(
     assert settings.parse(["--method=dense"]).difference(tmp_path / "flags.txt") is None
     other = settings.parse(["--method=dense", "--epochs=7"])
     assert other.difference(tmp_path / "flags.txt") == "--epochs is 60 there and 7 here"
+
+
+def test_a_run_without_flags_removes_channels_when_that_saves_time():
+    assert callbacks([])[0].get_settings()["interval"] == "auto"
