@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from ptkeras.prunetrain.records import gain
 
 _PASSES = 3  # of a kernel in a step: forward, and the gradients of its input and of the kernel
 _TRIES = 3
+_MOST_NUMBERS = 2**24  # in what a kernel is timed on: the rest of the memory is the training's
 
 
 class StepClock:
@@ -116,9 +118,12 @@ def seconds_saved(
     share, slope = gain(channel_map, keep, gates), clock.slope()
     if slope is not None:
         saved = slope * size * share
-    else:
+        return saved * clock.steps * epochs
+    saved = clock.step * share
+    # An estimate is not to end a training, whatever a layer of the user's does to its kernel.
+    with contextlib.suppress(Exception):
         now, after = kernel_seconds(channel_map, keep, batch_size)
-        saved = min(_PASSES * max(0.0, now - after), clock.step * share)
+        saved = min(_PASSES * max(0.0, now - after), saved)
     return saved * clock.steps * epochs
 
 
@@ -149,7 +154,9 @@ def kernel_seconds(
             shape = _input_of(call, run.kernel, kernel, batch_size // fixed)
             key = (run.key, shape, kernel)
             if key not in known:
-                known[key] = _seconds(run.function, shape, kernel)
+                few = max(1, min(shape[0], _MOST_NUMBERS // max(1, math.prod(shape[1:]))))
+                seconds = _seconds(run.function, (few, *shape[1:]), kernel)
+                known[key] = seconds * shape[0] / few
             total += known[key]
         totals.append(total)
     return totals[0], totals[1]
