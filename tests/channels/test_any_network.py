@@ -6,7 +6,7 @@ import pytest
 
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
-from tests.helpers.exactness import TRIES_FEW, assert_exact, inputs_for, random_keep, sparing_keep
+from tests.exactness import TRIES_FEW, assert_exact, inputs_for, random_keep, sparing_keep
 from tests.helpers.random_networks import BATCH, Images, Sequences, Vectors, check_networks
 
 

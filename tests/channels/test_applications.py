@@ -8,8 +8,8 @@ import pytest
 
 from ptkeras import reconfigure
 from ptkeras.channels import trace
+from tests.exactness import random_keep, zero
 from tests.helpers.applications import NAMES, build, calibrate, inner_channels, randomise
-from tests.helpers.exactness import random_keep, zero
 
 MARKS = {
     "VGG16": pytest.mark.compiles_much,

@@ -8,7 +8,7 @@ from keras import layers
 
 from ptkeras import reconfigure
 from ptkeras.channels import trace
-from tests.helpers.exactness import assert_exact, random_keep
+from tests.exactness import assert_exact, random_keep
 
 FIRST = {"data_format": "channels_first"}
 

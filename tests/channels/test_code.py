@@ -10,7 +10,7 @@ from keras import layers, ops
 
 import ptkeras
 from ptkeras.channels import trace
-from tests.helpers.exactness import randomise, sparing_keep, zero
+from tests.exactness import randomise, sparing_keep, zero
 
 
 class Bias(layers.Layer):

@@ -5,7 +5,7 @@ import pytest
 from keras import layers, ops
 
 from ptkeras.channels import trace
-from tests.helpers.exactness import assert_exact, sparing_keep
+from tests.exactness import assert_exact, sparing_keep
 from tests.helpers.random_networks import tied
 
 

@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 from ptkeras.channels import trace
-from tests.helpers.exactness import TRIES_FEW, assert_exact
+from tests.exactness import TRIES_FEW, assert_exact
 
 
 def array(*shape, seed=0):

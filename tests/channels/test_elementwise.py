@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from ptkeras.channels import trace
 from ptkeras.channels.elementwise import nature
-from tests.helpers.exactness import assert_exact
+from tests.exactness import assert_exact
 
 ELEMENTWISE = [
     keras.activations.relu,

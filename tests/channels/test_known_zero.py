@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
-from tests.helpers.exactness import TRIES_FEW, assert_exact
+from tests.exactness import TRIES_FEW, assert_exact
 
 WIDTH = 4
 

@@ -8,7 +8,7 @@ from keras import layers, ops
 import ptkeras
 from ptkeras.channels import registry, trace
 from ptkeras.surgery import sizes as resizers
-from tests.helpers.exactness import assert_exact, assert_same, inputs_for, outputs_of
+from tests.exactness import assert_exact, assert_same, inputs_for, outputs_of
 
 
 @keras.saving.register_keras_serializable("test_register")

@@ -11,7 +11,7 @@ import pytest
 from keras import layers, ops
 
 from ptkeras.channels import trace
-from tests.helpers.exactness import TRIES_FEW, zero
+from tests.exactness import TRIES_FEW, zero
 
 # TIME is no possible number of channels: Keras 3.15 on TensorFlow adds (1, n, 1) to (1, m, n) as if
 # it were a bias of n channels.

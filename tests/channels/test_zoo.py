@@ -6,8 +6,7 @@ import pytest
 
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
-from tests.helpers import zoo_of_layers, zoo_of_operations  # noqa: F401  (they fill the zoo)
-from tests.helpers.exactness import (
+from tests.exactness import (
     TRIES_FEW,
     assert_exact,
     assert_same,
@@ -15,6 +14,7 @@ from tests.helpers.exactness import (
     outputs_of,
     random_keep,
 )
+from tests.helpers import zoo_of_layers, zoo_of_operations  # noqa: F401  (they fill the zoo)
 from tests.helpers.zoo import ZOO
 
 # Ten seconds and more on JAX.

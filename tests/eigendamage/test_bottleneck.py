@@ -14,7 +14,7 @@ from ptkeras.channels.graph import functional_of
 from ptkeras.eigendamage.bottleneck import Form, cheapest, form_of, pruned, stages
 from ptkeras.eigendamage.chains import chains
 from ptkeras.surgery.replace import replace
-from tests.helpers.exactness import TRIES_FEW, assert_same, inputs_for, outputs_of, randomise
+from tests.exactness import TRIES_FEW, assert_same, inputs_for, outputs_of, randomise
 
 LAYERS = {
     "dense": ((5,), layers.Dense, {"units": 4, "activation": "relu"}),

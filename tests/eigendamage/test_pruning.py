@@ -18,7 +18,7 @@ from ptkeras.data import digits
 from ptkeras.eigendamage.bottleneck import Form
 from ptkeras.eigendamage.pruning import Importances, _in_fewer, _survivors
 from ptkeras.fisher.basis import BLOCK, Basis
-from tests.helpers.exactness import assert_same, inputs_for, outputs_of, randomise
+from tests.exactness import assert_same, inputs_for, outputs_of, randomise
 
 pytestmark = pytest.mark.compiles_much
 

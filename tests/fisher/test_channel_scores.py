@@ -12,7 +12,7 @@ from ptkeras.fisher.channel_scores import DAMPING
 from ptkeras.fisher.gradients import gradients
 from ptkeras.fisher.likelihood import likelihoods
 from ptkeras.fisher.patches import patches
-from tests.helpers.exactness import randomise
+from tests.exactness import randomise
 
 LOGITS = losses.SparseCategoricalCrossentropy(from_logits=True)
 

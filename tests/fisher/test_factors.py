@@ -15,7 +15,7 @@ from ptkeras.fisher.basis import Moment
 from ptkeras.fisher.gradients import gradients
 from ptkeras.fisher.likelihood import likelihoods
 from ptkeras.fisher.patches import channels_last, patches, uses
-from tests.helpers.exactness import TRIES_FEW, randomise
+from tests.exactness import TRIES_FEW, randomise
 
 LOGITS = losses.SparseCategoricalCrossentropy(from_logits=True)
 LAYERS = {

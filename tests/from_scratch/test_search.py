@@ -16,7 +16,7 @@ from ptkeras.from_scratch.gate_search import GateSearch
 from ptkeras.from_scratch.gated_network import GatedNetwork, SparsityBalance, gated_rows
 from ptkeras.models import build
 from ptkeras.surgery.fresh import fresh, widen
-from tests.helpers.exactness import assert_same, outputs_of, randomise, zero
+from tests.exactness import assert_same, outputs_of, randomise, zero
 
 RANDOM = np.random.default_rng(0)
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -9,7 +9,7 @@ from ptkeras import importance
 from ptkeras.channels import trace
 from ptkeras.fisher.gradients import gradients
 from ptkeras.pruning.ranking import first_makers, layer_groups, mean_normalised, ranks_within
-from tests.helpers.exactness import randomise
+from tests.exactness import randomise
 
 
 def network():

@@ -10,8 +10,8 @@ from ptkeras import importance
 from ptkeras.channels import trace
 from ptkeras.prunetrain.lasso import AttachedLasso
 from ptkeras.prunetrain.records import describe, gain
+from tests.exactness import outputs_of
 from tests.helpers.digits_network import compiled, digits, network
-from tests.helpers.exactness import outputs_of
 from tests.helpers.forced import Forced
 
 

@@ -8,8 +8,8 @@ from keras import layers
 import ptkeras
 from ptkeras import lasso
 from ptkeras.channels import trace
+from tests.exactness import outputs_of
 from tests.helpers.digits_network import compiled, digits, network
-from tests.helpers.exactness import outputs_of
 from tests.helpers.forced import Forced
 
 

@@ -11,7 +11,7 @@ from ptkeras.channels.silencing import silenced_by_scale
 from ptkeras.prunetrain.zeroing import zeroing_groups
 from ptkeras.surgery import reconfigure
 from ptkeras.surgery.constants import DeadEndError
-from tests.helpers.exactness import (
+from tests.exactness import (
     TRIES_FEW,
     assert_same,
     inputs_for,

@@ -13,7 +13,7 @@ from ptkeras import cost, importance, latency
 from ptkeras.channels import trace
 from ptkeras.cost.prediction import Prediction
 from ptkeras.pruning.plan import Plan
-from tests.helpers.exactness import assert_exact, assert_same, inputs_for, outputs_of, randomise
+from tests.exactness import assert_exact, assert_same, inputs_for, outputs_of, randomise
 
 SCOPES = ("global", "layer", "group")
 

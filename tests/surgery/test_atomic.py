@@ -10,7 +10,7 @@ from keras import layers, ops
 
 import ptkeras
 from ptkeras.channels import trace
-from tests.helpers.exactness import random_keep
+from tests.exactness import random_keep
 
 SURGERY = str(Path(ptkeras.__file__).parent / "surgery")
 X = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype("float32")

@@ -13,8 +13,8 @@ from ptkeras.channels import trace
 from ptkeras.surgery.clone import clone
 from ptkeras.surgery.reconfigure import Gate, copy_of
 from ptkeras.utils.arrays import numbers
+from tests.exactness import random_keep, sparing_keep
 from tests.helpers.composites import NETS, Block, data, flat
-from tests.helpers.exactness import random_keep, sparing_keep
 from tests.helpers.two_devices import mirrored_strategy
 
 

@@ -4,7 +4,7 @@ import keras
 import pytest
 from keras import layers, ops
 
-from tests.helpers.exactness import assert_exact, sparing_keep
+from tests.exactness import assert_exact, sparing_keep
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 import ptkeras
 from ptkeras.channels import trace
-from tests.helpers.exactness import random_keep
+from tests.exactness import random_keep
 
 X = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(8, 2)).astype("float32")

@@ -6,7 +6,7 @@ import pytest
 
 from ptkeras.channels import trace
 from ptkeras.models import build
-from tests.helpers.exactness import assert_exact
+from tests.exactness import assert_exact
 
 SHAPES = {
     "resnet20": (8, 8, 1),

@@ -5,7 +5,7 @@ from keras import layers, optimizers
 
 from ptkeras import reconfigure
 from ptkeras.channels import trace
-from tests.helpers.exactness import random_keep
+from tests.exactness import random_keep
 
 
 def network():

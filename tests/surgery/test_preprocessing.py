@@ -7,7 +7,7 @@ from keras import layers
 
 from ptkeras import reconfigure
 from ptkeras.channels import trace
-from tests.helpers.exactness import assert_same, outputs_of, random_keep, zero
+from tests.exactness import assert_same, outputs_of, random_keep, zero
 
 
 def pruned_behind(layer, inputs, example):

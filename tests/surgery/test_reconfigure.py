@@ -11,7 +11,7 @@ from keras import layers
 from ptkeras import reconfigure
 from ptkeras.channels import trace
 from ptkeras.surgery.constants import DeadEndError
-from tests.helpers.exactness import (
+from tests.exactness import (
     TRIES_FEW,
     assert_exact,
     assert_same,

@@ -7,7 +7,7 @@ from keras import layers
 
 from ptkeras import reconfigure
 from ptkeras.channels import trace
-from tests.helpers.exactness import assert_exact, assert_same, inputs_for, outputs_of, random_keep
+from tests.exactness import assert_exact, assert_same, inputs_for, outputs_of, random_keep
 
 
 def graph(width=8):

@@ -10,7 +10,7 @@ import ptkeras
 from ptkeras import export
 from ptkeras.channels import trace
 from ptkeras.importance import channel_magnitudes
-from tests.helpers.exactness import assert_exact, assert_same, outputs_of, randomise, sparing_keep
+from tests.exactness import assert_exact, assert_same, outputs_of, randomise, sparing_keep
 from tests.helpers.tutorials import OPAQUE, TUTORIALS, generative
 
 # These are trained, compiled, saved and exported in the quick suite too.
