@@ -53,17 +53,19 @@ class Cause(NamedTuple):
     Attributes:
         kind: `"input"` or `"output"` of the model; `"unknown"`, an operation that nobody has a rule
             for; `"rule"`, one whose rule says that it needs the channel; `"size"`, a layer
-            whose code computes with the number of channels; or `"width"`, a regularizer,
-            constraint or initializer that is made for their number.
+            whose code computes with the number of channels; `"alone"`, an operation that needs
+            what the channel is the only one of; or `"width"`, a regularizer, constraint or
+            initializer that is made for their number.
         what: the symbolic tensor, the operation, or the name of what is made for a width.
     """
 
-    kind: Literal["input", "output", "unknown", "rule", "size", "width"]
+    kind: Literal["input", "output", "unknown", "rule", "size", "alone", "width"]
     what: Any
 
     def rank(self) -> int:
         """Which of several causes is told: first those that nothing can lift."""
-        return ("input", "output", "unknown", "rule", "size", "width").index(self.kind)
+        kinds = ("input", "output", "unknown", "rule", "size", "alone", "width")
+        return kinds.index(self.kind)
 
     @property
     def name(self) -> str:
@@ -81,6 +83,8 @@ class Cause(NamedTuple):
         operation = f"'{self.name}' (a {type(self.what).__name__})"
         if self.kind == "unknown":
             return f"read or made by {operation}, which no rule is known for"
+        if self.kind == "alone":
+            return f"the only one of what {operation} reads or makes, which cannot do without"
         if self.kind == "size":
             return f"in {operation}, whose code computes with the number of channels"
         return f"needed by {operation}, which would make something else of the others without it"

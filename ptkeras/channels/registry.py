@@ -118,6 +118,8 @@ class Call:
         shapes: the shapes of the input tensors.
         output_shapes: the shapes of the output tensors.
         exact: whether removing zeros may change nothing at all, see `trace`.
+        in_code: whether the code of a layer makes the call, so that a plain operation is made anew
+            each time, and what it is made with cannot be sliced.
         zero_inputs: a bool per input tensor: whether it is known that a channel whose parameters
             are all zero is zero there. A sum over channels can do without such channels; behind a
             sigmoid it could not.
@@ -135,6 +137,7 @@ class Call:
     ) -> None:
         self._labels = labels
         self._walk = walk
+        self.in_code = getattr(node, "owner", None) is not None
         self._owner = getattr(node, "owner", None) or node.operation
         self._tensors = node.input_tensors
         self.op = node.operation

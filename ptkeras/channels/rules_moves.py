@@ -231,7 +231,7 @@ def _rescaling(call: Call) -> np.ndarray | list[np.ndarray]:
 
 @register(keras_numpy.Clip)
 def _clip(call: Call) -> Outputs:
-    """Bounds are part of the operation: an array of them keeps the channels that it lies along."""
+    """Bounds are attributes of the operation, which surgery slices, unless it is in code."""
     labels, bounds = call.inputs[0], (call.op.x_min, call.op.x_max)
     for bound in bounds:
         shape = () if bound is None else np.shape(bound)
@@ -240,10 +240,12 @@ def _clip(call: Call) -> Outputs:
         if any(n > 1 == own for n, own in zip(shape[::-1], call.shapes[0][::-1], strict=False)):
             return call.untouched()
         for axis in range(-len(shape), 0):
-            if shape[axis] > 1 and labels.shape[axis] > 1:
-                if not isinstance(bound, keras.Variable):
-                    bound = np.asarray(bound)
+            if shape[axis] == 1 or labels.shape[axis] == 1:
+                continue
+            if isinstance(bound, keras.Variable):
                 number_per_channel(call, bound, labels.reshape(-1), axis)
+            elif call.in_code:
+                call.freeze(labels)
     if any(isinstance(bound, keras.Variable) for bound in bounds):
         return labels
     low, high = (np.asarray(0.0 if b is None else b, "float32") for b in bounds)

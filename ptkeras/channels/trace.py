@@ -31,6 +31,7 @@ from ptkeras.channels.graph import functional_of, given_to, is_graph, nodes_of
 from ptkeras.channels.inputs import symbolic_inputs
 from ptkeras.channels.labels import Labels
 from ptkeras.channels.leaves import is_changed, is_leaf
+from ptkeras.channels.lone import freeze_lone
 from ptkeras.channels.opening import (
     OpaqueError,
     Opened,
@@ -123,6 +124,7 @@ class Tracer:
             for one, other in ties:
                 self.labels.tie(*(_labels_of(channel, own) for own in (one, other)))
             found = self.channel_map()
+        freeze_lone(found)
         return found
 
     def run_graph(self) -> list[Any]:

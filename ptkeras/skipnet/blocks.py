@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import keras
 
 from ptkeras.channels.graph import functional_of, nodes_of
+from ptkeras.channels.lone import ADDS, MULTIPLIES
 from ptkeras.skipnet.layers import Switch
-from ptkeras.surgery.constants import ADDS, MULTIPLIES
 
 
 class Block(NamedTuple):

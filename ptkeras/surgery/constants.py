@@ -13,10 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from ptkeras.keras_compat.operations import keras_numpy
-
-ADDS = (layers.Add, keras_numpy.Add)
-MULTIPLIES = (layers.Multiply, keras_numpy.Multiply)
+from ptkeras.channels.lone import ADDS
 
 
 class DeadEndError(ValueError):

@@ -15,10 +15,10 @@ import numpy as np
 
 from ptkeras.channels.channel_map import ChannelMap
 from ptkeras.channels.graph import functional_of, is_graph, nodes_of, operations_between
+from ptkeras.channels.lone import ADDS, JOINS, MULTIPLIES
 from ptkeras.keras_compat.calls import TENSOR_SHAPE
 from ptkeras.keras_compat.graph import SymbolicArguments, new_graph, output_structure
 from ptkeras.keras_compat.nodes import maker_of
-from ptkeras.keras_compat.operations import keras_numpy
 from ptkeras.keras_compat.torch_modules import track_parameters
 from ptkeras.keras_compat.tracking import ids_of_sublayers, sublayers
 from ptkeras.surgery import constants
@@ -80,8 +80,8 @@ def _fold(
         kept = [channel_map.kept(keep, channel_map.tensors[id(x)]) for x in node.outputs]
         made = constants.evaluate(node, by_id, kept)
         found.update((id(x), c) for x, c in zip(node.outputs, made, strict=True))
-    elif constant and not isinstance(op, (*constants.ADDS, *constants.MULTIPLIES)):
-        joins = isinstance(op, (keras.layers.Concatenate, keras_numpy.Concatenate))
+    elif constant and not isinstance(op, (*ADDS, *MULTIPLIES)):
+        joins = isinstance(op, JOINS)
         if not joins or any(not channel_map.is_dead(keep, c.tensor) for c in constant):
             raise DeadEndError(constant[0].origin, op.name)
     for tensor, gone in zip(node.outputs, dead, strict=True):
@@ -175,7 +175,7 @@ class Editor:
             for x in node.input_tensors
             if id(x) not in self.found
         ]
-        if isinstance(op, (*constants.ADDS, *constants.MULTIPLIES)):
+        if isinstance(op, (*ADDS, *MULTIPLIES)):
             return constants.join(node, live, constant, self.kept(node.outputs[0]))
         return live[0] if len(live) == 1 else keras.ops.concatenate(live, axis=op.axis)
 

@@ -71,16 +71,26 @@ def _reshape(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) ->
 @register(layers.Rescaling)
 def _rescaling(layer: keras.layers.Layer, attributes: Attributes, sizes: Sizes) -> None:
     """A scale or offset per channel loses the numbers of the channels; one by place keeps its."""
+    _slice_arrays(layer, attributes, sizes, ("scale", "offset"))
+
+
+@register(keras_numpy.Clip)
+def _clip(op: Any, attributes: Attributes, sizes: Sizes) -> None:
+    _slice_arrays(op, attributes, sizes, ("x_min", "x_max"))
+
+
+def _slice_arrays(layer: Any, attributes: Attributes, sizes: Sizes, names: tuple[str, ...]) -> None:
+    """Takes the numbers of the channels that go out of arrays or lists along the channels."""
     kept = sizes.kept[0]
     along = next((a - kept.ndim for a, n in enumerate(kept.shape) if n > 1), None)
-    for name in ("scale", "offset"):
-        values = np.asarray(getattr(layer, name))
-        if along is None or kept.all() or values.ndim < -along or values.shape[along] == 1:
+    for name in names:
+        given = getattr(layer, name)
+        if given is None or isinstance(given, keras.Variable) or along is None or kept.all():
             continue
-        values = values.compress(kept.reshape(-1), along)
-        attributes[name] = (
-            values if isinstance(getattr(layer, name), np.ndarray) else values.tolist()
-        )
+        values = np.asarray(given)
+        if values.ndim >= -along and values.shape[along] > 1:
+            values = values.compress(kept.reshape(-1), along)
+            attributes[name] = values.tolist() if isinstance(given, list) else values
 
 
 @register(LayerScale)

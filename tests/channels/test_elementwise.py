@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+import ptkeras
 from ptkeras.channels import trace
 from ptkeras.channels.elementwise import nature
-from tests.exactness import assert_exact
+from tests.exactness import assert_exact, sparing_keep
 
 ELEMENTWISE = [
     keras.activations.relu,
@@ -110,7 +111,7 @@ def test_an_activation_layer_is_not_built_by_tracing():
 @pytest.mark.parametrize(
     "as_list", [False] if keras.backend.backend() == "jax" else [True, False]
 )  # JAX clips by no list
-def test_bounds_by_channel_keep_their_channels(bounds, as_list):
+def test_bounds_by_channel_go_with_their_channels(bounds, as_list):
     def bound(value, sign):
         array = sign * np.linspace(0.1, 0.6, value).astype("float32") if value == 6 else value
         return array.tolist() if as_list and value == 6 else array
@@ -119,8 +120,33 @@ def test_bounds_by_channel_keep_their_channels(bounds, as_list):
     y = ops.clip(layers.Dense(6, name="made")(x), bound(bounds[0], -1), bound(bounds[1], 1))
     model = keras.Model(x, layers.Dense(2)(layers.Dense(5)(y)))
     channel_map = trace(model)
-    frozen = channel_map.frozen[channel_map.produced()["made"]]
-    assert frozen.all() == (6 in bounds) and not channel_map.frozen.all()
+    assert not channel_map.frozen[channel_map.produced()["made"]].any()
+    for seed in range(3):
+        assert_exact(model, keep=lambda m, seed=seed: sparing_keep(m, seed), seed=seed)
+    ptkeras.remove_channels(model, {"made": [1]})
+    assert model(np.ones((2, 4))).shape == (2, 2)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Bounded(layers.Layer):
+    """Has bounds in its code, which nobody can slice."""
+
+    def __init__(self):
+        super().__init__()
+        self.made, self.read = layers.Dense(6), layers.Dense(5)
+
+    def call(self, x):
+        bounds = np.linspace(0.1, 0.6, 6).astype("float32")
+        return self.read(ops.clip(self.made(x), -bounds, 1.0))
+
+
+def test_bounds_in_code_keep_their_channels():
+    x = keras.Input((4,))
+    layer = Bounded()
+    model = keras.Model(x, layers.Dense(2)(layer(x)))
+    channel_map = trace(model)
+    frozen = [channel_map.frozen[channel_map.produced()[part.path]] for part in (layer.made,)]
+    assert np.all(frozen)
     assert_exact(model)
 
 
