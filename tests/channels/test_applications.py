@@ -11,6 +11,8 @@ from ptkeras.channels import trace
 from tests.exactness import random_keep, zero
 from tests.helpers.applications import NAMES, build, calibrate, inner_channels, randomise
 
+pytestmark = pytest.mark.thorough
+
 MARKS = {
     "VGG16": pytest.mark.compiles_much,
     "ResNet50V2": pytest.mark.compiles_much,

@@ -9,6 +9,8 @@ from ptkeras.cli.baseline import dense_pace
 from ptkeras.methods.settings import parse
 from ptkeras.utils.flagging import SettingsError
 
+pytestmark = pytest.mark.thorough
+
 FLAGS = ("--model=tests.helpers.small_network:build", "--batch_size=256")
 
 

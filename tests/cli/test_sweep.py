@@ -6,7 +6,7 @@ import pytest
 from ptkeras.cli import sweep, train
 from ptkeras.runs.run_folder import RunFolder
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.thorough]
 
 
 @pytest.fixture(scope="module")

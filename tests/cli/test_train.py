@@ -16,7 +16,7 @@ from ptkeras.runs.record import Record
 from ptkeras.runs.run_folder import COLUMNS
 from tests.helpers.same_run import assert_same_run, rows
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.thorough]
 
 ROOT = Path(__file__).parents[2]
 SHORT = [

@@ -8,6 +8,8 @@ from ptkeras import data
 from ptkeras.data import pipeline
 from ptkeras.data.shard import split
 
+pytestmark = pytest.mark.thorough
+
 
 def _load(shard=data.Shard(), name="digits", batch_size=96, **options):  # noqa: B008
     options = {"seed": 3, "shard": shard} | options

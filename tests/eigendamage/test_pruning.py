@@ -20,7 +20,7 @@ from ptkeras.eigendamage.pruning import Importances, _in_fewer, _survivors
 from ptkeras.fisher.basis import BLOCK, Basis
 from tests.exactness import assert_same, inputs_for, outputs_of, randomise
 
-pytestmark = pytest.mark.compiles_much
+pytestmark = [pytest.mark.compiles_much, pytest.mark.thorough]
 
 LOGITS = losses.SparseCategoricalCrossentropy(from_logits=True)
 

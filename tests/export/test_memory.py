@@ -8,7 +8,7 @@ from keras import layers, ops
 from ptkeras import export
 from ptkeras.export import runtimes
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.thorough]
 
 FORMATS = {
     "a.onnx": export.to_onnx,

@@ -16,7 +16,7 @@ from ptkeras import __version__, export
 from tests.helpers import exported_networks as networks
 from tests.helpers.zoo import ZOO
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.thorough]
 
 
 def session(path):

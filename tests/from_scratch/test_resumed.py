@@ -12,6 +12,8 @@ from ptkeras import from_scratch
 from ptkeras.survival.callback import InterruptedTrainingError
 from tests.helpers.same_run import resealed
 
+pytestmark = pytest.mark.thorough
+
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 EPOCHS = 4
 STEPS = 4

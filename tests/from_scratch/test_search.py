@@ -18,6 +18,8 @@ from ptkeras.models import build
 from ptkeras.surgery.fresh import fresh, widen
 from tests.exactness import assert_same, outputs_of, randomise, zero
 
+pytestmark = pytest.mark.thorough
+
 RANDOM = np.random.default_rng(0)
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

@@ -10,6 +10,8 @@ from ptkeras import MagnitudePruning
 from ptkeras.magnitude.kernels import kernels
 from tests.helpers.zeros import Zeros, zeros
 
+pytestmark = pytest.mark.thorough
+
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(48, 6, 6, 2)).astype("float32")
 Y = RANDOM.integers(0, 3, 48)

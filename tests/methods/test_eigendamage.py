@@ -12,7 +12,7 @@ from ptkeras.methods.callbacks.eigendamage import first_images
 from ptkeras.models import build
 from tests.helpers.same_run import assert_same_weights, stopped_in
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.thorough]
 
 SHORT = [
     "--method=eigendamage",

@@ -13,7 +13,7 @@ from ptkeras.models import build
 from tests.helpers.same_run import assert_same_weights, stopped_in
 from tests.helpers.skipnet_networks import images, small
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.thorough]
 
 SHORT = [
     "--method=static_dynamic",

@@ -14,6 +14,8 @@ from tests.exactness import outputs_of
 from tests.helpers.digits_network import compiled, digits, network
 from tests.helpers.forced import Forced
 
+pytestmark = pytest.mark.thorough
+
 
 class Spy(keras.callbacks.Callback):
     """Compares the model's outputs before and after each reconfiguration, and keeps logs."""

@@ -12,6 +12,8 @@ from tests.exactness import outputs_of
 from tests.helpers.digits_network import compiled, digits, network
 from tests.helpers.forced import Forced
 
+pytestmark = pytest.mark.thorough
+
 
 def norms(model):
     return lasso.group_norms(trace(model))

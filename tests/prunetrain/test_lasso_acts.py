@@ -14,6 +14,8 @@ from ptkeras.fisher.gradients import gradients_at
 from tests.helpers.digits_network import compiled, digits, network
 from tests.helpers.forced import Forced
 
+pytestmark = pytest.mark.thorough
+
 
 class WithoutLosses(keras.Model):
     """Leaves `self.losses` out of its loss."""

@@ -7,7 +7,7 @@ import pytest
 from tests.helpers.forced import Forced
 from tests.helpers.two_devices import mirrored_strategy
 
-pytestmark = pytest.mark.tensorflow
+pytestmark = [pytest.mark.tensorflow, pytest.mark.thorough]
 
 
 def network():

@@ -11,6 +11,8 @@ from ptkeras.channels import trace
 from tests.helpers.digits_network import digits, network
 from tests.helpers.forced import Forced
 
+pytestmark = pytest.mark.thorough
+
 
 def norms(model):
     return lasso.group_norms(trace(model))

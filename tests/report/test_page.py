@@ -14,6 +14,8 @@ from ptkeras.report import plots, style
 from tests.helpers.page_reader import Reader
 from tests.report.conftest import EPOCHS
 
+pytestmark = pytest.mark.thorough
+
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

@@ -19,7 +19,7 @@ from tests.helpers.skipnet_networks import (
     vectors,
 )
 
-pytestmark = pytest.mark.compiles_much
+pytestmark = [pytest.mark.compiles_much, pytest.mark.thorough]
 
 X = images(40)
 Y = np.arange(40) % 4

@@ -15,7 +15,7 @@ from tests.helpers.skipnet_networks import (
     vectors,
 )
 
-pytestmark = pytest.mark.compiles_much
+pytestmark = [pytest.mark.compiles_much, pytest.mark.thorough]
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 LABELS = np.arange(32) % 4

@@ -14,6 +14,8 @@ from ptkeras.surgery.fresh import fresh
 from ptkeras.surgery.reconfigure import copy_of
 from tests.helpers.composites import NETS, Block, data, pair, subclassed
 
+pytestmark = pytest.mark.thorough
+
 OPENED = [name for name in NETS if name != "flat"]
 
 

@@ -12,6 +12,8 @@ import ptkeras
 from ptkeras.channels import trace
 from tests.exactness import random_keep
 
+pytestmark = pytest.mark.thorough
+
 SURGERY = str(Path(ptkeras.__file__).parent / "surgery")
 X = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(8, 2)).astype("float32")

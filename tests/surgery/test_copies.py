@@ -17,6 +17,8 @@ from tests.exactness import random_keep, sparing_keep
 from tests.helpers.composites import NETS, Block, data, flat
 from tests.helpers.two_devices import mirrored_strategy
 
+pytestmark = pytest.mark.thorough
+
 
 def numbers_of(model):
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]

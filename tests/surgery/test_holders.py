@@ -8,6 +8,8 @@ from keras import layers, ops
 import ptkeras
 from ptkeras.channels import trace
 
+pytestmark = pytest.mark.thorough
+
 X = np.random.default_rng(0).normal(size=(8, 6, 6, 3)).astype("float32")
 Y = np.random.default_rng(1).normal(size=(8, 2)).astype("float32")
 

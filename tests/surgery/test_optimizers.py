@@ -7,6 +7,8 @@ from ptkeras import reconfigure
 from ptkeras.channels import trace
 from tests.exactness import random_keep
 
+pytestmark = pytest.mark.thorough
+
 
 def network():
     inputs = keras.Input((6, 6, 2))

@@ -17,7 +17,7 @@ from tests.helpers.tutorials import OPAQUE, TUTORIALS, generative
 REPRESENTATIVE = ("swin", "detector", "llama_like", "gru_translator", "mlp_mixer")
 # Arrays in its code go by the number of its features and of its classes.
 KEEPS_ALL = ("decision_tree",)
-pytestmark = pytest.mark.compiles_much
+pytestmark = [pytest.mark.compiles_much, pytest.mark.thorough]
 every_tutorial = pytest.mark.parametrize("name", TUTORIALS)
 all_but_a_few_slow = pytest.mark.parametrize(
     "name",

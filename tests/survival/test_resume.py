@@ -17,6 +17,8 @@ from tests.helpers.forced import Forced
 from tests.helpers.same_run import resealed
 from tests.helpers.stopping import StopAt, StoppedError
 
+pytestmark = pytest.mark.thorough
+
 RANDOM = np.random.default_rng(0)
 X, Y = RANDOM.normal(size=(64, 6)).astype("float32"), RANDOM.integers(0, 3, 64)
 

@@ -28,7 +28,7 @@ from tests.helpers.stopping import (
 )
 from tests.helpers.two_devices import mirrored_strategy
 
-pytestmark = pytest.mark.compiles_much
+pytestmark = [pytest.mark.compiles_much, pytest.mark.thorough]
 
 
 class StopsEarly(keras.callbacks.EarlyStopping):

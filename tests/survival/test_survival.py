@@ -32,6 +32,8 @@ from tests.helpers.stopping import (
     new_process,
 )
 
+pytestmark = pytest.mark.thorough
+
 
 def fit(path, seed=0, stop_at=None, optimizer="adam", epochs=3, prune=None, l2=None, **options):
     """One process's part of a training; the seed makes what the file does not hold differ."""
