@@ -359,7 +359,8 @@ class GraphAttention(layers.Layer):
         nodes, adjacency = inputs
         transformed = ops.matmul(nodes, self.kernel)
         scores = ops.matmul(transformed, self.attention)
-        scores = scores[:, :, None, 0] + scores[:, None, :, 1]
+        # No sum: of one example, Keras on TensorFlow would add the second one as a bias.
+        scores = scores[:, :, None, 0] - -scores[:, None, :, 1]
         scores = ops.leaky_relu(scores, negative_slope=0.2)
         scores = ops.where(adjacency > 0, scores, ops.full_like(scores, -1e9))
         return ops.matmul(ops.softmax(scores, axis=-1), transformed)
