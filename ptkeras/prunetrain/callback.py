@@ -529,7 +529,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         self._is_checked = any(watched & step.reached for step in steps)
         if self._is_checked or (not is_over and any(step.was_called for step in steps)):
             return
-        if not steps and self._lasso is None:  # the target is met
+        met = not steps and self._lasso is None
+        if met or not watched:  # the target is met, or nothing is left that may go
             self._is_checked = True
             return
         what, remedy = "shrinking of PruneTrain", "PruneTrain.bind"

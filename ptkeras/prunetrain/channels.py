@@ -91,7 +91,8 @@ class ChannelPruning:
         self._pruned, self._trainer = model, trainer
         self._sparsifier.detach(model, trainer)  # what a fit that was interrupted has left
         self._refresh()
-        self._check_free()
+        if not self.reconfigurations:  # all that may go may be gone by now
+            self._check_free()
         self._sparsifier.begin(self._map, trainer)
         self._generations = Generations(model)
         self._act()

@@ -285,7 +285,7 @@ def test_what_removes_nothing_is_no_reconfiguration(monkeypatch):
     callback = ptkeras.PruneTrain(ratio=0.2, interval=1, threshold=9.0, verbose=0)
     model.fit(x, y, epochs=5, callbacks=[callback], verbose=0)
     assert [record["epoch"] for record in callback.reconfigurations] == [1]
-    assert callback.reconfigurations[0]["channels"][1] > 0
+    assert {n for _, n in callback.reconfigurations[0]["layers"].values()} >= {1}  # one is needed
     tries = len(calls)
     model.fit(x, y, epochs=3, callbacks=[callback], verbose=0)
     assert len(callback.reconfigurations) == 1 and len(calls) <= tries + 2
