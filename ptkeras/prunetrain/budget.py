@@ -13,7 +13,7 @@ import numpy as np
 from ptkeras.channels import ChannelMap
 from ptkeras.prunetrain import shrinking
 from ptkeras.prunetrain.epochs import Epochs, check_interval
-from ptkeras.prunetrain.multiples import check_multiple, multiple_of
+from ptkeras.prunetrain.multiples import check_multiple, find_multiple
 from ptkeras.prunetrain.schedule import Stage, stages
 from ptkeras.prunetrain.shrinking import Shrinkage
 from ptkeras.prunetrain.zeroing import ZeroingGroups, zeroing_groups
@@ -60,6 +60,7 @@ class BudgetSparsifier:
         self.target = float(target)
         self.interval = None if interval is None else check_interval(interval)
         self.epochs = None if epochs is None else check_count("epochs of PruneTrain", epochs)
+        self._multiple = check_multiple(channel_multiple)
         self._request = Request(
             caller=_CALLER,
             model=None,
@@ -69,7 +70,7 @@ class BudgetSparsifier:
             scope="global",
             overrides={} if overrides is None else dict(overrides),
             leave_alone=leave_alone,
-            channel_multiple=multiple_of(check_multiple(channel_multiple)),
+            channel_multiple=1,  # see begin
             min_channels=min_channels,
             input_shape=input_shape,
         )
@@ -79,7 +80,7 @@ class BudgetSparsifier:
             "leave_alone": list(self._request.leave_alone),
             "overrides": dict(self._request.overrides),
             "min_channels": self._request.min_channels,
-            "channel_multiple": check_multiple(channel_multiple),
+            "channel_multiple": self._multiple,
             "interval": self.interval,
             "epochs": self.epochs,
         }
@@ -124,6 +125,7 @@ class BudgetSparsifier:
             "left": self._read_left(),
             "started": self._started,
             "steps": self._steps,
+            "multiple": self._request.channel_multiple,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -133,6 +135,7 @@ class BudgetSparsifier:
         self._done, self._chosen, self._left = state["done"], state["chosen"], state["left"]
         self._started, self._steps = state["started"], state["steps"]
         self._last, self._held = state["last"], state.get("held", {})
+        self._set_multiple(state.get("multiple", self._request.channel_multiple))
         self._resume()
 
     def free(self, channel_map: ChannelMap) -> np.ndarray:
@@ -147,15 +150,19 @@ class BudgetSparsifier:
         Raises:
             ValueError: If the budget is out of reach.
         """
-        request = dataclasses.replace(self._request, model=channel_map.model)
-        self._budget = Budget(request, channel_map)
+        if self.cost is None:
+            self._set_multiple(find_multiple(self._multiple, trainer))
+        self._budget = self._budget_of(channel_map)
         if self.cost is None:
             self._check_within_reach(channel_map)
             self.cost, self._overridden = self._budget.cost, self._budget.overridden
             return
         self._budget.cost, self._budget.overridden = self.cost, self._overridden
-        if self.is_over and self._left_of(channel_map, self.keep(channel_map)) > self._missed:
-            self.stages, self._done, self._held = [], 0, {}  # an earlier network was brought back
+        keep = self.keep(channel_map)
+        returned = bool((keep & self._mask(self._held)).any())
+        if returned or (self.is_over and self._left_of(channel_map, keep) > self._missed):
+            # An earlier network was brought back, or other weights: all is chosen anew.
+            self.stages, self._done, self._held, self._chosen = [], 0, {}, {}
 
     def _check_within_reach(self, channel_map: ChannelMap) -> None:
         """Raises a ValueError if the budget is out of reach; an automatic multiple gives way."""
@@ -165,11 +172,16 @@ class BudgetSparsifier:
                 return
             except ValueError:
                 multiple = self._request.channel_multiple
-                if multiple == 1 or self.arguments["channel_multiple"] != "auto":
+                if multiple == 1 or self._multiple != "auto":
                     raise
-                self._request = dataclasses.replace(self._request, channel_multiple=multiple // 2)
-                request = dataclasses.replace(self._request, model=channel_map.model)
-                self._budget = Budget(request, channel_map)
+                self._set_multiple(multiple // 2)
+                self._budget = self._budget_of(channel_map)
+
+    def _budget_of(self, channel_map: ChannelMap) -> Budget:
+        return Budget(dataclasses.replace(self._request, model=channel_map.model), channel_map)
+
+    def _set_multiple(self, multiple: int) -> None:
+        self._request = dataclasses.replace(self._request, channel_multiple=multiple)
 
     def plan(self, epochs: Epochs) -> None:
         """Plans the stages of the training, unless they are planned."""
@@ -233,9 +245,23 @@ class BudgetSparsifier:
         return bool(self._held) and epochs.is_last
 
     @property
-    def is_holding(self) -> bool:
-        """Whether channels are at zero, and have been left for later."""
-        return bool(self._held)
+    def held(self) -> dict[str, list[int]]:
+        """The channels that are at zero and have been left for later, by place."""
+        return self._held
+
+    @held.setter
+    def held(self, places: dict[str, list[int]]) -> None:
+        self._held = places
+
+    def zero_held(self) -> None:
+        """Sets the groups of the channels that are held to zero, which an average may not be."""
+        held = self._mask(self._held)
+        for row, used in self._groups.rows:
+            gone = used & held[row.channels]
+            if gone.any():
+                values = np.array(numbers(row.variable))
+                np.moveaxis(values, row.axis, 0)[gone] = 0
+                row.variable.assign(values)
 
     def keep(self, channel_map: ChannelMap) -> np.ndarray:
         """Returns the channels that were not chosen; all of them until all of those are zero."""
@@ -362,9 +388,9 @@ class BudgetSparsifier:
         left = self._left_of(channel_map)
         if left <= self._missed:
             return None
-        cause = (
-            "An earlier network was brought back" if self.is_over else "The training ended early"
-        )
+        cause = "The training ended early"
+        if self.is_over:
+            cause = "Another callback has set weights, of an earlier network or an average"
         return (
             f"PruneTrain has not met its target: {left:.1%} of the {self._request.of} are left, "
             f"{self.target:.1%} were wanted. {cause}: call fit again, or prune the rest by "

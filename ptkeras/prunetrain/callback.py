@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from ptkeras.prunetrain.payback import StepClock, seconds_saved
 from ptkeras.prunetrain.steps import steps_of
 from ptkeras.surgery.functions import refresh_functions
 from ptkeras.utils import models
-from ptkeras.utils.trainers import check_model, check_part
+from ptkeras.utils.trainers import check_model, check_part, optimizers_of
 
 _STATE = ("training_flops", "reconfigurations", "_epoch_examples")
 _PAPERS_INTERVAL = 10
@@ -387,11 +388,11 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def on_test_end(self, logs: dict | None = None) -> None:
         """Notes how long it took."""
-        self._clocks["test"].end_epoch(self._training_flops)
+        self._clocks["test"].end_epoch(self._training_flops, 1)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Reconfigures if the interval says so, and adds to the logs."""
-        self._clocks["train"].end_epoch(self._training_flops)
+        self._clocks["train"].end_epoch(self._training_flops, self._examples())
         average_statistics(self.model)
         if not self._is_checked:
             self._check_acts(is_over=True)
@@ -421,8 +422,10 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
         if self._lasso is not None and epochs.trained > epochs.reconfigured and not epochs.is_piece:
             self._refresh()  # a callback before this one may have brought an earlier network back
             self.reconfigure(epochs.trained)
-        if isinstance(self._sparsifier, BudgetSparsifier) and self._sparsifier.is_holding:
+        if isinstance(self._sparsifier, BudgetSparsifier) and self._sparsifier.held:
             self._refresh()
+            if any(getattr(one, "use_ema", False) for one in optimizers_of(self.model)):
+                self._sparsifier.zero_held()  # Keras has put the averages in place by now
             self.reconfigure(epochs.trained)
         if self._lasso is None:  # what was asked for did not come
             _warn(self._outcome())
@@ -434,17 +437,35 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
 
     def reconfigure(self, epoch: int, always: bool = True) -> bool:
         """Removes the channels that have reached zero, see `ChannelPruning.reconfigure`."""
+        held = dict(getattr(self._sparsifier, "held", {}))
         has_changed = super().reconfigure(epoch, always)
         if has_changed:
             for clock in self._clocks.values():
                 clock.renew()
+        if has_changed and held:
+            # The best weights of EarlyStopping may be of the network that still had them.
+            self._generations.on_return = functools.partial(self._remove_again, held)
         return has_changed
+
+    def _remove_again(self, held: dict[str, list[int]]) -> None:
+        """Removes channels at zero from an earlier network that has been brought back."""
+        self._generations.on_return = None
+        self._refresh()
+        assert isinstance(self._sparsifier, BudgetSparsifier)
+        self._sparsifier.held, is_in_fit = held, self._is_in_fit
+        self._is_in_fit = True
+        super().reconfigure(self._epochs.trained)
+        self._is_in_fit = is_in_fit
+        if not is_in_fit:
+            self._sparsifier.detach(self._pruned, self.model)
 
     def _put_off(self, keep: np.ndarray, gates: dict) -> str | None:
         if not self._is_in_fit or not self._sparsifier.is_auto:
             return super()._put_off(keep, gates)
         brings = from_chief(strategy_of(self._trainer), lambda: self._payback(keep, gates))
-        if brings is None or brings[0] > brings[1]:
+        if brings is None:
+            return super()._put_off(keep, gates)
+        if brings[0] > brings[1]:
             return None
         saves, costs = brings
         return (
@@ -456,10 +477,8 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
     def _payback(self, keep: np.ndarray, gates: dict) -> list[float] | None:
         """Returns the seconds that a removal would save and cost, None where nobody knows."""
         train, test = self._clocks["train"], self._clocks["test"]
-        batch_size = max(1, self._epoch_examples // max(1, train.steps))
         epochs = self._epochs.planned - self._epochs.trained
-        size = self._training_flops
-        saves = seconds_saved(self._map, keep, gates, train, size, batch_size, epochs)
+        saves = seconds_saved(self._map, keep, gates, train, self._training_flops, epochs)
         return None if saves is None else [saves, train.cost + test.cost]
 
     def _plan(self) -> None:

@@ -15,7 +15,7 @@ from ptkeras.importance import channel_magnitudes, round_up
 from ptkeras.prunetrain import lasso
 from ptkeras.prunetrain.epochs import Epochs, check_interval
 from ptkeras.prunetrain.gating import shortcut_gates
-from ptkeras.prunetrain.multiples import check_multiple, multiple_of
+from ptkeras.prunetrain.multiples import check_multiple, find_multiple
 from ptkeras.regularizers import GroupLasso
 from ptkeras.surgery.reconfigure import scope_of
 from ptkeras.surgery.variables import Gate
@@ -77,6 +77,7 @@ class LassoSparsifier:
         self.scores = np.zeros(0)
         self.groups: dict[int, dict[int, np.ndarray]] = {}
         self._variable: Any = None  # of λ
+        self._multiple = 1  # of the numbers of channels
         self._base_loss = 0.0  # what the user's own regularizers add
         self._probe: lasso.Probe | None = None
 
@@ -112,6 +113,7 @@ class LassoSparsifier:
     def begin(self, channel_map: ChannelMap, trainer: keras.Model) -> None:
         """Makes the variable of λ."""
         self._base_loss = _regularization(trainer)
+        self._multiple = find_multiple(self.channel_multiple, trainer)
         with scope_of(trainer):
             self._variable = keras.Variable(self.strength or 0.0, trainable=False, name="lasso")
 
@@ -218,7 +220,7 @@ class LassoSparsifier:
             keep,
             self.scores,
             least=self.min_channels,
-            multiple=multiple_of(self.channel_multiple),
+            multiple=self._multiple,
             dead_ok=dead_ok,
         )
 

@@ -29,10 +29,15 @@ class LoopPruning(ChannelPruning):
                 penalty ratio is a share of it. None leaves it to the first `after_step`.
 
         Raises:
-            ValueError: If nothing could be pruned, the loss is not positive and finite, or the
-                model was compiled with another optimizer.
+            ValueError: If nothing could be pruned, the loss is not positive and finite, the model
+                was compiled with another optimizer, or the interval is "auto".
         """
         self._check_optimizer(model, optimizer)
+        if self._sparsifier.is_auto:
+            raise ValueError(
+                'PruneTrain(interval="auto") is for fit, whose steps it can time: give a training '
+                "loop of your own an interval of so many epochs, or none."
+            )
         self._is_in_fit = False
         self._optimizer = optimizer
         self._forget_other_model(model)

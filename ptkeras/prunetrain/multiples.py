@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import keras
+
 from ptkeras.latency import preferred_multiple
+from ptkeras.multi_worker.agreement import from_chief, strategy_of
 from ptkeras.utils.arguments import check_number
 
 
@@ -21,6 +24,8 @@ def check_multiple(multiple: Any) -> int | Literal["auto"]:
     return int(multiple)
 
 
-def multiple_of(multiple: int | Literal["auto"]) -> int:
-    """Returns the number that is meant: for "auto", what suits this machine."""
-    return preferred_multiple() if multiple == "auto" else multiple
+def find_multiple(multiple: int | Literal["auto"], trainer: keras.Model) -> int:
+    """Returns the number that is meant: for "auto", what suits the machine of the chief."""
+    if multiple == "auto":
+        return from_chief(strategy_of(trainer), preferred_multiple)
+    return multiple

@@ -29,11 +29,12 @@ class StepClock:
     Attributes:
         step: seconds that a step of the last epoch took; None before two steps of an epoch.
         steps: the number of steps of the last epoch.
+        examples: the number of its examples.
     """
 
     def __init__(self) -> None:
         self.step: float | None = None
-        self.steps = 0
+        self.steps = self.examples = 0
         self._making = 0.0  # what the first step took longer when its function was last made
         self._usual = 0.0  # what it takes longer anyway, for its data
         self._is_new = True  # the function of the next epoch
@@ -53,16 +54,18 @@ class StepClock:
         if self._first is None:
             self._first = self._last
 
-    def end_epoch(self, size: float) -> None:
+    def end_epoch(self, size: float, examples: int) -> None:
         """Takes stock.
 
         Args:
-            size: the FLOPs of the network that was trained, in any unit.
+            size: the FLOPs of an example, in any unit.
+            examples: the number of examples of the epoch.
         """
         if self._first is None or self._count < 2:
             return
-        self.steps = self._count
-        self.step = self._by_size[size] = (self._last - self._first) / (self._count - 1)
+        self.steps, self.examples = self._count, max(1, examples)
+        self.step = (self._last - self._first) / (self._count - 1)
+        self._by_size[size] = self.step * self.steps / self.examples
         longer = max(0.0, self._first - self._began - self.step)
         if self._is_new:
             self._making = longer
@@ -80,7 +83,10 @@ class StepClock:
         self._is_new = True
 
     def slope(self) -> float | None:
-        """Returns seconds a step over FLOPs, between the largest network and the smallest."""
+        """Returns seconds over FLOPs, of an example, between the largest network and the smallest.
+
+        Of an example and not of a step, since batches may have grown in between.
+        """
         if len(self._by_size) < 2:
             return None
         large, small = max(self._by_size), min(self._by_size)
@@ -93,7 +99,6 @@ def seconds_saved(
     gates: dict,
     clock: StepClock,
     size: float,
-    batch_size: int,
     epochs: int,
 ) -> float | None:
     """Estimates how many seconds of training the removal of channels saves.
@@ -106,8 +111,7 @@ def seconds_saved(
         keep: the channels that stay.
         gates: the selections of channel gating.
         clock: what the steps so far have taken.
-        size: the FLOPs of the network, as the clock was given them.
-        batch_size: the number of examples of a step.
+        size: the FLOPs of an example, as the clock was given them.
         epochs: the number of epochs that remain.
 
     Returns:
@@ -117,12 +121,11 @@ def seconds_saved(
         return None
     share, slope = gain(channel_map, keep, gates), clock.slope()
     if slope is not None:
-        saved = slope * size * share
-        return saved * clock.steps * epochs
+        return slope * size * share * clock.examples * epochs
     saved = clock.step * share
     # An estimate is not to end a training, whatever a layer of the user's does to its kernel.
     with contextlib.suppress(Exception):
-        now, after = kernel_seconds(channel_map, keep, batch_size)
+        now, after = kernel_seconds(channel_map, keep, max(1, clock.examples // clock.steps))
         saved = min(_PASSES * max(0.0, now - after), saved)
     return saved * clock.steps * epochs
 

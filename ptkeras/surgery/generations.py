@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -56,6 +56,10 @@ class Generations:
 
     Args:
         model: the model; its `get_weights` and `set_weights` are wrapped.
+
+    Attributes:
+        on_return: what is called when weights have brought an earlier network back; None for
+            nothing.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -64,6 +68,7 @@ class Generations:
         self.generation = 0
         self._wanted: set[int] = set()
         self._former: list[Former] = []
+        self.on_return: Callable[[], object] | None = None
         model.get_weights = self._get_weights
         model.set_weights = self._set_weights
 
@@ -117,9 +122,13 @@ class Generations:
         return weights
 
     def _set_weights(self, weights: Any) -> None:
-        if getattr(weights, "owner", None) is self and weights.generation != self.generation:
+        is_former = getattr(weights, "owner", None) is self
+        is_former = is_former and weights.generation != self.generation
+        if is_former:
             self._bring_back(weights.generation)
         type(self.model).set_weights(self.model, weights)
+        if is_former and self.on_return is not None:
+            self.on_return()
 
     def _bring_back(self, generation: int) -> None:
         model = self.model

@@ -135,7 +135,7 @@ def test_steps_are_measured_without_the_first_one_of_a_new_function(monkeypatch)
         for step in seconds:
             now[0] += step
             clock.end_step()
-        clock.end_epoch(size)
+        clock.end_epoch(size, 30)
 
     epoch(100, 7.0, 0.5, 0.5)
     assert (clock.step, clock.cost, clock.slope()) == (0.5, 6.5, None)
@@ -144,7 +144,7 @@ def test_steps_are_measured_without_the_first_one_of_a_new_function(monkeypatch)
     clock.renew()
     epoch(60, 5.25, 0.25, 0.25)
     assert (clock.step, clock.cost) == (0.25, 4.0)
-    assert clock.slope() == pytest.approx(0.25 / 40)
+    assert clock.slope() == pytest.approx((0.05 - 0.025) / 40)  # of an example, of 30
     epoch(60, 1.0)  # one step alone says nothing
     assert clock.step == 0.25
 
@@ -189,3 +189,63 @@ def test_kernels_take_time():
 def test_other_intervals_are_refused(interval):
     with pytest.raises(ValueError, match='whole number of epochs from 1, or "auto"; received'):
         ptkeras.PruneTrain(interval=interval)
+
+
+@pytest.mark.compiles_much
+def test_best_weights_of_the_network_that_held_zeros_end_small(saves):
+    saves(0.5)
+    x, y = digits(256)
+    model = compiled(network())
+    dense = cost.inference_flops(model)
+    pruning = ptkeras.PruneTrain(target=0.5, interval="auto", verbose=0)
+    best = keras.callbacks.EarlyStopping(
+        "best", mode="max", patience=20, restore_best_weights=True, start_from_epoch=4
+    )
+    scored = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(best=-abs(epoch - 8))
+    )
+    model.fit(x, y, 32, epochs=12, verbose=0, callbacks=[pruning, scored, best])
+    assert cost.inference_flops(model) / dense == pytest.approx(0.5, rel=0.02)
+    assert "apply" not in vars(model.optimizer)
+    model.fit(x, y, 32, verbose=0)
+
+
+@pytest.mark.compiles_much
+def test_averages_of_weights_do_not_keep_what_is_held(saves):
+    saves(0.5)
+    x, y = digits(256)
+    model = network()
+    optimizer = keras.optimizers.SGD(0.05, momentum=0.9, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    dense = cost.inference_flops(model)
+    stop = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", epoch == 7)
+    )
+    pruning = ptkeras.PruneTrain(target=0.5, interval="auto", verbose=0)
+    model.fit(x, y, 32, epochs=20, verbose=0, callbacks=[pruning, stop])
+    assert cost.inference_flops(model) / dense == pytest.approx(0.5, rel=0.02)
+
+
+@pytest.mark.compiles_much
+def test_other_weights_between_two_fits_are_chosen_from_anew(saves):
+    saves(0.5)
+    x, y = digits(256)
+    model = compiled(network())
+    dense = cost.inference_flops(model)
+    pruning = ptkeras.PruneTrain(target=0.3, interval="auto", epochs=40, verbose=0)
+    best = keras.callbacks.EarlyStopping("best", mode="max", patience=20, restore_best_weights=True)
+    scored = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(best=-epoch)
+    )
+    model.fit(x, y, 32, epochs=8, verbose=0, callbacks=[scored, best, pruning])
+    zeros = Zeros(x[:8])
+    model.fit(x, y, 32, epochs=32, verbose=0, callbacks=[pruning, zeros])
+    assert zeros.counts[0] == 0
+    assert cost.inference_flops(model) / dense == pytest.approx(0.3, rel=0.05)
+
+
+def test_a_loop_of_ones_own_is_told_that_nobody_times_it():
+    for more in ({"target": 0.5}, {"ratio": 0.5}):
+        pruning = ptkeras.PruneTrain(interval="auto", **more)
+        with pytest.raises(ValueError, match="is for fit, whose steps it can time"):
+            pruning.bind(network(), keras.optimizers.SGD())
