@@ -53,8 +53,8 @@ class Cause(NamedTuple):
     Attributes:
         kind: `"input"` or `"output"` of the model; `"unknown"`, an operation that nobody has a rule
             for; `"rule"`, one whose rule says that it needs the channel; `"size"`, a layer
-            whose code computes with the number of channels; `"alone"`, an operation that needs
-            what the channel is the only one of; or `"width"`, a regularizer, constraint or
+            whose code computes with the number of channels; `"alone"`, an operation that needs a
+            tensor whose only channel it is; or `"width"`, a regularizer, constraint or
             initializer that is made for their number.
         what: the symbolic tensor, the operation, or the name of what is made for a width.
     """
@@ -84,7 +84,7 @@ class Cause(NamedTuple):
         if self.kind == "unknown":
             return f"read or made by {operation}, which no rule is known for"
         if self.kind == "alone":
-            return f"the only one of what {operation} reads or makes, which cannot do without"
+            return f"the only channel of a tensor that {operation} needs"
         if self.kind == "size":
             return f"in {operation}, whose code computes with the number of channels"
         return f"needed by {operation}, which would make something else of the others without it"

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import signal
+import statistics
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 from ptkeras.methods.settings import read_by
 from ptkeras.utils.flagging import Settings, SettingsError, as_text
 
+# What a dense run beside a run may have of its own.
+_APART = ("method", "output_dir", "baseline", "compare_dense", "export")
+_MAY_DIFFER = (*_APART, "seed", "data_dir", "tensorboard", "strategy", "devices")
+
 
 def figures(settings: Settings) -> dict[str, float]:
     """Returns what `result.json` has of the dense run of `--baseline`; nothing without one.
 
     Raises:
-        SettingsError: If that is no finished dense run of the same training.
+        SettingsError: If that is no finished dense run with the same flags.
     """
     if settings.baseline is None:
         return {}
@@ -25,17 +32,17 @@ def figures(settings: Settings) -> dict[str, float]:
         run = runs.read(settings.baseline)
     except ValueError as error:
         raise SettingsError(f"flag --baseline={settings.baseline}: {error}") from error
-    wanted = {
-        "method": "dense",
-        "dataset": settings.dataset,
-        "model": settings.model,
-        "epochs": settings.epochs,
-    }
-    for name, value in wanted.items():
-        if run.result[name] != value:
+    if run.result["method"] != "dense":
+        raise SettingsError(
+            f"flag --baseline={settings.baseline}: must be a run with --method=dense; that one has "
+            f"{run.result['method']}."
+        )
+    for name in read_by("dense"):
+        here = as_text(getattr(settings, name))
+        if name not in _MAY_DIFFER and run.flags.get(name, here) != here:
             raise SettingsError(
-                f"flag --baseline={settings.baseline}: must be a run with --{name}={value}; that "
-                f"one has {run.result[name]}."
+                f"flag --baseline={settings.baseline}: must be a run with --{name}={here}; that "
+                f"one has {run.flags[name]}."
             )
     return {"dense_accuracy": run.result["accuracy"], "dense_seconds": run.result["seconds"]}
 
@@ -50,32 +57,54 @@ def train(settings: Settings) -> None:
     """
     if not settings.compare_dense:
         return
-    settings.baseline = str(Path(f"{settings.output_dir}_dense"))
+    settings.baseline = f"{Path(settings.output_dir)}_dense"
     flags = [
         f"--{name}={as_text(getattr(settings, name))}"
         for name in read_by("dense")
-        if name not in _NOT_ITS_OWN and getattr(settings, name) not in (None, [])
+        if name not in _APART and getattr(settings, name) not in (None, [])
     ]
     command = [sys.executable, "-m", "ptkeras.train", *flags, "--method=dense"]
-    if subprocess.run([*command, f"--output_dir={settings.baseline}"], check=False).returncode:
+    if _run([*command, f"--output_dir={settings.baseline}"]):
         raise SettingsError(
             "flag --compare_dense: the dense run has ended with an error, which stands above; mend "
             "that, or leave the flag out."
         )
 
 
-_NOT_ITS_OWN = ("method", "output_dir", "baseline", "compare_dense", "export")
+def _run(command: list[str]) -> int:
+    """Runs a command, which gets the SIGTERM that this process gets, and saves what it has."""
+    process = subprocess.Popen(command)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _stop) if is_main else None
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
 
 
-def dense_pace(rows: list[dict[str, Any]], reconfigurations: list[Any]) -> dict[str, float]:
-    """Returns the seconds of an epoch of the dense network within a run, if it has trained two.
+def _stop(number: int, frame: object) -> None:
+    stop = KeyboardInterrupt("Stopped in the dense run; the same command goes on with it.")
+    stop.signal = number  # type: ignore[attr-defined]
+    raise stop
 
-    The first epoch, which compiles the step, is left out.
+
+def dense_estimate(rows: list[dict[str, Any]], reconfigurations: list[Any]) -> dict[str, float]:
+    """Returns the seconds that a run would take if all epochs were like its dense ones.
+
+    The first epoch compiles the step, and counts as it was; the others as their median. Nothing if
+    a run has no two epochs before its first reconfiguration.
 
     Args:
         rows: the record's, one for each epoch.
         reconfigurations: those of the run.
     """
     last = reconfigurations[0]["epoch"] if reconfigurations else 0
-    seconds = sorted(row["seconds"] for row in rows[1:last])
-    return {"dense_epoch_seconds": seconds[len(seconds) // 2]} if seconds else {}
+    if last < 2:
+        return {}
+    pace = statistics.median(row["seconds"] for row in rows[1:last])
+    return {"dense_estimate": round(rows[0]["seconds"] + pace * (len(rows) - 1), 1)}

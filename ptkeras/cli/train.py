@@ -163,8 +163,8 @@ def _train(
     now = architecture(model, settings.batch_size)
     record.finish(now)
     result = _result(settings, scores, dataset.num_train, (dense, now), record.rows)
-    pace = baseline.dense_pace(record.rows, getattr(pruning, "reconfigurations", []))
-    folder.write_result({**result, **pace, **against, **started.result()})
+    estimate = baseline.dense_estimate(record.rows, getattr(pruning, "reconfigurations", []))
+    folder.write_result({**result, **estimate, **against, **started.result()})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,21 @@ def own_arrays(name: str) -> tuple[Arrays, Arrays, tuple[str, ...]]:
     Raises:
         ValueError: If there is no such function, or it returns something else.
     """
-    found = function_named(name, "data set")()
+    load = function_named(name, "data set")
+    try:
+        inspect.signature(load).bind()
+    except TypeError as error:
+        raise ValueError(f"'{name}' must be called without arguments ({error}).") from error
+    found = load()
     try:
         (train_images, train_labels), (test_images, test_labels), *names = found
     except (TypeError, ValueError):
         raise ValueError(f"'{name}' {_FORM}; it returned {_described(found)}.") from None
+    if len(names) > 1 or not all(isinstance(n, list | tuple) for n in names):
+        raise ValueError(
+            f"'{name}' {_FORM}: a list of texts; it returned {_described(found)}, the last of them "
+            f"a {type(names[-1]).__name__}."
+        )
     train = _arrays(name, "train", train_images, train_labels)
     test = _arrays(name, "test", test_images, test_labels)
     if train.images.shape[1:] != test.images.shape[1:]:
@@ -43,6 +54,11 @@ def own_arrays(name: str) -> tuple[Arrays, Arrays, tuple[str, ...]]:
             f"{train.images.shape[1:]}, those to test with {test.images.shape[1:]}."
         )
     count = 1 + int(max(train.labels.max(), test.labels.max()))
+    if not names and count > len(train.labels):
+        raise ValueError(
+            f"'{name}' has labels up to {count - 1}, and {len(train.labels)} images to train with: "
+            "number the classes from 0."
+        )
     labels = tuple(map(str, names[0] if names else range(count)))
     if len(labels) < count:
         raise ValueError(f"'{name}' names {len(labels)} classes, and has labels up to {count - 1}.")
@@ -50,7 +66,12 @@ def own_arrays(name: str) -> tuple[Arrays, Arrays, tuple[str, ...]]:
 
 
 def _arrays(name: str, which: str, images: Any, labels: Any) -> Arrays:
-    images, labels = np.asarray(images), np.asarray(labels)
+    try:
+        images, labels = np.asarray(images), np.asarray(labels)
+    except ValueError as error:
+        raise ValueError(
+            f"'{name}' must return arrays; its {which}_images or {which}_labels are none ({error})."
+        ) from error
     if images.ndim == 3:
         images = images[..., np.newaxis]
     if images.ndim != 4 or images.dtype != np.uint8 or not images.size:
@@ -66,7 +87,7 @@ def _arrays(name: str, which: str, images: Any, labels: Any) -> Arrays:
             f"'{name}' must return a label, an integer from 0, for each image; {which}_labels are "
             f"{labels.dtype} of shape {labels.shape}, and there are {len(images)} images."
         )
-    return Arrays(images, labels.astype("int32"))
+    return Arrays(images, labels)
 
 
 def _described(found: Any) -> str:

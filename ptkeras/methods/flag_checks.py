@@ -39,8 +39,8 @@ def _check_drops(settings: Settings) -> None:
             f"flag --warmup_epochs={settings.warmup_epochs}: must be under --epochs={epochs}."
         )
     if drops and drops[0] < 1:
-        drops = sorted({max(1, round(share * epochs)) for share in drops})
-        settings.learning_rate_drops = drops = [drop for drop in drops if drop < epochs]
+        drops = sorted({min(max(1, round(share * epochs)), epochs - 1) for share in drops} - {0})
+        settings.learning_rate_drops = drops
     if drops and drops[-1] >= epochs:
         raise SettingsError(
             f"flag --learning_rate_drops={as_text(drops)}: must all be under --epochs={epochs}, "
@@ -49,6 +49,8 @@ def _check_drops(settings: Settings) -> None:
 
 
 def _check_baseline(settings: Settings) -> None:
+    if settings.baseline is not None and settings.method == "dense":
+        raise SettingsError("flag --baseline: must be left out with --method=dense.")
     if not settings.compare_dense:
         return
     if settings.baseline is not None:

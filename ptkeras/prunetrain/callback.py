@@ -174,11 +174,11 @@ class PruneTrain(LoopPruning, keras.callbacks.Callback):
             argument of the paper's way, up to `remove_dead_branches`, chooses that way, as do
             `strength` and `monitor`; without one, and without a target, the target is 0.5.
         interval: the reconfiguration interval, in epochs; with a target, the length of a stage.
-            `"auto"` removes channels at zero, every twentieth of the epochs or after a stage, only
-            if the steps that remain in `fit` save more time than making the smaller network's step
-            costs, by what both have taken so far; otherwise they stay at zero until it pays, or the
-            end. When channels are removed then depends on the clock, and the last digits of a run
-            with it. Left out, 10, and with a target what suits the epochs.
+            `"auto"`, in `fit` alone, looks after a stage, or a twentieth of the epochs. Channels
+            at zero are removed if the remaining steps save more time than it takes to make the
+            smaller network's step. Otherwise they stay at zero, and go with later ones or at the
+            end. So the clock decides when, and the last digits of a run depend on it. Left out, 10,
+            and with a target what suits the epochs.
         threshold: the sparsity threshold that a group has to be under, over 0; 1e-4 if left out.
         measure: how large a group is: `"max"`, its largest absolute weight, as the authors have
             it, or `"mean"` of its absolute weights.

@@ -59,12 +59,11 @@ def sentence(result: dict[str, Any]) -> str:
     for key, what in (("inference_flops", "inference FLOPs"), ("training_flops", "training FLOPs")):
         before, now = found[key]
         parts.append(f"{_changed(before, now, 'fewer')} {what}")
-    epochs = result.get("dense_epochs", result["epochs"])
     if dense := result.get("dense_seconds"):
         parts.append(f"{_changed(dense, found['seconds'], 'less')} time")
-    elif pace := result.get("dense_epoch_seconds"):
-        time = _changed(pace * epochs, found["seconds"], "less")
-        parts.append(f"{time} time than {epochs} epochs at the pace of its dense ones")
+    elif dense := result.get("dense_estimate"):
+        time = _changed(dense, found["seconds"], "less")
+        parts.append(f"{time} time than at the pace of its own dense epochs")
     return ", ".join(parts) + "."
 
 

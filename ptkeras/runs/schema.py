@@ -262,10 +262,10 @@ FIELDS = (
     Field("gradient_traffic", is_pair, "gradient traffic", in_bytes),
     Field("epochs", is_whole, "epochs"),
     Field("seconds", is_number, "seconds", whole),
-    # Of a dense run beside this one, and of the dense epochs within it.
+    # Of a dense run beside this one, and what its own dense epochs make of its seconds.
     Field("dense_accuracy", is_share),
     Field("dense_seconds", is_number),
-    Field("dense_epoch_seconds", is_number),
+    Field("dense_estimate", is_number),
 )
 COSTS = ("channels", "params", "inference_flops")
 NETWORK: dict[str, Form] = {"layers": by_name(is_whole), "macs": by_name(is_number)}

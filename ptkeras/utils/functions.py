@@ -28,10 +28,10 @@ def function_named(name: str, what: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":")
     try:
         found = importlib.import_module(module)
-    except ImportError as error:
+    except Exception as error:  # whatever is wrong in the user's module
         raise ValueError(
-            f"The {what} '{name}' cannot be imported ({error}): name a function as "
-            "package.module:function, from where Python finds the module."
+            f"The {what} '{name}' cannot be imported ({type(error).__name__}: {error}): name a "
+            "function as package.module:function, from where Python finds the module."
         ) from error
     function = getattr(found, attribute, None)
     if not callable(function):

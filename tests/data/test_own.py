@@ -39,6 +39,11 @@ def test_the_command_trains_on_it(tmp_path):
         ("of_one_array", "as the load_data functions of keras.datasets do"),
         ("of_few_names", "names 1 classes, and has labels up to 1"),
         ("nothing", "it returned a NoneType"),
+        ("of_ragged_lists", "must return arrays"),
+        ("of_a_number_of_names", "a list of texts; it returned 3 items, the last of them a int"),
+        ("of_more_items", "it returned 4 items"),
+        ("of_far_labels", "labels up to 1000000000000, and 96 images"),
+        ("with_an_argument", "must be called without arguments"),
         ("nowhere", "has no function 'nowhere', so that there is no data set"),
     ],
 )

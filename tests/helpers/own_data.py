@@ -42,3 +42,24 @@ def of_few_names():
 
 def nothing():
     return None
+
+
+def of_ragged_lists():
+    return ([[[1, 2]], [[1]]], [0, 1]), load_data()[1]
+
+
+def of_a_number_of_names():
+    return (*load_data()[:2], 2)
+
+
+def of_more_items():
+    return (*load_data(), "more")
+
+
+def of_far_labels():
+    (x, y), test, _ = load_data()
+    return (x, y + 10**12 - y), test
+
+
+def with_an_argument(path):
+    return load_data()

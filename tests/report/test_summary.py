@@ -100,8 +100,8 @@ def test_a_run_in_a_sentence():
         "99.44% of the test images are right (dense: 99.00%), 80.0% fewer inference FLOPs, 40.0% "
         "fewer training FLOPs, 23.4% more time."
     )
-    paced = summary.sentence(RESULT | {"dense_epoch_seconds": 30.0})
-    assert paced.endswith("31.4% less time than 60 epochs at the pace of its dense ones.")
+    paced = summary.sentence(RESULT | {"dense_estimate": 1800.0})
+    assert paced.endswith("31.4% less time than at the pace of its own dense epochs.")
     assert summary.sentence(RESULT | {"method": "dense"}) == "99.44% of the test images are right."
 
 
