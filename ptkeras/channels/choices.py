@@ -6,6 +6,7 @@ of what is chosen from lose the same channels, and the code's numbers follow.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
@@ -94,7 +95,9 @@ def computes_with_arrays(node: Any, outputs: list[np.ndarray]) -> bool:
     """
     values = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
     arrays = [
-        v for v in values if is_array(v) and not isinstance(v, keras.Variable) and np.size(v) > 1
+        v
+        for v in values
+        if is_array(v) and not isinstance(v, keras.Variable) and math.prod(v.shape) > 1
     ]
     if not arrays or not isinstance(node.operation, ARITHMETIC):
         return bool(arrays) and rule_for(node.operation) is None

@@ -7,6 +7,7 @@ output shows; what is left of that is the new operation, or a selection of chann
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any, NamedTuple
 
 import keras
@@ -117,7 +118,10 @@ def _with_scale(node: Any) -> tuple[tuple, dict] | None:
 def _reindex(ends: Ends) -> list[Any] | None:
     """Slices, splits, rolls and repeats along the channels: selections of what is left."""
     node, (source,) = ends.node, ends.inputs
-    if isinstance(node.operation, keras_numpy.Repeat) and np.size(node.operation.repeats) == 1:
+    if (
+        isinstance(node.operation, keras_numpy.Repeat)
+        and math.prod(np.shape(node.operation.repeats)) == 1
+    ):
         return None  # the copies of a channel go along with it
     axis = channel_axis(source)
     positions = np.arange(source.size).reshape(source.shape)
