@@ -8,7 +8,7 @@ import pytest
 from keras import layers, ops
 
 from ptkeras.channels import trace
-from tests.exactness import TRIES_FEW, assert_exact
+from tests.exactness import TRIES_FEW, assert_exact, sparing_keep
 
 
 def array(*shape, seed=0):
@@ -184,3 +184,26 @@ def test_repeats_by_channel_show_the_channel(repeats):
     assert shown.tolist() == np.repeat(made, repeats).tolist()
     alone = sum(count > 0 for count in repeats) == 1  # the model needs it
     assert channel_map.frozen[made].tolist() == [alone and count > 0 for count in repeats]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Weighed(layers.Layer):
+    """Has a tensor with a number per channel in its code."""
+
+    def __init__(self):
+        super().__init__()
+        self.made, self.read = layers.Dense(6), layers.Dense(5)
+
+    def call(self, x):
+        return self.read(self.made(x) * ops.convert_to_tensor(np.arange(6, dtype="float32")))
+
+
+def test_a_tensor_in_code_is_an_array():
+    x = keras.Input((4,))
+    layer = Weighed()
+    model = keras.Model(x, layers.Dense(2)(layer(x)))
+    channel_map = trace(model)
+    made = channel_map.produced()
+    assert channel_map.frozen[made[layer.made.path]].all()
+    assert not channel_map.frozen[made[layer.read.path]].any()
+    assert_exact(model, keep=sparing_keep)
