@@ -32,7 +32,7 @@ def figures(settings: Settings) -> dict[str, float]:
         run = runs.read(settings.baseline)
     except ValueError as error:
         raise SettingsError(f"flag --baseline={settings.baseline}: {error}") from error
-    if run.result["method"] != "dense":
+    if run.method.is_pruning:
         raise SettingsError(
             f"flag --baseline={settings.baseline}: must be a run with --method=dense; that one has "
             f"{run.result['method']}."
