@@ -37,6 +37,7 @@ class BudgetSparsifier:
     Attributes:
         cost: what the model cost before anything was removed, None before a training.
         stages: the plan of the training, empty before it.
+        held: the channels that are at zero and are removed later, by place.
     """
 
     dead_branches = False
@@ -104,7 +105,7 @@ class BudgetSparsifier:
         self._done = 0  # stages that are over
         self._last = 0  # epochs trained in the end
         self._chosen: dict[str, list[int]] = {}  # by place, of what is being taken to zero
-        self._held: dict[str, list[int]] = {}  # of what is at zero, and is removed later
+        self.held: dict[str, list[int]] = {}
         self._has_arrived = False  # whether all that is chosen was zero at the last look
         self._left: list[float] = []  # steps that remain, by optimizer, when last set or saved
         self._started: list[float] = []  # the same at the start of the epoch
@@ -121,7 +122,7 @@ class BudgetSparsifier:
             "last": self._last,
             "done": self._done,
             "chosen": self._chosen,
-            "held": self._held,
+            "held": self.held,
             "left": self._read_left(),
             "started": self._started,
             "steps": self._steps,
@@ -134,7 +135,7 @@ class BudgetSparsifier:
         self.stages = [Stage(*stage) for stage in state["stages"]]
         self._done, self._chosen, self._left = state["done"], state["chosen"], state["left"]
         self._started, self._steps = state["started"], state["steps"]
-        self._last, self._held = state["last"], state.get("held", {})
+        self._last, self.held = state["last"], state.get("held", {})
         self._set_multiple(state.get("multiple", self._request.channel_multiple))
         self._resume()
 
@@ -159,16 +160,16 @@ class BudgetSparsifier:
             return
         self._budget.cost, self._budget.overridden = self.cost, self._overridden
         keep = self.keep(channel_map)
-        returned = bool((keep & self._mask(self._held)).any())
+        returned = bool((keep & self._mask(self.held)).any())
         if returned or (self.is_over and self._left_of(channel_map, keep) > self._missed):
             # An earlier network was brought back, or other weights: all is chosen anew.
-            self.stages, self._done, self._held, self._chosen = [], 0, {}, {}
+            self.stages, self._done, self.held, self._chosen = [], 0, {}, {}
 
     def _check_within_reach(self, channel_map: ChannelMap) -> None:
         """Raises a ValueError if the budget is out of reach; an automatic multiple gives way."""
         while True:
             try:
-                self._budget.keep(channel_map, held=~self._groups.free)
+                self._budget.keep(channel_map, fixed=~self._groups.free)
                 return
             except ValueError:
                 multiple = self._request.channel_multiple
@@ -198,7 +199,7 @@ class BudgetSparsifier:
     def attach(self, channel_map: ChannelMap, trainer: keras.Model) -> None:
         """Has the optimizers of a `fit` shrink what is chosen."""
         self.detach(channel_map.model, trainer)
-        if not self.is_over or self._held:
+        if not self.is_over or self.held:
             self._shrinkages = shrinking.attach(self._groups, channel_map.model, trainer)
             self._resume()
 
@@ -242,20 +243,11 @@ class BudgetSparsifier:
         """Returns whether there is something to remove after the epoch just trained."""
         if self._chosen and epochs.trained >= self.stages[self._done].remove_after:
             return True
-        return bool(self._held) and epochs.is_last
-
-    @property
-    def held(self) -> dict[str, list[int]]:
-        """The channels that are at zero and have been left for later, by place."""
-        return self._held
-
-    @held.setter
-    def held(self, places: dict[str, list[int]]) -> None:
-        self._held = places
+        return bool(self.held) and epochs.is_last
 
     def zero_held(self) -> None:
         """Sets the groups of the channels that are held to zero, which an average may not be."""
-        held = self._mask(self._held)
+        held = self._mask(self.held)
         for row, used in self._groups.rows:
             gone = used & held[row.channels]
             if gone.any():
@@ -266,7 +258,7 @@ class BudgetSparsifier:
     def keep(self, channel_map: ChannelMap) -> np.ndarray:
         """Returns the channels that were not chosen; all of them until all of those are zero."""
         self.scores = self._request.criterion(channel_map)
-        zero, held, chosen = self._groups.zero(), self._mask(self._held), self._mask(self._chosen)
+        zero, held, chosen = self._groups.zero(), self._mask(self.held), self._mask(self._chosen)
         self._has_arrived = not (chosen & ~zero).any()
         keep = np.ones(len(channel_map), bool)
         if self._has_arrived:
@@ -297,14 +289,14 @@ class BudgetSparsifier:
         """
         if self._has_arrived:
             self._end_stage()
-        self._chosen, self._held, self._left = {}, {}, []
+        self._chosen, self.held, self._left = {}, {}, []
 
     def postpone(self) -> None:
         """Ends the stage; its channels are held at zero, and removed later."""
         if not self._has_arrived:
             return
         for key, positions in self._chosen.items():
-            self._held[key] = sorted({*self._held.get(key, ()), *positions})
+            self.held[key] = sorted({*self.held.get(key, ()), *positions})
         self._end_stage()
         self._resume()
 
@@ -349,7 +341,7 @@ class BudgetSparsifier:
         if np.isnan(self._request.criterion(channel_map)).any():
             return f"PruneTrain, epoch {epochs.trained}: no channels are chosen: weights are NaN."
         is_last = self._done == len(self.stages) - 1
-        fixed, held = ~self._groups.free, self._mask(self._held)
+        fixed, held = ~self._groups.free, self._mask(self.held)
         try:
             keep = self._budget.keep(channel_map, stage.progress, fixed, fill=is_last, gone=held)
         except ValueError as error:  # out of reach now: what was trained is not to be lost
@@ -441,7 +433,7 @@ class BudgetSparsifier:
         if len(self._left) != len(self._shrinkages):  # new, or compiled again meanwhile
             self._left = [max(self._left, default=0.0)] * len(self._shrinkages)
             self._started = list(self._left)
-        pull = self._mask(self._chosen) + _AT_ONCE * self._mask(self._held)
+        pull = self._mask(self._chosen) + _AT_ONCE * self._mask(self.held)
         for shrinkage, left in zip(self._shrinkages, self._left, strict=True):
             shrinkage.chosen.assign(pull)
             shrinkage.left.assign(left)

@@ -111,7 +111,7 @@ class Budget:
         self,
         channel_map: ChannelMap,
         progress: float = 1.0,
-        held: np.ndarray | None = None,
+        fixed: np.ndarray | None = None,
         fill: bool = False,
         gone: np.ndarray | None = None,
     ) -> np.ndarray:
@@ -120,7 +120,7 @@ class Budget:
         Args:
             channel_map: the channels of the model as it is now.
             progress: the part of the share that is to be gone, up to 1.
-            held: a bool per channel, those that stay whatever their score; None for none.
+            fixed: a bool per channel, those that stay whatever their score; None for none.
             fill: whether channels come back, the best first, as long as the target is met.
             gone: a bool per channel, those that go whatever their score; None for none.
 
@@ -133,7 +133,7 @@ class Budget:
             channel_map,
             request.criterion,
             request.scope,
-            left_alone if held is None else left_alone | held,
+            left_alone if fixed is None else left_alone | fixed,
             self._quotas(channel_map, progress),
             multiple=request.channel_multiple,
             least=request.min_channels,
